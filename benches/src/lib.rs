@@ -1,1 +1,22 @@
-//! Under construction.
+//! The bundled harness: how fast the engine is, beside a hand-written loop that does the same work.
+//!
+//! - [`events`]: what the workloads are made of, shared with the harnesses of other engines;
+//! - [`limit`]: the hand-written loops;
+//! - [`pelton_engine`]: the same workloads as jobs of the engine;
+//! - [`engine`]: the seam between them and the commands;
+//! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
+//! - [`alloc_count`]: the allocator that counts;
+//! - [`cli`], [`child`], [`report`]: the commands. Every measured run is a process of its own.
+
+#![deny(unsafe_code)]
+
+pub mod alloc_count;
+pub mod child;
+pub mod cli;
+pub mod cores;
+pub mod engine;
+pub mod events;
+pub mod latency;
+pub mod limit;
+pub mod pelton_engine;
+pub mod report;

@@ -1,0 +1,163 @@
+//! Runs in processes of their own: this program, called again with a hidden command.
+//!
+//! So no run inherits another's heap, caches of freed memory or peak of resident memory.
+
+use crate::alloc_count;
+use crate::engine::{
+    self, BenchError, EngineName, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig,
+    Workload,
+};
+use crate::latency::{self, LatencyFigures};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The hidden command.
+pub const COMMAND: &str = "run-task";
+
+/// What one child process is to do; handed over as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// One throughput run.
+    Throughput {
+        /// Which engine.
+        engine: EngineName,
+        /// Which workload.
+        workload: Workload,
+        /// How.
+        config: ThroughputConfig,
+        /// Whether to count allocations instead of trusting the time.
+        count_allocations: bool,
+    },
+    /// One latency run.
+    Latency {
+        /// Which engine.
+        engine: EngineName,
+        /// Which workload.
+        workload: LatencyWorkload,
+        /// How.
+        config: LatencyConfig,
+        /// Where the distribution goes.
+        hgrm: PathBuf,
+    },
+}
+
+/// What a throughput child reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ThroughputReport {
+    /// What the run came to.
+    pub outcome: Outcome,
+    /// Peak resident memory of the process.
+    pub peak_rss_bytes: u64,
+}
+
+/// The child's side: does the task and prints its report as one line of JSON.
+pub fn run_here(task: &str) -> Result<(), BenchError> {
+    let task =
+        serde_json::from_str(task).map_err(|e| BenchError::usage(format!("not a task: {e}")))?;
+    match task {
+        Task::Throughput {
+            engine,
+            workload,
+            config,
+            count_allocations,
+        } => {
+            if count_allocations {
+                alloc_count::start();
+            }
+            let outcome = engine::engine(engine).throughput(workload, &config)?;
+            print(&ThroughputReport {
+                outcome,
+                peak_rss_bytes: peak_rss_bytes(),
+            })
+        }
+        Task::Latency {
+            engine,
+            workload,
+            config,
+            hgrm,
+        } => {
+            let figures = engine::engine(engine).latency(workload, &config)?;
+            latency::write_hgrm(&hgrm, &figures.histogram)
+                .map_err(|e| BenchError::failed(format!("{}: {e}", hgrm.display())))?;
+            print(&figures)
+        }
+    }
+}
+
+fn print(report: &impl Serialize) -> Result<(), BenchError> {
+    let line = serde_json::to_string(report).map_err(|e| BenchError::failed(e.to_string()))?;
+    println!("{line}");
+    Ok(())
+}
+
+/// The parent's side of a throughput run.
+pub fn throughput(
+    engine: EngineName,
+    workload: Workload,
+    config: &ThroughputConfig,
+    count_allocations: bool,
+) -> Result<ThroughputReport, BenchError> {
+    run_apart(&Task::Throughput {
+        engine,
+        workload,
+        config: config.clone(),
+        count_allocations,
+    })
+}
+
+/// The parent's side of a latency run.
+pub fn latency(
+    engine: EngineName,
+    workload: LatencyWorkload,
+    config: &LatencyConfig,
+    hgrm: PathBuf,
+) -> Result<LatencyFigures, BenchError> {
+    run_apart(&Task::Latency {
+        engine,
+        workload,
+        config: config.clone(),
+        hgrm,
+    })
+}
+
+fn run_apart<R: DeserializeOwned>(task: &Task) -> Result<R, BenchError> {
+    let failed = |e: &dyn std::fmt::Display| BenchError::failed(format!("a run's process: {e}"));
+    let task = serde_json::to_string(task).map_err(|e| failed(&e))?;
+    let program = std::env::current_exe().map_err(|e| failed(&e))?;
+    let output = Command::new(program)
+        .args([COMMAND, &task])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| failed(&e))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
+        return Err(match output.status.code() {
+            Some(2) => BenchError::Usage(said),
+            _ if said.is_empty() => failed(&output.status),
+            _ => BenchError::Failed(said),
+        });
+    }
+    // An engine's warnings are the user's to see.
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).map_err(|e| failed(&e))
+}
+
+/// Peak resident memory of this process since it was started, as the kernel's high-water mark.
+///
+/// Not `ru_maxrss`: that begins with the peak of the parent from which the process was forked.
+#[cfg(target_os = "linux")]
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// Not known on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn peak_rss_bytes() -> u64 {
+    0
+}

@@ -1,0 +1,180 @@
+//! The seam between the harness and what it measures.
+
+use crate::alloc_count;
+use crate::events::Totals;
+use crate::latency::LatencyFigures;
+use crate::limit::Limit;
+use crate::pelton_engine::Pelton;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What `throughput` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// 100,000 keys, tumbling windows of 10 s: count, sum and maximum.
+    KeyedWindow,
+    /// The same, 10 s every 1 s.
+    SlidingWindow,
+    /// 100,000 recurring keys in bursts, sessions with a gap of 200 ms: count, sum and maximum.
+    SessionWindow,
+    /// Views of 1000 advertisements, filtered, joined to 100 campaigns by a table, counted in 10 s windows.
+    Ysb,
+    /// A map, a filter and a map, without state.
+    MapFilter,
+}
+
+/// What `latency` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatencyWorkload {
+    /// A map, an exchange by key, a map: from an event's scheduled time to the sink.
+    Passthrough,
+    /// 100,000 keys, tumbling windows of 1 s: from the scheduled time of the first record at or after a window's end,
+    /// which lets the watermark pass, to each of the window's results.
+    KeyedWindow,
+}
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineName {
+    /// This workspace's engine.
+    Pelton,
+    /// The hand-written loop that does the same work.
+    Limit,
+}
+
+/// Which form of the hand-written loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitVariant {
+    /// A record at a time: the limit that ratios refer to.
+    #[default]
+    Plain,
+    /// Batches of 64 whose table slots are touched before they are updated (`keyed-window` only).
+    Prefetch,
+}
+
+macro_rules! name_as_value_enum {
+    ($($type:ty),*) => { $(
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let value = self.to_possible_value();
+                f.pad(value.as_ref().map_or("", |value| value.get_name()))
+            }
+        }
+    )* };
+}
+name_as_value_enum!(Workload, LatencyWorkload, EngineName, LimitVariant);
+
+/// One throughput run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThroughputConfig {
+    /// Shards, at least one.
+    pub shards: usize,
+    /// Events, over all shards.
+    pub events: u64,
+    /// Which limit; engines other than the limit take no notice.
+    pub variant: LimitVariant,
+}
+
+/// What a throughput run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// From the first event to the last result.
+    pub seconds: f64,
+    /// Results and their checksum.
+    pub totals: Totals,
+    /// Allocations by shard threads in the second half, for each of its events; only of a process that counts.
+    pub allocations_per_event: Option<f64>,
+}
+
+impl Outcome {
+    /// Adds the allocation count of this process, if it counts, to what was measured.
+    pub fn new(config: &ThroughputConfig, elapsed: Duration, totals: Totals) -> Self {
+        let second_half = (config.events - config.events / 2) as f64;
+        let per_event = || alloc_count::total() as f64 / second_half;
+        Outcome {
+            seconds: elapsed.as_secs_f64(),
+            totals,
+            allocations_per_event: alloc_count::is_counting().then(per_event),
+        }
+    }
+}
+
+/// One latency run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyConfig {
+    /// Shards, at least one.
+    pub shards: usize,
+    /// Events a second, over all shards.
+    pub rate: u64,
+    /// Length of the run; the first second (`passthrough`) or three windows (`keyed-window`) do not count.
+    pub seconds: u64,
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BenchError {
+    /// The command makes no sense: exit code 2.
+    Usage(String),
+    /// A run went wrong: exit code 1.
+    Failed(String),
+}
+
+impl BenchError {
+    /// A [`BenchError::Usage`].
+    pub fn usage(message: impl Into<String>) -> Self {
+        BenchError::Usage(message.into())
+    }
+
+    /// A [`BenchError::Failed`].
+    pub fn failed(message: impl Into<String>) -> Self {
+        BenchError::Failed(message.into())
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            BenchError::Usage(_) => 2,
+            BenchError::Failed(_) => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for BenchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BenchError::Usage(message) | BenchError::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+/// Something that can run the workloads. Each call happens in a process of its own.
+pub trait Engine {
+    /// Runs a throughput workload to its end.
+    fn throughput(
+        &self,
+        workload: Workload,
+        config: &ThroughputConfig,
+    ) -> Result<Outcome, BenchError>;
+
+    /// Runs a latency workload, open loop.
+    fn latency(
+        &self,
+        workload: LatencyWorkload,
+        config: &LatencyConfig,
+    ) -> Result<LatencyFigures, BenchError>;
+}
+
+/// The engine of this name.
+pub fn engine(name: EngineName) -> Box<dyn Engine> {
+    match name {
+        EngineName::Pelton => Box::new(Pelton),
+        EngineName::Limit => Box::new(Limit),
+    }
+}
