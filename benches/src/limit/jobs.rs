@@ -90,7 +90,9 @@ impl Default for KeyedWindowPrefetch {
             batch: Vec::with_capacity(PREFETCH_BATCH),
         }
     }
+}
 
+impl KeyedWindowPrefetch {
     #[inline(always)]
     fn flush(&mut self) {
         self.inner.state.update_batch(&self.batch);
