@@ -29,7 +29,7 @@
 //! - *The ringer's came first.* Then what it published before its fence is seen by every read after the worker's fence, thus by the
 //!   last look. The worker cancels.
 //! - *The worker's came first.* Then the ringer's load of the flag, being after its fence, reads the worker's `true`, or something
-//!   later in the flag's history. If it reads `true` and its swap returns `true`, it wakes the worker. Otherwise
+//!   later in the flag's history. If it reads `true` and lowers the flag, it wakes the worker. Otherwise
 //!   someone has lowered the flag since: either another ringer, which then wakes the worker itself (a moment later, perhaps; but
 //!   the token it leaves lasts until it is taken), or the worker, which is then awake and will come through `prepare` again before it sleeps.
 //!
@@ -109,8 +109,14 @@ impl Doorbell {
     #[cold]
     fn wake(&self) {
         // Of many ringers one gets the `true` and with it the duty to wake. Relaxed: the fence before it makes this store a
-        // Release.
-        if self.bell.parked.swap(false, Relaxed) {
+        // Release. Not a swap, which would write `false` over a `false`: then the flag's history holds nothing but
+        // the owner's raises and the lowerings that answer them. (loom does not know that nothing comes between a
+        // swap's read and its write, and would report wake-ups lost in orders that cannot be.)
+        let lowered = self
+            .bell
+            .parked
+            .compare_exchange(true, false, Relaxed, Relaxed);
+        if lowered.is_ok() {
             self.bell.wake.wake();
         }
     }
