@@ -270,16 +270,9 @@ impl Job for Ysb {
 }
 
 /// `map-filter`.
+#[derive(Default)]
 pub struct MapFilter {
     totals: Totals,
-}
-
-impl Default for MapFilter {
-    fn default() -> Self {
-        MapFilter {
-            totals: Totals::default(),
-        }
-    }
 }
 
 impl Job for MapFilter {

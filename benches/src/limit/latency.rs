@@ -12,6 +12,7 @@ use crate::latency::{
     Scheduled,
 };
 use rtrb::{PushError, RingBuffer};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Messages that the bare ring holds.
@@ -147,11 +148,14 @@ impl Sink for Windows {
     }
 }
 
+/// The threads are all of their own, so that the caller's stays unpinned; it sleeps meanwhile.
 fn drive(source: Source, mut sink: impl Sink, two: bool) -> Result<(), BenchError> {
     if !two {
-        cores::pin(0);
-        source.run(|message| sink.take(message));
-        return Ok(());
+        let alone = std::thread::spawn(move || {
+            cores::pin(0);
+            source.run(|message| sink.take(message));
+        });
+        return joined(alone);
     }
     let (mut send, mut receive) = RingBuffer::<Message>::new(RING);
     let (gaps, clock) = (source.gaps.clone(), source.clock);
@@ -166,16 +170,22 @@ fn drive(source: Source, mut sink: impl Sink, two: bool) -> Result<(), BenchErro
             }
         }
     });
-    cores::pin(0);
-    source.run(|message| {
-        let mut message = message;
-        while let Err(PushError::Full(back)) = send.push(message) {
-            message = back;
-            std::hint::spin_loop();
-        }
+    let maker = std::thread::spawn(move || {
+        cores::pin(0);
+        source.run(|message| {
+            let mut message = message;
+            while let Err(PushError::Full(back)) = send.push(message) {
+                message = back;
+                std::hint::spin_loop();
+            }
+        });
     });
-    drop(send);
-    taker
+    joined(maker)?;
+    joined(taker)
+}
+
+fn joined(thread: JoinHandle<()>) -> Result<(), BenchError> {
+    thread
         .join()
-        .map_err(|_| BenchError::failed("the taking thread panicked"))
+        .map_err(|_| BenchError::failed("a thread of the limit panicked"))
 }

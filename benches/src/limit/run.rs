@@ -27,11 +27,18 @@ pub fn run<J: Job + 'static>(
     config: &ThroughputConfig,
     job: impl Fn() -> J,
 ) -> Result<Outcome, BenchError> {
-    if config.shards == 1 {
-        cores::pin(0);
-        return Ok(run_alone(config, job()));
+    if config.shards > 1 {
+        return run_sharded(config, job);
     }
-    run_sharded(config, job)
+    let (job, config) = (job(), config.clone());
+    // A thread of its own: the caller's stays unpinned.
+    let alone = std::thread::spawn(move || {
+        cores::pin(0);
+        run_alone(&config, job)
+    });
+    alone
+        .join()
+        .map_err(|_| BenchError::failed("the limit panicked"))
 }
 
 fn run_alone<J: Job>(config: &ThroughputConfig, mut job: J) -> Outcome {
