@@ -90,6 +90,7 @@ impl<T> Consumer<T> {
             there = self.len();
         }
         Drain {
+            start: self.head,
             left: there.min(max),
             consumer: self,
         }
@@ -195,10 +196,12 @@ impl<T> fmt::Debug for Consumer<T> {
 
 /// The values that were there; made by [`Consumer::drain`].
 ///
-/// Frees all slots it has emptied at once, when dropped. One that is leaked (`mem::forget`) frees them when the consumer
-/// next pops a value, drops a drain or is dropped itself.
+/// Frees all slots it has emptied at once, when dropped. One that is leaked (`mem::forget`) keeps them until the consumer next
+/// takes a value or is dropped itself.
 pub struct Drain<'a, T> {
     consumer: &'a mut Consumer<T>,
+    /// The consumer's head at the beginning. Never changes.
+    start: usize,
     /// Values still to come, 0 to the number there; at most the consumer's `known_len`.
     left: usize,
 }
@@ -229,7 +232,7 @@ impl<T> FusedIterator for Drain<'_, T> {}
 impl<T> Drop for Drain<'_, T> {
     fn drop(&mut self) {
         // Polling an empty ring must not take the line from the producer.
-        if self.consumer.head != self.consumer.shared.published_head() {
+        if self.consumer.head != self.start {
             self.consumer.publish();
         }
     }

@@ -60,6 +60,8 @@ mod prefetch;
 mod producer;
 mod spsc;
 mod sync;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use consumer::{Consumer, Drain};
 pub use doorbell::{Doorbell, Sleeper, Slept, Wake};

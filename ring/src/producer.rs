@@ -193,8 +193,8 @@ impl<T> fmt::Debug for Producer<T> {
 ///
 /// What has been written is published by [`commit`](Self::commit) or by dropping the claim, all at once. Slots that were
 /// claimed and not written are free again; the consumer sees no gap. So a panic between two writes publishes the values before it,
-/// each of them complete. A claim that is leaked (`mem::forget`) publishes when the producer next pushes a value, drops a claim or is
-/// dropped itself.
+/// each of them complete. A claim that is leaked (`mem::forget`) keeps what it wrote from the consumer until the producer next
+/// publishes a value or is dropped itself.
 pub struct Claim<'a, T> {
     producer: &'a mut Producer<T>,
     /// The producer's tail at the time of the claim. Never changes.
@@ -240,7 +240,7 @@ impl<T> Claim<'_, T> {
 impl<T> Drop for Claim<'_, T> {
     fn drop(&mut self) {
         // Offering nothing, or meeting a full ring, must not take the line from the consumer.
-        if self.producer.tail != self.producer.shared.published_tail() {
+        if self.written() > 0 {
             self.producer.publish();
         }
     }

@@ -207,12 +207,6 @@ impl<T> Shared<T> {
         self.tail.store(tail, order::TAIL_PUBLISH.get());
     }
 
-    /// Producer: what it has published. Relaxed: one's own last store.
-    #[inline(always)]
-    pub(crate) fn published_tail(&self) -> usize {
-        self.tail.load(Relaxed)
-    }
-
     /// Consumer: how far the producer has come, at least.
     #[inline(always)]
     pub(crate) fn observe_tail(&self) -> usize {
@@ -223,12 +217,6 @@ impl<T> Shared<T> {
     #[inline(always)]
     pub(crate) fn publish_head(&self, head: usize) {
         self.head.store(head, order::HEAD_PUBLISH.get());
-    }
-
-    /// Consumer: what it has published. Relaxed: one's own last store.
-    #[inline(always)]
-    pub(crate) fn published_head(&self) -> usize {
-        self.head.load(Relaxed)
     }
 
     /// Producer: how far the consumer has come, at least.

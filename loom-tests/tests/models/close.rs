@@ -1,6 +1,6 @@
 //! Either side may leave at any moment; values in flight are dropped once, and what was published is not lost.
 
-use crate::Census;
+use crate::{Census, check};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -8,7 +8,7 @@ use pelton_ring::{PopError, PushError, ring};
 
 #[test]
 fn closed_means_drained() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         let pushing = thread::spawn(move || {
             producer.push(0).unwrap();
@@ -39,7 +39,7 @@ fn closed_means_drained() {
 
 #[test]
 fn the_producer_leaves_values_behind() {
-    loom::model(|| {
+    check(|| {
         let census = Census::default();
         let (mut producer, mut consumer) = ring(2).unwrap();
         let (zero, one) = (census.token(0), census.token(1));
@@ -58,7 +58,7 @@ fn the_producer_leaves_values_behind() {
 
 #[test]
 fn the_consumer_leaves_while_values_arrive() {
-    loom::model(|| {
+    check(|| {
         let census = Census::default();
         let (mut producer, mut consumer) = ring(2).unwrap();
         producer.push(census.token(0)).unwrap();
@@ -87,7 +87,7 @@ fn the_consumer_leaves_while_values_arrive() {
 /// Both go at once: the last one out drops the rest.
 #[test]
 fn both_leave_together() {
-    loom::model(|| {
+    check(|| {
         let census = Census::default();
         let (mut producer, consumer) = ring(4).unwrap();
         producer.push(census.token(0)).unwrap();
@@ -103,7 +103,7 @@ fn both_leave_together() {
 /// A producer that learns that its consumer is gone may read what the consumer's thread left for it elsewhere.
 #[test]
 fn what_the_consumer_did_has_happened() {
-    loom::model(|| {
+    check(|| {
         let (producer, consumer) = ring::<u8>(2).unwrap();
         let last_words = Arc::new(UnsafeCell::new(0));
         let consuming = {

@@ -1,5 +1,6 @@
 //! No wake-up is lost. A lost one is a thread that sleeps for ever, which loom reports as a deadlock.
 
+use crate::{check, check_within};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -20,7 +21,7 @@ fn wait_until(sleeper: &mut Sleeper, mut work: impl FnMut() -> bool) {
 
 #[test]
 fn a_push_wakes() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         let mut sleeper = Sleeper::thread();
         let doorbell = sleeper.doorbell();
@@ -36,7 +37,7 @@ fn a_push_wakes() {
 
 #[test]
 fn a_close_wakes() {
-    loom::model(|| {
+    check(|| {
         let (producer, mut consumer) = ring::<u8>(2).unwrap();
         let mut sleeper = Sleeper::thread();
         let doorbell = sleeper.doorbell();
@@ -53,7 +54,7 @@ fn a_close_wakes() {
 /// Room is work, too: a producer that sleeps on a full ring.
 #[test]
 fn a_pop_wakes() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         producer.push_batch(&mut (0..2));
         let mut sleeper = Sleeper::thread();
@@ -72,9 +73,7 @@ fn a_pop_wakes() {
 /// The ringer that finds the flag down leaves the waking to the other one; its own work must not be overlooked.
 #[test]
 fn two_ringers_one_sleeper() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    check_within(3, || {
         let (mut a, mut from_a) = ring(2).unwrap();
         let (mut b, mut from_b) = ring(2).unwrap();
         let mut sleeper = Sleeper::thread();
@@ -100,7 +99,7 @@ fn two_ringers_one_sleeper() {
 /// The token of a ring that came together with a `cancel` neither ends a later sleep nor replaces its wake-up.
 #[test]
 fn a_stale_token_does_no_harm() {
-    loom::model(|| {
+    check_within(4, || {
         let work = Arc::new(AtomicUsize::new(0));
         let mut sleeper = Sleeper::thread();
         let doorbell = sleeper.doorbell();
@@ -124,7 +123,7 @@ fn a_stale_token_does_no_harm() {
 /// or its work is found in the next look.
 #[test]
 fn a_wait_that_ended_otherwise_loses_nothing() {
-    loom::model(|| {
+    check(|| {
         let work = Arc::new(AtomicUsize::new(0));
         let mut sleeper = Sleeper::thread();
         let doorbell = sleeper.doorbell();
@@ -147,19 +146,23 @@ fn a_wait_that_ended_otherwise_loses_nothing() {
 /// What the ringer did before it rang has happened once the sleep says `Woken`, without any other synchronisation.
 #[test]
 fn what_the_ringer_did_has_happened() {
-    loom::model(|| {
+    check(|| {
         let note = Arc::new(UnsafeCell::new(0));
+        let signpost = Arc::new(AtomicUsize::new(0));
         let mut sleeper = Sleeper::thread();
         let doorbell = sleeper.doorbell();
         sleeper.prepare();
         let ringing = {
-            let note = Arc::clone(&note);
+            let (note, signpost) = (Arc::clone(&note), Arc::clone(&signpost));
             thread::spawn(move || {
                 // SAFETY: the other thread reads only once it has been woken; loom checks just that.
                 note.with_mut(|note| unsafe { *note = 7 });
                 doorbell.ring();
+                signpost.store(1, Relaxed);
             })
         };
+        // Leads loom to the order in which the ring is over before the sleep begins, which it does not find by the flag.
+        signpost.load(Relaxed);
         assert_eq!(sleeper.sleep(None), Slept::Woken);
         // SAFETY: the only write came before the ring.
         assert_eq!(note.with(|note| unsafe { *note }), 7);

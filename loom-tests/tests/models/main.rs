@@ -16,6 +16,39 @@ fn list_mutants() {
     }
 }
 
+/// Checks a model in full.
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    check_within(None, model);
+}
+
+/// Checks a model in every order with at most so many preemptions.
+///
+/// And asserts that there were several orders. loom looks only at the *last* access to an atomic for a conflict, so a thread
+/// that loads what it is about to store hides the loads of others, and orders are missed, in the worst case all but
+/// one. (That is why each side of the ring keeps the truth about its own index in its handle, and why a model may need
+/// another atomic as a signpost.)
+fn check_within(
+    preemptions_max: impl Into<Option<usize>>,
+    model: impl Fn() + Send + Sync + 'static,
+) {
+    let orders = Arc::new(AtomicUsize::new(0));
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions_max.into();
+    builder.check({
+        let orders = Arc::clone(&orders);
+        move || {
+            orders.fetch_add(1, Relaxed);
+            model();
+        }
+    });
+    let orders = orders.load(Relaxed);
+    println!("{orders} executions");
+    assert!(
+        orders >= 4,
+        "explored no more than {orders}: does this model check anything?"
+    );
+}
+
 /// Counts how many of its tokens are alive. Outside the model on purpose: it observes and must not synchronise.
 #[derive(Clone, Default)]
 struct Census {

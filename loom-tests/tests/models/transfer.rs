@@ -1,5 +1,6 @@
 //! Values arrive once, in order, complete; also across the wrap of slots and of positions.
 
+use crate::check;
 use loom::thread;
 use pelton_ring::{Consumer, ring, ring_starting_at};
 
@@ -11,7 +12,7 @@ fn rest(consumer: &mut Consumer<usize>) -> Vec<usize> {
 /// Boxed, so that a read that races with the write is a read of a wild pointer to anyone who looks.
 #[test]
 fn one_value_is_complete() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         let pushing = thread::spawn(move || producer.push(Box::new(7)).unwrap());
         if let Ok(value) = consumer.pop() {
@@ -23,7 +24,7 @@ fn one_value_is_complete() {
 
 #[test]
 fn peek_sees_what_pop_takes() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         let pushing = thread::spawn(move || {
             producer.push(1).unwrap();
@@ -40,7 +41,7 @@ fn peek_sees_what_pop_takes() {
 /// Three values through two slots: the third waits for the first to be read out of its slot.
 #[test]
 fn single_values_wrap() {
-    loom::model(|| {
+    check(|| {
         // The second value sits at the last position before the positions themselves wrap.
         let (mut producer, mut consumer) = ring_starting_at(2, usize::MAX - 1).unwrap();
         let pushing =
@@ -57,7 +58,7 @@ fn single_values_wrap() {
 
 #[test]
 fn batches_wrap() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring_starting_at(2, usize::MAX).unwrap();
         let pushing = thread::spawn(move || {
             let mut values = 0..5;
@@ -79,7 +80,7 @@ fn batches_wrap() {
 /// All of a claim is seen, or nothing.
 #[test]
 fn claims_are_published_whole() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(4).unwrap();
         let pushing = thread::spawn(move || {
             for first in [0, 2] {
@@ -108,7 +109,7 @@ fn claims_are_published_whole() {
 /// A drain hands its slots back together, and what it did not take stays.
 #[test]
 fn an_early_end_of_a_drain_loses_nothing() {
-    loom::model(|| {
+    check(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         producer.push_batch(&mut (0..2));
         let pushing =
