@@ -59,9 +59,11 @@ pub fn total() -> u64 {
 }
 
 /// Arms the thread it lives on when a source reaches the second half of its ids; in a timed run it never does.
+///
+/// One clone a shard: each arms its own thread, once.
 #[derive(Clone, Debug)]
 pub struct HalfwayArm {
-    half: u64,
+    half: Cell<u64>,
 }
 
 impl HalfwayArm {
@@ -72,14 +74,16 @@ impl HalfwayArm {
         } else {
             u64::MAX
         };
-        HalfwayArm { half }
+        HalfwayArm {
+            half: Cell::new(half),
+        }
     }
 
-    /// The source has reached this id (any steps will do, as long as the ids rise).
+    /// The source has reached this id; any steps will do, as long as the ids rise.
     #[inline(always)]
-    pub fn reached(&mut self, id: u64) {
-        if id >= self.half {
-            self.half = u64::MAX;
+    pub fn reached(&self, id: u64) {
+        if id >= self.half.get() {
+            self.half.set(u64::MAX);
             arm_current_thread();
         }
     }

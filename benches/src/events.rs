@@ -125,7 +125,7 @@ pub const SESSION_ACTIVE: u64 = 40_000;
 /// [`SESSION_CYCLE_MS`]. An event falls on a place in that window, with a triangular density (the mean of two uniform
 /// draws): so a key wakes slowly, is busy, fades out over 1.6 s and is then silent for 2.4 s. With 40 events a burst
 /// its busy middle is one session that is extended dozens of times, while the sparse ends now and then fall apart
-/// into sessions of their own; about 35,000 sessions open and close in each event-second, and all 100,000
+/// into sessions of their own: about 31,000 sessions open and close in each event-second, and all 100,000
 /// keys recur. A multiplicative permutation carries places to keys, so that keys active together are not neighbours.
 #[inline(always)]
 pub fn session_ev(id: u64, per_ms: u64) -> Ev {

@@ -5,6 +5,7 @@
 //! - [`pelton_engine`]: the same workloads as jobs of the engine;
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
+//! - [`tally`]: counting results in an engine's sink;
 //! - [`alloc_count`]: the allocator that counts;
 //! - [`cli`], [`child`], [`report`]: the commands. Every measured run is a process of its own.
 
@@ -20,3 +21,4 @@ pub mod latency;
 pub mod limit;
 pub mod pelton_engine;
 pub mod report;
+pub mod tally;

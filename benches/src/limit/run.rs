@@ -43,7 +43,7 @@ pub fn run<J: Job + 'static>(
 
 fn run_alone<J: Job>(config: &ThroughputConfig, mut job: J) -> Outcome {
     let events = config.events;
-    let mut arm = HalfwayArm::new(config);
+    let arm = HalfwayArm::new(config);
     let started = Instant::now();
     let mut id = 0;
     while id < events {
@@ -174,7 +174,7 @@ impl<J: Job> Shard<J> {
 
     fn run(mut self, config: &ThroughputConfig) -> Totals {
         let events = config.events;
-        let mut arm = HalfwayArm::new(config);
+        let arm = HalfwayArm::new(config);
         let mut next = 0;
         let mut advanced = 0;
         loop {
@@ -206,7 +206,7 @@ impl<J: Job> Shard<J> {
 
     /// Without an exchange the shards have nothing to say to each other.
     fn run_apart(mut self, config: &ThroughputConfig) -> Totals {
-        let mut arm = HalfwayArm::new(config);
+        let arm = HalfwayArm::new(config);
         let mut next = 0;
         while next < config.events {
             let end = (next + STEP / self.shards * self.shards).min(config.events);
