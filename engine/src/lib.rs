@@ -1,1 +1,43 @@
-//! Under construction.
+//! Pelton: typed stream processing for one machine.
+//!
+//! A [`Job`] is written with [`Stream`]s and run on a [`Runtime`]: one shard thread a core, shared-nothing state,
+//! rings between stages, watermarks in the same order as records. See ARCHITECTURE.md for the map.
+
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod batch;
+mod edge;
+pub mod error;
+mod key;
+mod keyed;
+mod operators;
+mod ops;
+mod pipeline;
+mod plan;
+pub mod port;
+pub mod push;
+mod runtime;
+pub mod sink;
+pub mod source;
+pub mod sources;
+mod stage;
+mod stream;
+pub mod table;
+pub mod tasklet;
+mod terminal;
+pub mod testing;
+mod time;
+mod watermark;
+mod window;
+
+pub use error::{BuildError, JobError};
+pub use key::{DEFAULT_KEY_GROUPS, Key, KeyOf, KeySpace, KeyWords, stable_hash};
+pub use keyed::KeyedStream;
+pub use pipeline::{Inlet, Pipeline};
+pub use plan::{Class, OpInfo};
+pub use runtime::{Config, Driver, JobHandle, JobReport, Runtime, StageReport, Waiting};
+pub use stream::{Job, Stream};
+pub use time::{EventTime, IntoEventTime, Span, Spans};
+pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
+pub use window::{Firing, Lateness, Tumbling, Window, Windowed, WindowedStream};

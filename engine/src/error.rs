@@ -1,0 +1,230 @@
+//! Errors with stable codes: what happened, where, and what to do.
+
+use crate::plan::OpInfo;
+use thiserror::Error;
+
+/// A job that cannot be built or placed. Found before any record is read.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An operator was given an argument that makes no sense.
+    #[error("[PLT-0001] {op}: {what}; {advice}")]
+    Argument {
+        /// The operator and where it was written.
+        op: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A stream was made and not given to a sink.
+    #[error(
+        "[PLT-0002] job '{job}': {op} leads nowhere; give the stream to a sink, or drop the operator"
+    )]
+    Dangling {
+        /// The job.
+        job: String,
+        /// The last operator of the open stream.
+        op: String,
+    },
+    /// A job without a source or a sink.
+    #[error("[PLT-0003] job '{job}' has no {missing}")]
+    Empty {
+        /// The job.
+        job: String,
+        /// `source` or `sink`.
+        missing: &'static str,
+    },
+    /// An append-only sink was put behind an operator whose results change.
+    #[error(
+        "[PLT-0004] {sink}: an append-only sink cannot take results of class NET ({because}); use an upsert sink, `.sink_updates(..)`, or make the input final (`.in_event_time_order()`, no allowed lateness, `.one_correction()`)"
+    )]
+    AppendOnNet {
+        /// The sink.
+        sink: String,
+        /// Which operator made the stream NET.
+        because: String,
+    },
+    /// Event time was assigned twice, or after an exchange.
+    #[error(
+        "[PLT-0005] {op}: event time may be assigned once, between a source and the first exchange; move `.event_time(..)` next to the source"
+    )]
+    EventTimeAfterExchange {
+        /// The operator.
+        op: String,
+    },
+    /// An operator needs event time and its input has none.
+    #[error(
+        "[PLT-0006] {op} needs event time and its input has none; call `.event_time(..)` next to the source"
+    )]
+    NoEventTime {
+        /// The operator.
+        op: String,
+    },
+    /// A source could not be opened.
+    #[error("[PLT-0007] source {source_name}: {what}")]
+    Source {
+        /// The source.
+        source_name: String,
+        /// What is wrong, with path and advice.
+        what: String,
+    },
+    /// A sink could not be opened.
+    #[error("[PLT-0008] sink {sink}: {what}")]
+    Sink {
+        /// The sink.
+        sink: String,
+        /// What is wrong, with path and advice.
+        what: String,
+    },
+    /// The configuration cannot be had on this machine.
+    #[error("[PLT-0009] {what}; {advice}")]
+    Config {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+}
+
+impl BuildError {
+    pub(crate) fn argument(
+        op: &OpInfo,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        BuildError::Argument {
+            op: op.to_string(),
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            BuildError::Argument { .. } => "PLT-0001",
+            BuildError::Dangling { .. } => "PLT-0002",
+            BuildError::Empty { .. } => "PLT-0003",
+            BuildError::AppendOnNet { .. } => "PLT-0004",
+            BuildError::EventTimeAfterExchange { .. } => "PLT-0005",
+            BuildError::NoEventTime { .. } => "PLT-0006",
+            BuildError::Source { .. } => "PLT-0007",
+            BuildError::Sink { .. } => "PLT-0008",
+            BuildError::Config { .. } => "PLT-0009",
+        }
+    }
+}
+
+/// Why a running job ended without being done.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The job could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// User code panicked.
+    #[error("[PLT-0101] job '{job}': {op} panicked on shard {shard} at {position}: {message}")]
+    Panic {
+        /// The job.
+        job: String,
+        /// The operator and where it was written.
+        op: String,
+        /// The shard.
+        shard: usize,
+        /// The record's position, or what is known of it.
+        position: String,
+        /// The panic's message and place.
+        message: String,
+    },
+    /// A step did not return.
+    #[error(
+        "[PLT-0102] job '{job}': {stage} has not returned on shard {shard} for {seconds} s; a user function loops or blocks. Functions must return; slow calls belong outside the shard"
+    )]
+    Stalled {
+        /// The job.
+        job: String,
+        /// The stage with its operators.
+        stage: String,
+        /// The shard.
+        shard: usize,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A malformed record, where the job asked to stop on one.
+    #[error(
+        "[PLT-0103] job '{job}': malformed record: {letter}; set the source's on_error to skip to carry on without such records"
+    )]
+    Malformed {
+        /// The job.
+        job: String,
+        /// The record and why.
+        letter: String,
+    },
+    /// Reading failed.
+    #[error(
+        "[PLT-0104] job '{job}': source {source_name}, partition {partition}, offset {offset}: {what}"
+    )]
+    Source {
+        /// The job.
+        job: String,
+        /// The source.
+        source_name: String,
+        /// The partition's name.
+        partition: String,
+        /// Where reading stopped.
+        offset: u64,
+        /// What happened.
+        what: String,
+    },
+    /// Writing failed.
+    #[error("[PLT-0105] job '{job}': sink {sink} on shard {shard}: {what}")]
+    Sink {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// The shard.
+        shard: usize,
+        /// What happened.
+        what: String,
+    },
+    /// The job was cancelled by its handle.
+    #[error("[PLT-0106] job '{job}' was cancelled")]
+    Cancelled {
+        /// The job.
+        job: String,
+    },
+    /// The runtime went away under the job.
+    #[error("[PLT-0107] job '{job}': the runtime ended: {what}")]
+    RuntimeGone {
+        /// The job.
+        job: String,
+        /// Why.
+        what: String,
+    },
+}
+
+impl JobError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            JobError::Build(e) => e.code(),
+            JobError::Panic { .. } => "PLT-0101",
+            JobError::Stalled { .. } => "PLT-0102",
+            JobError::Malformed { .. } => "PLT-0103",
+            JobError::Source { .. } => "PLT-0104",
+            JobError::Sink { .. } => "PLT-0105",
+            JobError::Cancelled { .. } => "PLT-0106",
+            JobError::RuntimeGone { .. } => "PLT-0107",
+        }
+    }
+
+    /// Whether the same job may succeed if it is run again: the environment failed, not the job.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            JobError::Source { .. } | JobError::Sink { .. } | JobError::RuntimeGone { .. }
+        )
+    }
+}

@@ -1,0 +1,107 @@
+//! A keyed stream: what may follow `key_by`.
+
+use crate::edge::Wiring;
+use crate::error::BuildError;
+use crate::key::KeyOf;
+use crate::pipeline::{Inlet, MakeOperator, OperatorRoot, Pipeline};
+use crate::plan::{Class, EdgeId};
+use crate::push::OpId;
+use crate::stage::operator::Operator;
+use crate::stream::{Meta, Stream, close};
+use crate::terminal::ToKey;
+use crate::window::{WindowAssigner, WindowedStream};
+use std::marker::PhantomData;
+use std::panic::Location;
+
+/// A stream with a key: records of one key meet on one shard.
+#[must_use = "a keyed stream does nothing until an operator follows"]
+#[derive(Debug)]
+pub struct KeyedStream<P: Pipeline, K> {
+    pub(crate) stream: Stream<P>,
+    pub(crate) key: K,
+    pub(crate) key_op: OpId,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
+    pub(crate) fn new(stream: Stream<P>, key: K, location: &'static Location<'static>) -> Self {
+        let key_op = stream.plan.lock().op("key_by", stream.meta.class, location);
+        KeyedStream {
+            stream,
+            key,
+            key_op,
+        }
+    }
+
+    /// Cuts the stream into windows.
+    #[track_caller]
+    pub fn window<W: WindowAssigner>(self, window: W) -> WindowedStream<P, K, W> {
+        WindowedStream::new(self, window, Location::caller())
+    }
+
+    /// Goes on without keyed state: the records of one key stay together on one shard, in the order of their partition.
+    pub fn exchange(self) -> Stream<Inlet<P::Item>> {
+        self.stream.exchange(self.key, self.key_op)
+    }
+
+    /// Closes the stage before with an exchange by key and opens the stage of a keyed operator.
+    pub(crate) fn operator<M: MakeOperator<P::Item>>(
+        self,
+        op: OpId,
+        class: Class,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<OperatorRoot<P::Item, M>>
+    where
+        <M::Op as Operator<P::Item>>::Out: Send,
+    {
+        let KeyedStream {
+            stream,
+            key,
+            key_op,
+        } = self;
+        let (plan, pipeline, mut ops, mut meta): (_, P, Vec<OpId>, Meta) = stream.into_parts();
+        ops.push(key_op);
+        let edge: EdgeId = plan.lock().edge::<P::Item>(Wiring::AllToAll);
+        close(
+            &plan,
+            pipeline,
+            ops,
+            ToKey {
+                edge,
+                key: key.clone(),
+                op: key_op,
+            },
+        );
+        meta.exchanged = true;
+        meta.worsen(class, op);
+        plan.lock().info_mut(op).class = meta.class;
+        let root = OperatorRoot {
+            make: make(key),
+            edges: vec![edge],
+            input: PhantomData,
+        };
+        Stream {
+            plan,
+            pipeline: Some(root),
+            ops: vec![op],
+            meta,
+        }
+    }
+
+    /// Notes an operator of this keyed stream, and that it needs event time if it does.
+    pub(crate) fn note(
+        &self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        needs_time: bool,
+    ) -> OpId {
+        let mut plan = self.stream.plan.lock();
+        let op = plan.op(kind, self.stream.meta.class, location);
+        if needs_time && !self.stream.meta.timed {
+            let e = BuildError::NoEventTime {
+                op: plan.info(op).to_string(),
+            };
+            plan.errors.push(e);
+        }
+        op
+    }
+}

@@ -1,0 +1,5 @@
+//! The operators that stand at the head of a stage: one a file.
+
+pub mod forward;
+pub mod late;
+pub mod tumbling;

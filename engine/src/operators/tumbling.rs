@@ -1,0 +1,559 @@
+//! Tumbling windows: a table for each open window, fired and retired in the order of time.
+//!
+//! Laws
+//! 1. A window fires once M has reached its end: all its keys, in the order of insertion, in bounded pieces. Windows fire in order.
+//! 2. A behind record r counts iff end + allowed lateness > V(r), fired or not; else it is late (SEMANTICS, time, 4).
+//! 3. With one correction, what the on-time result holds is decided by V(r) < end and never by M, so it is fixed.
+//! 4. A retired window's table is cleared in pieces and used again: no allocation in steady state.
+//!
+//! Class: ROWS; NET with allowed lateness in update mode. State: an accumulator for each (window, key) until M has
+//! reached end + allowed lateness.
+
+use crate::aggregate::{Aggregate, At};
+use crate::batch::{Batch, Origin, Stamp};
+use crate::error::BuildError;
+use crate::key::{KeyOf, stable_hash};
+use crate::operators::late::{Late, LateTo};
+use crate::pipeline::MakeOperator;
+use crate::plan::{Class, EdgeId, OpInfo, Origins, ShardBuild};
+use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
+use crate::stage::operator::Operator;
+use crate::table::{KeyTable, NONE};
+use crate::time::{EventTime, Span};
+use crate::window::{
+    Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_not_negative,
+    check_offset, check_positive, class_of,
+};
+use std::collections::VecDeque;
+
+/// Results emitted in one step.
+const PIECE: u32 = 1024;
+/// Records whose probes are under way together: enough to hide the misses of one another.
+const CHUNK: usize = 64;
+
+#[allow(private_interfaces)]
+impl WindowAssigner for Tumbling {
+    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeTumbling<T, K, A>;
+    fn describe(&self) -> String {
+        format!("tumbling, {}", self.size)
+    }
+    fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
+        check_positive(op, "window size", self.size)?;
+        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_offset(op, self.offset)
+    }
+    fn class(&self) -> Class {
+        class_of(self.lateness)
+    }
+    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+        self,
+        key: K,
+        aggregate: A,
+        late: Option<LateTo<T>>,
+        op: OpId,
+    ) -> MakeTumbling<T, K, A> {
+        MakeTumbling {
+            window: self,
+            key,
+            aggregate,
+            late,
+            op,
+        }
+    }
+}
+
+/// Makes [`TumblingOp`] on each shard.
+#[allow(missing_debug_implementations)]
+pub struct MakeTumbling<T, K, A> {
+    window: Tumbling,
+    key: K,
+    aggregate: A,
+    late: Option<LateTo<T>>,
+    op: OpId,
+}
+
+#[allow(private_interfaces)]
+impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTumbling<T, K, A> {
+    type Op = TumblingOp<T, K, A>;
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        Ok(TumblingOp {
+            key: self.key.clone(),
+            aggregate: self.aggregate.clone(),
+            late: LateTo::open(&mut self.late, build)?,
+            op: self.op,
+            size: self.window.size.micros(),
+            // Within one window: the alignment is what counts, and the arithmetic stays far from the ends.
+            offset: self
+                .window
+                .offset
+                .micros()
+                .rem_euclid(self.window.size.micros().max(1)),
+            lateness: self.window.lateness,
+            slices: VecDeque::new(),
+            current: 0,
+            watermark: EventTime::BEGINNING,
+            due: EventTime::END,
+            doing: Doing::Nothing,
+            spare: vec![],
+        })
+    }
+    fn side_outputs(&self) -> Vec<EdgeId> {
+        vec![]
+    }
+    fn origins(&self) -> Origins {
+        if A::NEEDS_ORIGINS {
+            Origins::Needs
+        } else {
+            Origins::Makes
+        }
+    }
+}
+
+/// One window's state.
+struct Slice<K, A> {
+    start: i64,
+    table: KeyTable<K, A>,
+    /// Late records that wait for the one correction.
+    parked: Option<Box<KeyTable<K, A>>>,
+    fired: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    /// Emitting slice `at`, from entry `id` on.
+    Firing {
+        at: usize,
+        id: u32,
+    },
+    /// Emitting the correction of slice `at`, from parked entry `id` on.
+    Correcting {
+        at: usize,
+        id: u32,
+    },
+    /// Clearing the first slice's table.
+    Clearing {
+        cursor: usize,
+    },
+}
+
+/// See the module.
+#[allow(missing_debug_implementations)]
+pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
+    key: K,
+    aggregate: A,
+    late: Late<T>,
+    op: OpId,
+    size: i64,
+    offset: i64,
+    lateness: Lateness,
+    /// Open windows in ascending order of start. The fired ones come first.
+    slices: VecDeque<Box<Slice<K::Key, A::Acc>>>,
+    /// Index of the slice last written to; may be stale, so it is checked.
+    current: usize,
+    /// M.
+    watermark: EventTime,
+    /// The earliest watermark at which some slice fires or retires.
+    due: EventTime,
+    doing: Doing,
+    /// Cleared tables.
+    spare: Vec<KeyTable<K::Key, A::Acc>>,
+}
+
+impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
+    #[inline(always)]
+    fn start_of(&self, time: EventTime) -> i64 {
+        let t = time.micros();
+        t - (t - self.offset).rem_euclid(self.size)
+    }
+
+    fn end_of(&self, start: i64) -> EventTime {
+        EventTime::from_micros(start) + Span::from_micros(self.size)
+    }
+
+    /// The slice of the window that starts at `start`, made if need be.
+    fn slice_at(&mut self, start: i64) -> usize {
+        let at = self.slices.partition_point(|s| s.start < start);
+        if self.slices.get(at).is_none_or(|s| s.start != start) {
+            let end = self.end_of(start);
+            let fired = end <= self.watermark;
+            let table = self.spare.pop().unwrap_or_default();
+            self.slices.insert(
+                at,
+                Box::new(Slice {
+                    start,
+                    table,
+                    parked: None,
+                    fired,
+                }),
+            );
+            self.due = self.due.min(if fired {
+                end + self.lateness.allowed
+            } else {
+                end
+            });
+        }
+        at
+    }
+
+    /// Adds on-time records `from..to`.
+    fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize) {
+        let mut from = from;
+        while from < to {
+            let first = batch.times[from];
+            let start = match self.slices.get(self.current) {
+                Some(s) if (first.micros().wrapping_sub(s.start) as u64) < self.size as u64 => {
+                    s.start
+                }
+                _ => {
+                    let start = self.start_of(first);
+                    self.current = self.slice_at(start);
+                    start
+                }
+            };
+            let size = self.size as u64;
+            let same = batch.times[from..to]
+                .iter()
+                .position(|t| t.micros().wrapping_sub(start) as u64 >= size);
+            let end = same.map_or(to, |n| from + n);
+            let slice = &mut self.slices[self.current];
+            let mut at = from;
+            while at < end {
+                let stop = (at + CHUNK).min(end);
+                add_chunk(
+                    &mut slice.table,
+                    &self.key,
+                    &self.aggregate,
+                    self.op,
+                    batch,
+                    at,
+                    stop,
+                );
+                at = stop;
+            }
+            from = end;
+        }
+    }
+
+    /// Adds a record that is behind its watermark `v`; whether it is not too late.
+    #[cold]
+    fn behind<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        batch: &Batch<T>,
+        index: usize,
+        v: EventTime,
+        out: &mut O,
+        cx: &mut Cx,
+    ) -> bool {
+        let start = self.start_of(batch.times[index]);
+        let end = self.end_of(start);
+        if end + self.lateness.allowed <= v {
+            return false;
+        }
+        let at = self.slice_at(start);
+        self.current = at;
+        let (key_of, aggregate, op) = (&self.key, &self.aggregate, self.op);
+        let slice = &mut self.slices[at];
+        let park = self.lateness.mode == LateMode::OneCorrection && end <= v;
+        let table = if park {
+            &mut **slice.parked.get_or_insert_default()
+        } else {
+            &mut slice.table
+        };
+        let id = blame_at(op, index, || {
+            key_of.with(&batch.records[index], |key| {
+                let (id, _) = table.find_or_insert(table.hash(key), key, || aggregate.create());
+                aggregate.add(
+                    table.value_mut(id),
+                    &batch.records[index],
+                    at_of(batch, index),
+                );
+                id
+            })
+        });
+        if slice.fired && !park {
+            let window = Window {
+                start: EventTime::from_micros(start),
+                end,
+            };
+            emit(
+                &slice.table,
+                id,
+                aggregate,
+                op,
+                window,
+                Firing::Update,
+                out,
+                cx,
+            );
+        }
+        true
+    }
+
+    /// Looks for what is next due in the slices from the first on.
+    fn next_work(&mut self) -> Doing {
+        self.due = EventTime::END;
+        for (at, slice) in self.slices.iter().enumerate() {
+            let end = self.end_of(slice.start);
+            let gone = end + self.lateness.allowed;
+            if !slice.fired {
+                if end <= self.watermark {
+                    return Doing::Firing { at, id: 0 };
+                }
+                // Ascending: nothing after it is due either.
+                self.due = self.due.min(end);
+                break;
+            }
+            if gone <= self.watermark && at == 0 {
+                return if slice.parked.is_some() {
+                    Doing::Correcting { at, id: 0 }
+                } else {
+                    Doing::Clearing { cursor: 0 }
+                };
+            }
+            self.due = self.due.min(gone);
+        }
+        Doing::Nothing
+    }
+
+    fn window_of(&self, at: usize) -> Window {
+        let start = self.slices[at].start;
+        Window {
+            start: EventTime::from_micros(start),
+            end: self.end_of(start),
+        }
+    }
+}
+
+/// Adds records `from..to` of one window to its table: first all probes of the index, then all entries, so that the
+/// cache misses of different records overlap.
+#[inline(always)]
+pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    op: OpId,
+    batch: &Batch<T>,
+    from: usize,
+    to: usize,
+) {
+    let records = &batch.records[from..to];
+    let mut hashes = [0u64; CHUNK];
+    let mut candidates = [NONE; CHUNK];
+    for ((record, hash), candidate) in records.iter().zip(&mut hashes).zip(&mut candidates) {
+        *hash = blame(op, || key_of.with(record, |key| table.hash(key)));
+        *candidate = table.candidate(*hash);
+    }
+    for (n, ((record, &hash), &candidate)) in
+        records.iter().zip(&hashes).zip(&candidates).enumerate()
+    {
+        blame_at(op, from + n, || {
+            key_of.with(record, |key| {
+                let at = if A::NEEDS_ORIGINS {
+                    at_of(batch, from + n)
+                } else {
+                    At {
+                        time: batch.times[from + n],
+                        origin: Origin::default(),
+                    }
+                };
+                if let Some(acc) = table.verified(candidate, key) {
+                    aggregate.add(acc, record, at);
+                } else {
+                    let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
+                    aggregate.add(table.value_mut(id), record, at);
+                }
+            });
+        });
+    }
+}
+
+/// The place of a record in the order of its stream.
+#[inline(always)]
+pub(crate) fn at_of<T>(batch: &Batch<T>, index: usize) -> At {
+    At {
+        time: batch.times[index],
+        origin: batch.origin(index),
+    }
+}
+
+/// Emits one key's result. Its event time is the last of its window; its origin is the operator and the key's hash.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn emit<T, K: crate::key::Key, A: Aggregate<T>, O: Push<Windowed<K, A::Out>>>(
+    table: &KeyTable<K, A::Acc>,
+    id: u32,
+    aggregate: &A,
+    op: OpId,
+    window: Window,
+    firing: Firing,
+    out: &mut O,
+    cx: &mut Cx,
+) {
+    let key = table.key(id).clone();
+    cx.origin = derived(op, stable_hash(&key));
+    let value = blame(op, || aggregate.finish(table.value(id)));
+    out.push(
+        Windowed {
+            key,
+            window,
+            value,
+            firing,
+        },
+        Stamp::at(window.end - Span::from_micros(1)),
+        cx,
+    );
+}
+
+/// The origin of a record that operator `op` derived for the key with this stable hash.
+#[inline(always)]
+pub(crate) fn derived(op: OpId, key_hash: u64) -> Origin {
+    Origin {
+        source: op.0 | 1 << 31,
+        partition: 0,
+        offset: key_hash,
+        emission: 0,
+    }
+}
+
+/// Takes the late records out of a batch by value, in order, and hands them to the late output.
+pub(crate) fn hand_late<T>(
+    batch: &mut Batch<T>,
+    late: &[(usize, Stamp)],
+    to: &mut Late<T>,
+    cx: &mut Cx,
+) {
+    let mut taken: Vec<(T, Stamp)> = Vec::with_capacity(late.len());
+    for &(index, stamp) in late.iter().rev() {
+        // Descending: what is swapped in comes from behind this one.
+        taken.push((batch.records.swap_remove(index), stamp));
+    }
+    for (record, stamp) in taken.into_iter().rev() {
+        to.record(record, stamp, cx);
+    }
+}
+
+impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp<T, K, A> {
+    type Out = Windowed<K::Key, A::Out>;
+
+    fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
+        let behind = std::mem::take(&mut batch.behind);
+        let mut late: Vec<(usize, Stamp)> = Vec::new();
+        let mut from = 0;
+        for b in &behind {
+            let index = b.index as usize;
+            self.on_time(batch, from, index);
+            if !self.behind(batch, index, b.watermark, out, cx) {
+                late.push((
+                    index,
+                    Stamp {
+                        time: batch.times[index],
+                        behind: Some(b.watermark),
+                    },
+                ));
+            }
+            from = index + 1;
+        }
+        self.on_time(batch, from, batch.len());
+        batch.behind = behind;
+        if !late.is_empty() {
+            hand_late(batch, &late, &mut self.late, cx);
+        }
+        batch.clear();
+    }
+
+    fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
+        self.watermark = watermark;
+        if watermark >= self.due {
+            self.doing = self.next_work();
+        }
+    }
+
+    fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
+        match self.doing {
+            Doing::Nothing => return true,
+            Doing::Firing { at, id } => {
+                let window = self.window_of(at);
+                let slice = &mut self.slices[at];
+                let stop = slice.table.id_end().min(id.saturating_add(PIECE));
+                for id in id..stop {
+                    emit(
+                        &slice.table,
+                        id,
+                        &self.aggregate,
+                        self.op,
+                        window,
+                        Firing::OnTime,
+                        out,
+                        cx,
+                    );
+                }
+                if stop < slice.table.id_end() {
+                    self.doing = Doing::Firing { at, id: stop };
+                    return false;
+                }
+                slice.fired = true;
+                self.doing = self.next_work();
+            }
+            Doing::Correcting { at, id } => {
+                let window = self.window_of(at);
+                let slice = &mut self.slices[at];
+                let Some(parked) = &slice.parked else {
+                    unreachable!("only a slice with parked records is corrected")
+                };
+                let stop = parked.id_end().min(id.saturating_add(PIECE));
+                for parked_id in id..stop {
+                    let key = parked.key(parked_id);
+                    let (id, _) = slice
+                        .table
+                        .find_or_insert(slice.table.hash(key), key, || self.aggregate.create());
+                    blame(self.op, || {
+                        self.aggregate
+                            .merge(slice.table.value_mut(id), parked.value(parked_id))
+                    });
+                    emit(
+                        &slice.table,
+                        id,
+                        &self.aggregate,
+                        self.op,
+                        window,
+                        Firing::Correction,
+                        out,
+                        cx,
+                    );
+                }
+                if stop < parked.id_end() {
+                    self.doing = Doing::Correcting { at, id: stop };
+                    return false;
+                }
+                slice.parked = None;
+                self.doing = Doing::Clearing { cursor: 0 };
+            }
+            Doing::Clearing { mut cursor } => {
+                if !self.slices[0].table.clear_some(&mut cursor) {
+                    self.doing = Doing::Clearing { cursor };
+                    return false;
+                }
+                if let Some(slice) = self.slices.pop_front() {
+                    self.spare.push(slice.table);
+                }
+                self.current = 0;
+                self.doing = self.next_work();
+            }
+        }
+        self.doing == Doing::Nothing
+    }
+
+    fn close_idle(&mut self) -> Option<EventTime> {
+        let last = self.slices.iter().rfind(|s| !s.fired)?;
+        Some(self.end_of(last.start))
+    }
+
+    fn side_control(&mut self, event: Control, cx: &mut Cx) {
+        self.late.control(event, cx);
+    }
+
+    fn side_blocked(&self) -> bool {
+        self.late.blocked()
+    }
+}

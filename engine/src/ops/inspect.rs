@@ -1,0 +1,69 @@
+//! `inspect`: shows each record to a function and hands it on.
+
+use crate::batch::Stamp;
+use crate::pipeline::Pipeline;
+use crate::plan::ShardBuild;
+use crate::push::{Control, Cx, OpId, Push, blame};
+use std::marker::PhantomData;
+
+/// A pipeline with a `inspect` at its end.
+#[derive(Debug)]
+pub struct Inspected<P, F> {
+    pub(crate) before: P,
+    pub(crate) f: F,
+    pub(crate) op: OpId,
+}
+
+#[allow(private_interfaces)]
+impl<P, F> Pipeline for Inspected<P, F>
+where
+    P: Pipeline,
+    F: Fn(&P::Item) + Clone + Send + 'static,
+{
+    type Root = P::Root;
+    type Item = P::Item;
+    type Link<N: Push<P::Item> + Send + 'static> = P::Link<InspectLink<P::Item, F, N>>;
+    fn link<N: Push<P::Item> + Send + 'static>(
+        &self,
+        next: N,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Self::Link<N> {
+        let link = InspectLink {
+            next,
+            f: self.f.clone(),
+            op: self.op,
+            types: PhantomData,
+        };
+        self.before.link(link, build)
+    }
+    fn root(&mut self) -> &mut P::Root {
+        self.before.root()
+    }
+}
+
+/// See the module.
+pub struct InspectLink<T, F, N> {
+    next: N,
+    f: F,
+    op: OpId,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T, F: Fn(&T), N: Push<T>> Push<T> for InspectLink<T, F, N> {
+    #[inline(always)]
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        blame(self.op, || (self.f)(&record));
+        self.next.push(record, stamp, cx);
+    }
+    #[inline]
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        self.next.control(event, cx);
+    }
+    #[inline]
+    fn blocked(&self) -> bool {
+        self.next.blocked()
+    }
+    fn wake_at(&self) -> Option<u64> {
+        self.next.wake_at()
+    }
+}

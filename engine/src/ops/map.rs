@@ -1,0 +1,71 @@
+//! `map`: one record in, one record out. Stateless, class of its input; a behind mark travels through.
+
+use crate::batch::Stamp;
+use crate::pipeline::Pipeline;
+use crate::plan::ShardBuild;
+use crate::push::{Control, Cx, OpId, Push, blame};
+use std::marker::PhantomData;
+
+/// A pipeline with a `map` at its end.
+#[derive(Debug)]
+pub struct Mapped<P, R, F> {
+    pub(crate) before: P,
+    pub(crate) f: F,
+    pub(crate) op: OpId,
+    pub(crate) out: PhantomData<fn() -> R>,
+}
+
+#[allow(private_interfaces)]
+impl<P, R, F> Pipeline for Mapped<P, R, F>
+where
+    P: Pipeline,
+    R: Send + 'static,
+    F: Fn(P::Item) -> R + Clone + Send + 'static,
+{
+    type Root = P::Root;
+    type Item = R;
+    type Link<N: Push<R> + Send + 'static> = P::Link<MapLink<P::Item, R, F, N>>;
+    fn link<N: Push<R> + Send + 'static>(
+        &self,
+        next: N,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Self::Link<N> {
+        let link = MapLink {
+            next,
+            f: self.f.clone(),
+            op: self.op,
+            types: PhantomData,
+        };
+        self.before.link(link, build)
+    }
+    fn root(&mut self) -> &mut P::Root {
+        self.before.root()
+    }
+}
+
+/// See the module.
+pub struct MapLink<T, R, F, N> {
+    next: N,
+    f: F,
+    op: OpId,
+    types: PhantomData<fn(T) -> R>,
+}
+
+impl<T, R, F: Fn(T) -> R, N: Push<R>> Push<T> for MapLink<T, R, F, N> {
+    #[inline(always)]
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        let mapped = blame(self.op, || (self.f)(record));
+        self.next.push(mapped, stamp, cx);
+    }
+    #[inline]
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        self.next.control(event, cx);
+    }
+    #[inline]
+    fn blocked(&self) -> bool {
+        self.next.blocked()
+    }
+    fn wake_at(&self) -> Option<u64> {
+        self.next.wake_at()
+    }
+}

@@ -1,0 +1,284 @@
+//! A pipeline is a stage as it is being written: a root (a source, or an operator behind rings) and the links after it.
+//!
+//! Each method of [`crate::Stream`] wraps the pipeline in one more type, so that a whole stage compiles into one loop;
+//! an exchange, a fork, a split or a sink closes it, and no type spans two stages.
+
+use crate::edge::Inbox;
+use crate::error::BuildError;
+use crate::plan::{EdgeId, Origins, ShardBuild};
+use crate::push::Push;
+use crate::source::Source;
+use crate::stage::operator::{Operator, OperatorStage};
+use crate::stage::source::{Slot, SourceStage};
+use crate::tasklet::Tasklet;
+use crate::time::Span;
+use crate::watermark::Alignment;
+use std::sync::Arc;
+
+/// A stage being written: what [`crate::Stream`] is generic over.
+#[allow(private_interfaces)]
+pub trait Pipeline: Send + 'static {
+    /// What stands at its head.
+    type Root: Root;
+    /// What comes out of its last link.
+    type Item: Send + 'static;
+    /// The chain of links, when `N` follows.
+    type Link<N: Push<Self::Item> + Send + 'static>: Push<<Self::Root as Root>::Item>
+        + Send
+        + 'static;
+    /// Makes one shard's chain.
+    #[doc(hidden)]
+    fn link<N: Push<Self::Item> + Send + 'static>(
+        &self,
+        next: N,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Self::Link<N>;
+    /// The head.
+    #[doc(hidden)]
+    fn root(&mut self) -> &mut Self::Root;
+}
+
+/// The head of a stage.
+#[allow(private_interfaces)]
+pub trait Root: Send + 'static {
+    /// What it feeds to the first link.
+    type Item: Send + 'static;
+    /// Called on each shard before the chain is linked.
+    #[doc(hidden)]
+    fn open(&mut self, _build: &mut ShardBuild<'_, '_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+    /// Makes one shard's tasklet.
+    #[doc(hidden)]
+    fn tasklet<P: Push<Self::Item> + Send + 'static>(
+        &mut self,
+        chain: P,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Result<Box<dyn Tasklet>, BuildError>;
+    /// Edges that it reads.
+    #[doc(hidden)]
+    fn inputs(&self) -> Vec<EdgeId>;
+    /// Edges that it writes besides the chain's: side outputs.
+    #[doc(hidden)]
+    fn side_outputs(&self) -> Vec<EdgeId> {
+        vec![]
+    }
+    /// What it does with origins.
+    #[doc(hidden)]
+    fn origins(&self) -> Origins;
+    /// Asked by `event_time`: keeps partitions within this drift of one another.
+    #[doc(hidden)]
+    fn align(&mut self, _drift: Option<Span>) {}
+}
+
+/// A closing of a pipeline: where its records go.
+#[allow(private_interfaces)]
+pub(crate) trait Terminal<T>: Send + 'static {
+    type End: Push<T> + Send + 'static;
+    fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError>;
+    fn outputs(&self) -> Vec<EdgeId>;
+}
+
+/// The root of a stage that reads a source.
+#[derive(Debug)]
+pub struct SourceRoot<S: Source> {
+    pub(crate) source: S,
+    pub(crate) number: u32,
+    /// Opened at the first shard; each shard takes its own.
+    opened: Option<Vec<Option<S::Reader>>>,
+    drift: Option<Span>,
+    alignment: Option<Arc<Alignment>>,
+}
+
+impl<S: Source> SourceRoot<S> {
+    pub(crate) fn new(source: S, number: u32) -> Self {
+        SourceRoot {
+            source,
+            number,
+            opened: None,
+            drift: None,
+            alignment: None,
+        }
+    }
+}
+
+#[allow(private_interfaces)]
+impl<S: Source> Root for SourceRoot<S> {
+    type Item = S::Item;
+
+    fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<(), BuildError> {
+        let readers = match &mut self.opened {
+            Some(readers) => readers,
+            None => {
+                let name = self.source.name();
+                let readers = self
+                    .source
+                    .open(build.ports)
+                    .map_err(|what| BuildError::Source {
+                        source_name: name,
+                        what,
+                    })?;
+                self.alignment = self
+                    .drift
+                    .map(|drift| Arc::new(Alignment::new(readers.len(), drift)));
+                self.opened.insert(readers.into_iter().map(Some).collect())
+            }
+        };
+        build.partitions = (0..readers.len())
+            .filter(|p| build.ports.shard_of_partition(*p) == build.shard)
+            .collect();
+        build.alignment.clone_from(&self.alignment);
+        Ok(())
+    }
+
+    fn tasklet<P: Push<S::Item> + Send + 'static>(
+        &mut self,
+        chain: P,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Result<Box<dyn Tasklet>, BuildError> {
+        let mut slots = Vec::new();
+        for &global in &build.partitions {
+            if let Some(reader) = self.opened.as_mut().and_then(|o| o[global].take()) {
+                slots.push(Slot {
+                    reader,
+                    global,
+                    ended: false,
+                    offset: 0,
+                });
+            }
+        }
+        Ok(Box::new(SourceStage {
+            stage: build.stage,
+            job: build.job.to_string(),
+            name: self.source.name(),
+            source: self.number,
+            slots,
+            chain,
+            cx: build.cx(),
+            // A batch for each shard a read: an exchange's batches fill although they are split.
+            read_max: build.config.batch_size * build.shards.min(8),
+            turn: 0,
+            alignment: build.alignment.clone(),
+            ended: false,
+        }))
+    }
+
+    fn inputs(&self) -> Vec<EdgeId> {
+        vec![]
+    }
+    fn origins(&self) -> Origins {
+        Origins::Keeps
+    }
+    fn align(&mut self, drift: Option<Span>) {
+        self.drift = drift;
+    }
+}
+
+#[allow(private_interfaces)]
+impl<S: Source> Pipeline for SourceRoot<S> {
+    type Root = Self;
+    type Item = S::Item;
+    type Link<N: Push<S::Item> + Send + 'static> = N;
+    fn link<N: Push<S::Item> + Send + 'static>(&self, next: N, _: &mut ShardBuild<'_, '_>) -> N {
+        next
+    }
+    fn root(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// Makes an operator on each shard.
+#[allow(private_interfaces)]
+pub trait MakeOperator<In>: Send + 'static {
+    /// The operator.
+    type Op: Operator<In>;
+    /// Makes one shard's.
+    #[doc(hidden)]
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError>;
+    /// Side outputs that it writes.
+    #[doc(hidden)]
+    fn side_outputs(&self) -> Vec<EdgeId> {
+        vec![]
+    }
+    /// What it does with origins.
+    #[doc(hidden)]
+    fn origins(&self) -> Origins;
+}
+
+/// The root of a stage that reads rings.
+#[derive(Debug)]
+pub struct OperatorRoot<In, M> {
+    pub(crate) make: M,
+    pub(crate) edges: Vec<EdgeId>,
+    pub(crate) input: std::marker::PhantomData<fn(In)>,
+}
+
+#[allow(private_interfaces)]
+impl<In: Send + 'static, M: MakeOperator<In>> Root for OperatorRoot<In, M>
+where
+    <M::Op as Operator<In>>::Out: Send,
+{
+    type Item = <M::Op as Operator<In>>::Out;
+
+    fn tasklet<P: Push<Self::Item> + Send + 'static>(
+        &mut self,
+        chain: P,
+        build: &mut ShardBuild<'_, '_>,
+    ) -> Result<Box<dyn Tasklet>, BuildError> {
+        let readers = self.edges.iter().map(|&e| build.reader::<In>(e)).collect();
+        let op = self.make.make(build)?;
+        let stage = OperatorStage::new(
+            build.stage,
+            build.job.to_string(),
+            Inbox::new(readers),
+            op,
+            chain,
+            build.cx(),
+        );
+        Ok(Box::new(stage))
+    }
+
+    fn inputs(&self) -> Vec<EdgeId> {
+        self.edges.clone()
+    }
+    fn side_outputs(&self) -> Vec<EdgeId> {
+        self.make.side_outputs()
+    }
+    fn origins(&self) -> Origins {
+        self.make.origins()
+    }
+}
+
+#[allow(private_interfaces)]
+impl<In: Send + 'static, M: MakeOperator<In>> Pipeline for OperatorRoot<In, M>
+where
+    <M::Op as Operator<In>>::Out: Send,
+{
+    type Root = Self;
+    type Item = <M::Op as Operator<In>>::Out;
+    type Link<N: Push<Self::Item> + Send + 'static> = N;
+    fn link<N: Push<Self::Item> + Send + 'static>(&self, next: N, _: &mut ShardBuild<'_, '_>) -> N {
+        next
+    }
+    fn root(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// Makes [`crate::operators::forward::Forward`]: a stage that only hands on.
+#[derive(Debug)]
+pub struct MakeForward;
+
+#[allow(private_interfaces)]
+impl<T: Send + 'static> MakeOperator<T> for MakeForward {
+    type Op = crate::operators::forward::Forward<T>;
+    fn make(&mut self, _: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        Ok(Default::default())
+    }
+    fn origins(&self) -> Origins {
+        Origins::Keeps
+    }
+}
+
+/// The pipeline of a stage that has just been opened behind a fork, split, union or rebalance.
+pub type Inlet<T> = OperatorRoot<T, MakeForward>;

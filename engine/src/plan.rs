@@ -1,0 +1,457 @@
+//! What a job is before it runs: operators, stages and edges, in the order in which they were written.
+//!
+//! Laws
+//! 1. Stages are numbered in topological order: an edge leads from a lower stage to a higher one.
+//! 2. A stage is a factory: called once a shard, it gives a tasklet. User closures are cloned there, one a shard.
+//! 3. A fault in what the user wrote is kept and told when the job is built, with the operator and its place in the source.
+
+use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
+use crate::error::BuildError;
+use crate::key::KeySpace;
+use crate::port::Ports;
+use crate::push::{Cx, DeadLetter, OpId, Push};
+use crate::tasklet::Tasklet;
+use crate::watermark::Alignment;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is equal between two runs of a job (SEMANTICS, classes of operators).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Sorted output is byte-equal, whatever the shard count, interleaving or crashes.
+    Rows,
+    /// Equal after applying changes: the last value per key counts.
+    Net,
+    /// Depends on processing time or arrival order.
+    Exempt,
+}
+
+/// An operator as it was written.
+#[derive(Clone, Debug)]
+pub struct OpInfo {
+    /// Its number.
+    pub id: OpId,
+    /// `map`, `window`, ..
+    pub kind: &'static str,
+    /// The name that state and savepoints know it by, where one was given.
+    pub uid: Option<String>,
+    /// Where it was written.
+    pub location: &'static Location<'static>,
+    /// Class of its output.
+    pub class: Class,
+    /// What `explain` adds: window sizes, names of files.
+    pub detail: String,
+}
+
+impl fmt::Display for OpInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.uid {
+            Some(uid) => write!(f, "{} '{uid}'", self.kind)?,
+            None => write!(f, "{}", self.kind)?,
+        }
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
+        }
+        write!(f, " at {}:{}", self.location.file(), self.location.line())
+    }
+}
+
+/// Number of an edge within its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EdgeId(pub usize);
+
+type Ends = Box<dyn Any + Send>;
+type Connect = Box<dyn Fn(EdgeConfig) -> Vec<(Ends, Ends)> + Send>;
+
+struct EdgeSpec {
+    wiring: Wiring,
+    connect: Connect,
+    from: Option<usize>,
+    to: Option<usize>,
+}
+
+type Factory =
+    Box<dyn FnMut(&mut ShardBuild<'_, '_>) -> Result<Box<dyn Tasklet>, BuildError> + Send>;
+type DeadFactory = Box<
+    dyn FnMut(&mut Ports<'_>) -> Result<Vec<Box<dyn Push<DeadLetter> + Send>>, BuildError> + Send,
+>;
+
+struct StageSpec {
+    ops: Vec<OpId>,
+    inputs: Vec<EdgeId>,
+    outputs: Vec<EdgeId>,
+    factory: Factory,
+    /// Its operator breaks ties by origin.
+    needs_origins: bool,
+    /// Its records keep their origins: what a later stage needs must be carried to this one.
+    keeps_origins: bool,
+}
+
+/// The job being written.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub name: String,
+    pub ops: Vec<OpInfo>,
+    stages: Vec<StageSpec>,
+    edges: Vec<EdgeSpec>,
+    dead: Option<DeadFactory>,
+    pub errors: Vec<BuildError>,
+    /// Operators at the open ends of streams that were dropped.
+    pub dangling: Vec<OpId>,
+    pub sources: u32,
+    pub sinks: u32,
+}
+
+/// The plan, shared by the job and its streams.
+#[derive(Clone)]
+pub(crate) struct SharedPlan(Arc<Mutex<Plan>>);
+
+impl fmt::Debug for SharedPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plan({})", self.lock().name)
+    }
+}
+
+impl SharedPlan {
+    pub fn new(name: String) -> Self {
+        SharedPlan(Arc::new(Mutex::new(Plan {
+            name,
+            ..Plan::default()
+        })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the plan out to run it; streams that are still held write into an empty one.
+    pub fn take(&self) -> Plan {
+        let mut plan = self.lock();
+        let name = plan.name.clone();
+        std::mem::replace(
+            &mut *plan,
+            Plan {
+                name,
+                ..Plan::default()
+            },
+        )
+    }
+}
+
+impl Plan {
+    /// Notes an operator.
+    pub fn op(
+        &mut self,
+        kind: &'static str,
+        class: Class,
+        location: &'static Location<'static>,
+    ) -> OpId {
+        let id = OpId(self.ops.len() as u32);
+        self.ops.push(OpInfo {
+            id,
+            kind,
+            uid: None,
+            location,
+            class,
+            detail: String::new(),
+        });
+        id
+    }
+
+    pub fn info(&self, id: OpId) -> &OpInfo {
+        &self.ops[id.0 as usize]
+    }
+
+    pub fn info_mut(&mut self, id: OpId) -> &mut OpInfo {
+        &mut self.ops[id.0 as usize]
+    }
+
+    /// Adds an edge whose producer stage is not known yet.
+    pub fn edge<T: Send + 'static>(&mut self, wiring: Wiring) -> EdgeId {
+        let connect = Box::new(|config| {
+            let (writers, readers) = connect::<T>(config);
+            writers
+                .into_iter()
+                .zip(readers)
+                .map(|(w, r)| (Box::new(w) as Ends, Box::new(r) as Ends))
+                .collect()
+        });
+        self.edges.push(EdgeSpec {
+            wiring,
+            connect,
+            from: None,
+            to: None,
+        });
+        EdgeId(self.edges.len() - 1)
+    }
+
+    /// Adds a stage.
+    pub fn stage(
+        &mut self,
+        ops: Vec<OpId>,
+        inputs: Vec<EdgeId>,
+        outputs: Vec<EdgeId>,
+        origins: Origins,
+        factory: Factory,
+    ) {
+        let id = self.stages.len();
+        for e in &inputs {
+            self.edges[e.0].to = Some(id);
+        }
+        for e in &outputs {
+            self.edges[e.0].from = Some(id);
+        }
+        self.stages.push(StageSpec {
+            ops,
+            inputs,
+            outputs,
+            factory,
+            needs_origins: origins == Origins::Needs,
+            keeps_origins: origins != Origins::Makes,
+        });
+    }
+
+    pub fn dead_letters(&mut self, factory: DeadFactory) {
+        self.dead = Some(factory);
+    }
+
+    /// What is wrong with the plan, if anything (law 3).
+    fn check(&self) -> Result<(), BuildError> {
+        if let Some(e) = self.errors.first() {
+            return Err(e.clone());
+        }
+        if let Some(&op) = self.dangling.first() {
+            return Err(BuildError::Dangling {
+                job: self.name.clone(),
+                op: self.info(op).to_string(),
+            });
+        }
+        if self.sources == 0 {
+            return Err(BuildError::Empty {
+                job: self.name.clone(),
+                missing: "source",
+            });
+        }
+        if self.sinks == 0 {
+            return Err(BuildError::Empty {
+                job: self.name.clone(),
+                missing: "sink",
+            });
+        }
+        Ok(())
+    }
+
+    /// Edges that must carry origins: those into a stage that needs them, and back through stages that keep them.
+    fn edges_with_origins(&self) -> BTreeSet<usize> {
+        let mut wanted = BTreeSet::new();
+        for stage in self.stages.iter().rev() {
+            let for_later =
+                stage.keeps_origins && stage.outputs.iter().any(|e| wanted.contains(&e.0));
+            if stage.needs_origins || for_later {
+                wanted.extend(stage.inputs.iter().map(|e| e.0));
+            }
+        }
+        wanted
+    }
+
+    /// Builds the tasklets of all shards.
+    pub fn build(
+        mut self,
+        config: &PlanConfig,
+        ports: &mut Ports<'_>,
+    ) -> Result<BuiltJob, BuildError> {
+        self.check()?;
+        let shards = config.shards;
+        let with_origins = self.edges_with_origins();
+        let mut ends: BTreeMap<(usize, usize), (Option<Ends>, Option<Ends>)> = BTreeMap::new();
+        for (id, edge) in self.edges.iter().enumerate() {
+            let made = (edge.connect)(EdgeConfig {
+                shards,
+                wiring: edge.wiring,
+                ring_capacity: config.ring_capacity,
+                batch_size: config.batch_size,
+                origins: with_origins.contains(&id),
+            });
+            for (shard, (writer, reader)) in made.into_iter().enumerate() {
+                ends.insert((id, shard), (Some(writer), Some(reader)));
+            }
+        }
+        let mut dead: Vec<_> = match &mut self.dead {
+            Some(open) => open(ports)?.into_iter().map(Some).collect(),
+            None => (0..shards).map(|_| None).collect(),
+        };
+        let keep_dead = self.dead.is_some();
+        let mut stages = Vec::new();
+        for (id, stage) in self.stages.iter_mut().enumerate() {
+            let names: Vec<_> = stage
+                .ops
+                .iter()
+                .map(|o| self.ops[o.0 as usize].clone())
+                .collect();
+            let mut tasklets = Vec::new();
+            for shard in 0..shards {
+                let mut build = ShardBuild {
+                    job: &self.name,
+                    stage: id,
+                    shard,
+                    shards,
+                    keep_dead,
+                    config,
+                    ends: &mut ends,
+                    ports,
+                    partitions: vec![],
+                    alignment: None,
+                };
+                tasklets.push((stage.factory)(&mut build)?);
+            }
+            stages.push(BuiltStage {
+                ops: names,
+                tasklets,
+            });
+        }
+        Ok(BuiltJob {
+            name: self.name,
+            ops: self.ops,
+            stages,
+            dead: dead.drain(..).collect(),
+        })
+    }
+
+    /// The plan as text: stages with their operators, classes and exchanges.
+    pub fn explain(&self) -> String {
+        use fmt::Write;
+        let mut out = format!("job '{}'\n", self.name);
+        for (id, stage) in self.stages.iter().enumerate() {
+            let from: Vec<_> = stage
+                .inputs
+                .iter()
+                .map(|e| match (self.edges[e.0].from, self.edges[e.0].wiring) {
+                    (Some(s), Wiring::AllToAll) => format!("stage {s} by exchange"),
+                    (Some(s), Wiring::Local) => format!("stage {s}"),
+                    (None, _) => "nothing".into(),
+                })
+                .collect();
+            let from = if from.is_empty() {
+                "reads".to_string()
+            } else {
+                format!("from {}", from.join(", "))
+            };
+            let _ = writeln!(out, "  stage {id}: {from}");
+            for op in &stage.ops {
+                let info = self.info(*op);
+                let class = match info.class {
+                    Class::Rows => "ROWS",
+                    Class::Net => "NET",
+                    Class::Exempt => "EXEMPT",
+                };
+                let _ = writeln!(out, "    {info} [{class}]");
+            }
+        }
+        out
+    }
+}
+
+/// What a stage does with the origins of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origins {
+    /// Its operator breaks ties by them.
+    Needs,
+    /// It hands records on with the origins they had.
+    Keeps,
+    /// Its records are derived: it gives them origins of its own.
+    Makes,
+}
+
+/// Sizes that a plan is built with.
+#[derive(Clone, Debug)]
+pub(crate) struct PlanConfig {
+    pub shards: usize,
+    pub ring_capacity: usize,
+    pub batch_size: usize,
+    pub key_groups: u32,
+}
+
+/// Given to a stage's factory for each shard.
+pub(crate) struct ShardBuild<'a, 'p> {
+    pub job: &'a str,
+    pub stage: usize,
+    pub shard: usize,
+    pub shards: usize,
+    keep_dead: bool,
+    pub config: &'a PlanConfig,
+    ends: &'a mut BTreeMap<(usize, usize), (Option<Ends>, Option<Ends>)>,
+    pub ports: &'a mut Ports<'p>,
+    /// Source partitions on this shard (indices among all), set by a source root before the chain is linked.
+    pub partitions: Vec<usize>,
+    /// Set by a source root whose strategy asks for it.
+    pub alignment: Option<Arc<Alignment>>,
+}
+
+impl ShardBuild<'_, '_> {
+    pub fn cx(&self) -> Cx {
+        let mut cx = Cx::new(self.shard);
+        cx.keep_dead = self.keep_dead;
+        cx
+    }
+
+    pub fn key_space(&self) -> KeySpace {
+        KeySpace::new(self.config.key_groups, self.shards as u32)
+    }
+
+    pub fn writer<T: Send + 'static>(&mut self, edge: EdgeId) -> EdgeWriter<T> {
+        let end = self
+            .ends
+            .get_mut(&(edge.0, self.shard))
+            .and_then(|e| e.0.take());
+        match end.and_then(|e| e.downcast().ok()) {
+            Some(writer) => *writer,
+            None => unreachable!("an edge has one writer a shard, of its own type"),
+        }
+    }
+
+    pub fn reader<T: Send + 'static>(&mut self, edge: EdgeId) -> EdgeReader<T> {
+        let end = self
+            .ends
+            .get_mut(&(edge.0, self.shard))
+            .and_then(|e| e.1.take());
+        match end.and_then(|e| e.downcast().ok()) {
+            Some(reader) => *reader,
+            None => unreachable!("an edge has one reader a shard, of its own type"),
+        }
+    }
+}
+
+/// A stage with a tasklet for each shard.
+pub(crate) struct BuiltStage {
+    pub ops: Vec<OpInfo>,
+    pub tasklets: Vec<Box<dyn Tasklet>>,
+}
+
+/// A job ready to be placed.
+pub(crate) struct BuiltJob {
+    pub name: String,
+    pub ops: Vec<OpInfo>,
+    pub stages: Vec<BuiltStage>,
+    pub dead: Vec<Option<Box<dyn Push<DeadLetter> + Send>>>,
+}
+
+impl BuiltJob {
+    /// What to say of a panic: `(operator, position)`.
+    pub fn blame(ops: &[OpInfo], stage_ops: &[OpInfo], blamed: Option<OpId>) -> String {
+        match blamed.and_then(|id| ops.get(id.0 as usize)) {
+            Some(op) => op.to_string(),
+            None => stage_name(stage_ops),
+        }
+    }
+}
+
+/// A stage's operators in one line.
+pub(crate) fn stage_name(ops: &[OpInfo]) -> String {
+    ops.iter()
+        .map(|o| o.uid.clone().unwrap_or_else(|| o.kind.to_string()))
+        .collect::<Vec<_>>()
+        .join(" -> ")
+}

@@ -1,0 +1,306 @@
+//! Ports: how foreign work (files, decompression, sockets) meets a shard. Two bounded rings and a doorbell.
+//!
+//! Laws
+//! 1. A shard hands a request in and takes a response out; it never waits for either. A full port is back-pressure.
+//! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread.
+//! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
+//! 4. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
+
+use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
+use std::collections::VecDeque;
+use std::sync::mpsc;
+
+/// A shard's side of a port.
+pub struct Port<Q, R> {
+    way: Way<Q, R>,
+}
+
+enum Way<Q, R> {
+    Threaded {
+        requests: Producer<Q>,
+        responses: Consumer<R>,
+        helper: Doorbell,
+    },
+    Inline {
+        handler: Box<dyn FnMut(Q) -> R + Send>,
+        responses: VecDeque<R>,
+        capacity: usize,
+    },
+}
+
+impl<Q, R> std::fmt::Debug for Port<Q, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.way {
+            Way::Threaded { .. } => "Port(threaded)",
+            Way::Inline { .. } => "Port(inline)",
+        })
+    }
+}
+
+impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
+    /// Hands a request in; gives it back if the port is full.
+    pub fn submit(&mut self, request: Q) -> Result<(), Q> {
+        match &mut self.way {
+            Way::Threaded {
+                requests, helper, ..
+            } => match requests.push(request) {
+                Ok(()) => {
+                    helper.ring();
+                    Ok(())
+                }
+                Err(PushError::Full(q) | PushError::Closed(q)) => Err(q),
+            },
+            Way::Inline {
+                handler,
+                responses,
+                capacity,
+            } => {
+                if responses.len() >= *capacity {
+                    return Err(request);
+                }
+                let response = handler(request);
+                responses.push_back(response);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the other side has gone: its handler panicked, or the runtime is ending. Responses may still be there.
+    pub fn is_closed(&self) -> bool {
+        match &self.way {
+            Way::Threaded { requests, .. } => requests.is_closed(),
+            Way::Inline { .. } => false,
+        }
+    }
+
+    /// Takes a response, if there is one.
+    pub fn take(&mut self) -> Option<R> {
+        match &mut self.way {
+            Way::Threaded {
+                responses, helper, ..
+            } => {
+                let response = responses.pop().ok();
+                if response.is_some() {
+                    // A server that found the ring full of responses waits for this.
+                    helper.ring();
+                }
+                response
+            }
+            Way::Inline { responses, .. } => responses.pop_front(),
+        }
+    }
+}
+
+/// A port's server on the helper thread.
+trait Serve: Send {
+    /// Serves what it can; whether anything moved, or `None` when the shard's side has gone.
+    fn serve(&mut self) -> Option<bool>;
+}
+
+struct Server<Q, R, H> {
+    requests: Consumer<Q>,
+    responses: Producer<R>,
+    /// A response that found the ring full.
+    held: Option<R>,
+    handler: H,
+    shard: Doorbell,
+}
+
+impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
+    fn serve(&mut self) -> Option<bool> {
+        let mut moved = false;
+        loop {
+            let response = match self.held.take() {
+                Some(r) => r,
+                None => match self.requests.pop() {
+                    Ok(q) => {
+                        let handler = &mut self.handler;
+                        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(q)))
+                        {
+                            Ok(r) => r,
+                            // The port closes; its shard sees that and says so.
+                            Err(_) => return None,
+                        }
+                    }
+                    Err(pelton_ring::PopError::Empty) => return Some(moved),
+                    Err(pelton_ring::PopError::Closed) => return None,
+                },
+            };
+            match self.responses.push(response) {
+                Ok(()) => {
+                    moved = true;
+                    self.shard.ring();
+                }
+                Err(PushError::Full(r)) => {
+                    self.held = Some(r);
+                    return Some(moved);
+                }
+                Err(PushError::Closed(_)) => return None,
+            }
+        }
+    }
+}
+
+/// The helper thread: started when the first port is made, ends when its owner is dropped.
+pub(crate) struct Helper {
+    servers: mpsc::Sender<Box<dyn Serve>>,
+    doorbell: Doorbell,
+}
+
+impl Helper {
+    pub fn start() -> std::io::Result<Self> {
+        let (servers, new) = mpsc::channel::<Box<dyn Serve>>();
+        let (tell, told) = mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("pelton-io".into())
+            .spawn(move || {
+                // The parker belongs to the thread that sleeps, so it is made here and its doorbell handed out.
+                let mut sleeper = Sleeper::thread();
+                if tell.send(sleeper.doorbell()).is_err() {
+                    return;
+                }
+                let mut ports: Vec<Box<dyn Serve>> = vec![];
+                loop {
+                    let mut moved = false;
+                    sleeper.prepare();
+                    let mut open = true;
+                    loop {
+                        match new.try_recv() {
+                            Ok(server) => {
+                                ports.push(server);
+                                moved = true;
+                            }
+                            Err(mpsc::TryRecvError::Empty) => break,
+                            Err(mpsc::TryRecvError::Disconnected) => {
+                                open = false;
+                                break;
+                            }
+                        }
+                    }
+                    ports.retain_mut(|p| match p.serve() {
+                        Some(m) => {
+                            moved |= m;
+                            true
+                        }
+                        None => false,
+                    });
+                    if !open {
+                        return;
+                    }
+                    if moved {
+                        sleeper.cancel();
+                    } else {
+                        sleeper.sleep(None);
+                    }
+                }
+            })?;
+        let doorbell = told
+            .recv()
+            .map_err(|_| std::io::Error::other("the helper thread ended at its start"))?;
+        Ok(Helper { servers, doorbell })
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::channel();
+        self.servers = closed;
+        // Not joined: a handler may sit in a foreign call (a read from a terminal) that nothing here can end. A sink
+        // has finished before its job is done, so nothing that matters is under way.
+        self.doorbell.ring();
+    }
+}
+
+/// Makes ports while a job is placed.
+pub struct Ports<'a> {
+    shards: usize,
+    kind: PortsKind<'a>,
+}
+
+enum PortsKind<'a> {
+    Threaded {
+        helper: &'a mut Option<Helper>,
+        shards: &'a [Doorbell],
+    },
+    Inline,
+}
+
+impl<'a> Ports<'a> {
+    pub(crate) fn threaded(helper: &'a mut Option<Helper>, shards: &'a [Doorbell]) -> Self {
+        Ports {
+            shards: shards.len(),
+            kind: PortsKind::Threaded { helper, shards },
+        }
+    }
+
+    pub(crate) fn inline(shards: usize) -> Self {
+        Ports {
+            shards,
+            kind: PortsKind::Inline,
+        }
+    }
+
+    /// Number of shards of the job.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The shard that reads partition `partition` of a source.
+    pub fn shard_of_partition(&self, partition: usize) -> usize {
+        partition % self.shards
+    }
+
+    /// A port for `shard` that holds `capacity` requests and as many responses; `handler` serves them one by one.
+    pub fn port<Q, R, H>(
+        &mut self,
+        shard: usize,
+        capacity: usize,
+        handler: H,
+    ) -> Result<Port<Q, R>, String>
+    where
+        Q: Send + 'static,
+        R: Send + 'static,
+        H: FnMut(Q) -> R + Send + 'static,
+    {
+        let capacity = capacity.next_power_of_two().max(2);
+        match &mut self.kind {
+            PortsKind::Inline => Ok(Port {
+                way: Way::Inline {
+                    handler: Box::new(handler),
+                    responses: VecDeque::new(),
+                    capacity,
+                },
+            }),
+            PortsKind::Threaded { helper, shards } => {
+                let helper = match helper {
+                    Some(h) => h,
+                    None => helper.insert(
+                        Helper::start()
+                            .map_err(|e| format!("no helper thread could be started: {e}"))?,
+                    ),
+                };
+                let (requests, incoming) = ring(capacity).map_err(|e| e.to_string())?;
+                let (outgoing, responses) = ring(capacity).map_err(|e| e.to_string())?;
+                let server = Server {
+                    requests: incoming,
+                    responses: outgoing,
+                    held: None,
+                    handler,
+                    shard: shards[shard].clone(),
+                };
+                helper
+                    .servers
+                    .send(Box::new(server))
+                    .map_err(|_| "the helper thread has ended".to_string())?;
+                helper.doorbell.ring();
+                Ok(Port {
+                    way: Way::Threaded {
+                        requests,
+                        responses,
+                        helper: helper.doorbell.clone(),
+                    },
+                })
+            }
+        }
+    }
+}

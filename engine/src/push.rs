@@ -1,0 +1,270 @@
+//! How records move inside a stage: a chain of [`Push`] values, each owning the next, compiled into one loop.
+//!
+//! Laws
+//! 1. Records and control events reach every link in one order. A link hands control on after its own share.
+//! 2. A link never blocks. What cannot be sent waits in the terminal; [`Push::blocked`] tells the stage to stop feeding.
+//! 3. A watermark that a link has passed on never falls; after it no record is passed on whose V(r) lies below it.
+
+use crate::batch::{Origin, Stamp};
+use crate::time::EventTime;
+use std::cell::Cell;
+
+/// What is known while records move: who, when, where they came from, and what has been counted.
+#[derive(Debug)]
+pub struct Cx {
+    /// Driver's monotonic nanoseconds at the start of the step.
+    pub now_ns: u64,
+    /// Wall clock at the start of the step, microseconds since the epoch (for processing-time windows and idleness).
+    pub wall: EventTime,
+    /// The shard.
+    pub shard: usize,
+    /// Arrival of the newest record being processed, in driver's nanoseconds.
+    pub arrival_ns: u64,
+    /// The source partition being read: an index into the job's partitions of that source.
+    pub partition: usize,
+    /// Origin of the current record.
+    pub origin: Origin,
+    /// Counted since the driver last took them.
+    pub counters: Counters,
+    /// Shards whose rings were published to in this step, a bit each (bit 63 stands for all from 63 up).
+    pub published: u64,
+    /// Records that could not be used, with their reasons, until the stage hands them to the dead-letter output.
+    pub dead: Vec<DeadLetter>,
+    /// Whether dead letters are wanted at all; otherwise they are only counted.
+    pub keep_dead: bool,
+    /// The first failure that ends the job, set by a link that cannot go on.
+    pub failure: Option<crate::error::JobError>,
+    /// Where time goes.
+    pub latencies: Box<crate::tasklet::Latencies>,
+}
+
+impl Cx {
+    /// A context for `shard` at time zero.
+    pub fn new(shard: usize) -> Self {
+        Cx {
+            now_ns: 0,
+            wall: EventTime::from_micros(0),
+            shard,
+            arrival_ns: 0,
+            partition: 0,
+            origin: Origin::default(),
+            counters: Counters::default(),
+            published: 0,
+            dead: Vec::new(),
+            keep_dead: false,
+            failure: None,
+            latencies: Box::default(),
+        }
+    }
+
+    /// Counts `records` that reached a sink in this step, with the time since the oldest of them arrived.
+    pub fn sunk(&mut self, records: u64) {
+        let waited = self.now_ns.saturating_sub(self.arrival_ns).max(1);
+        self.latencies
+            .end_to_end_ns
+            .saturating_record_n(waited, records);
+    }
+
+    /// Marks that a ring towards `shard` has been published to, so that its doorbell is rung once after the step.
+    #[inline(always)]
+    pub fn published_to(&mut self, shard: usize) {
+        self.published |= 1 << shard.min(63);
+    }
+
+    /// Counts a malformed record and keeps it for the dead-letter output, where one is set.
+    #[cold]
+    pub fn malformed(&mut self, reason: impl FnOnce() -> DeadLetter) {
+        self.counters.malformed += 1;
+        if self.keep_dead {
+            let letter = reason();
+            self.dead.push(letter);
+        }
+    }
+}
+
+/// A record that could not be used: where it stood and why. The type of the dead-letter output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Name of the source or operator that refused it.
+    pub at: String,
+    /// The source partition's name (a file's path), or its number.
+    pub partition: String,
+    /// Offset in the partition (bytes for files, an index for generators).
+    pub offset: u64,
+    /// Line number from 1, where the source has lines.
+    pub line: Option<u64>,
+    /// Why.
+    pub reason: String,
+    /// The record's raw bytes, where the source has them (cut at 4 KiB).
+    pub payload: Vec<u8>,
+}
+
+impl std::fmt::Display for DeadLetter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.partition)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, " (offset {}): {}", self.offset, self.reason)
+    }
+}
+
+/// What a stage counts, by cause. Every record that enters a job is in exactly one of the ways out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records that entered the stage: read from a source, or received from a ring.
+    pub records_in: u64,
+    /// Records that left it: to rings and to sinks.
+    pub records_out: u64,
+    /// Records too late for every window they belong to.
+    pub late: u64,
+    /// Records too late for some of their windows and counted in the others.
+    pub partly_late: u64,
+    /// Records that could not be read or carry no valid event time.
+    pub malformed: u64,
+    /// Records that arrived behind their watermark, late or not.
+    pub behind: u64,
+    /// Times the law M <= V(r) was found broken: always 0 unless Pelton has a fault.
+    pub invariant_broken: u64,
+}
+
+impl Counters {
+    /// Adds another's counts.
+    pub fn add(&mut self, o: &Counters) {
+        self.records_in += o.records_in;
+        self.records_out += o.records_out;
+        self.late += o.late;
+        self.partly_late += o.partly_late;
+        self.malformed += o.malformed;
+        self.behind += o.behind;
+        self.invariant_broken += o.invariant_broken;
+    }
+}
+
+/// Events in the order of the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// M has reached this time.
+    Watermark(EventTime),
+    /// The stage has nothing to read for now: hand on what has been gathered. Also retries what was blocked.
+    Flush,
+    /// Partition `partition` of the source has ended.
+    PartitionEnded {
+        /// Index of the partition.
+        partition: usize,
+    },
+    /// Every input of this stage is silent.
+    Idle {
+        /// Open windows are to close (see [`crate::Watermarks`]).
+        close: bool,
+    },
+    /// Nothing more comes.
+    End,
+}
+
+/// One link of a stage's chain: takes records of type `T`.
+pub trait Push<T> {
+    /// Takes one record.
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx);
+    /// Takes a control event (law 1).
+    fn control(&mut self, event: Control, cx: &mut Cx);
+    /// Whether the terminal holds more than it may (law 2).
+    fn blocked(&self) -> bool;
+    /// The earliest driver's time in nanoseconds at which this link wants to be flushed again although nothing arrived.
+    fn wake_at(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl<T> Push<T> for Box<dyn Push<T>> {
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        (**self).push(record, stamp, cx);
+    }
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        (**self).control(event, cx);
+    }
+    fn blocked(&self) -> bool {
+        (**self).blocked()
+    }
+    fn wake_at(&self) -> Option<u64> {
+        (**self).wake_at()
+    }
+}
+
+/// Number of an operator within its job; names are kept by the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u32);
+
+thread_local! {
+    /// The innermost operator whose user code a panic left, and the record's index in its batch: written while
+    /// unwinding, taken by the driver.
+    static BLAMED: Cell<Option<(OpId, Option<usize>)>> = const { Cell::new(None) };
+}
+
+/// Names the operator if user code panics inside `call`. Costs nothing otherwise: the guard is seen by unwinding only.
+#[inline(always)]
+pub(crate) fn blame<R>(op: OpId, call: impl FnOnce() -> R) -> R {
+    let guard = Guard(op, None);
+    let result = call();
+    std::mem::forget(guard);
+    result
+}
+
+/// The same, with the record's index in the batch being processed.
+#[inline(always)]
+pub(crate) fn blame_at<R>(op: OpId, index: usize, call: impl FnOnce() -> R) -> R {
+    let guard = Guard(op, Some(index));
+    let result = call();
+    std::mem::forget(guard);
+    result
+}
+
+struct Guard(OpId, Option<usize>);
+
+impl Drop for Guard {
+    #[cold]
+    fn drop(&mut self) {
+        BLAMED.with(|b| {
+            if b.get().is_none() {
+                b.set(Some((self.0, self.1)));
+            }
+        });
+    }
+}
+
+/// Takes the operator that the last panic on this thread left, if it was in user code, and the record's index.
+pub(crate) fn take_blamed() -> Option<(OpId, Option<usize>)> {
+    BLAMED.with(Cell::take)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Collects everything, for the tests of single links.
+    pub struct Collect<T> {
+        pub got: Vec<(T, Stamp)>,
+        pub events: Vec<Control>,
+        pub full_at: usize,
+    }
+    impl<T> Collect<T> {
+        pub fn new() -> Self {
+            Collect {
+                got: vec![],
+                events: vec![],
+                full_at: usize::MAX,
+            }
+        }
+    }
+    impl<T> Push<T> for Collect<T> {
+        fn push(&mut self, record: T, stamp: Stamp, _: &mut Cx) {
+            self.got.push((record, stamp));
+        }
+        fn control(&mut self, event: Control, _: &mut Cx) {
+            self.events.push(event);
+        }
+        fn blocked(&self) -> bool {
+            self.got.len() >= self.full_at
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What a sink is: a writer on each shard.
+
+use crate::batch::Stamp;
+use crate::port::Ports;
+use crate::push::{Control, Cx, OpId, Push};
+
+/// Takes the records of a stream.
+pub trait Sink<T>: Send + 'static {
+    /// The writer of one shard.
+    type Writer: Writer<T>;
+    /// The name in errors and reports.
+    fn name(&self) -> String;
+    /// Opens the writers of all shards. An error says what, where and what to do; it ends the build.
+    fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Writer>, String>;
+    /// Whether it can take a result again and again (last value per key counts) and not only final rows.
+    /// An append-only sink on a stream of class NET is refused when the job is built.
+    fn takes_updates(&self) -> bool {
+        false
+    }
+}
+
+/// A sink's writer on one shard. It never blocks: what cannot be written yet it holds, within a bound, and says so.
+pub trait Writer<T>: Send + 'static {
+    /// Takes a record.
+    fn write(&mut self, record: T, stamp: Stamp);
+    /// Hands on what has been gathered; called at the end of each step that wrote, and again while [`Writer::blocked`].
+    fn flush(&mut self, _now_ns: u64) -> Result<(), String> {
+        Ok(())
+    }
+    /// Whether it holds as much as it may: the stage stops feeding it, and so on up to the source.
+    fn blocked(&self) -> bool {
+        false
+    }
+    /// Nothing more comes. Called until it says `true`: everything is where it belongs.
+    fn finish(&mut self, _now_ns: u64) -> Result<bool, String> {
+        Ok(true)
+    }
+}
+
+/// The last link of a chain that ends in a sink.
+pub(crate) struct SinkLink<W> {
+    pub writer: W,
+    pub op: OpId,
+    pub name: String,
+    /// Written since the last flush.
+    pub written: u64,
+    pub ended: bool,
+    pub finished: bool,
+}
+
+impl<W> SinkLink<W> {
+    fn fail(&self, cx: &mut Cx, what: String) {
+        if cx.failure.is_none() {
+            cx.failure = Some(crate::error::JobError::Sink {
+                job: String::new(),
+                sink: self.name.clone(),
+                shard: cx.shard,
+                what,
+            });
+        }
+    }
+}
+
+impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
+    #[inline(always)]
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        self.written += 1;
+        let _ = cx;
+        crate::push::blame(self.op, || self.writer.write(record, stamp));
+    }
+
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        let result = crate::push::blame(self.op, || self.writer.flush(cx.now_ns));
+        if let Err(what) = result {
+            self.fail(cx, what);
+        }
+        if self.written > 0 {
+            cx.counters.records_out += self.written;
+            cx.sunk(self.written);
+            self.written = 0;
+        }
+        self.ended |= event == Control::End;
+        if self.ended && !self.finished && cx.failure.is_none() {
+            match crate::push::blame(self.op, || self.writer.finish(cx.now_ns)) {
+                Ok(done) => self.finished = done,
+                Err(what) => {
+                    self.finished = true;
+                    self.fail(cx, what);
+                }
+            }
+        }
+    }
+
+    fn blocked(&self) -> bool {
+        self.writer.blocked() || (self.ended && !self.finished)
+    }
+}
+
+/// Calls a function for each record, on the shard where it is: `sink_fn(|order| ..)`. One clone of it a shard.
+#[derive(Clone, Debug)]
+pub struct Callback<F> {
+    name: String,
+    f: F,
+    updates: bool,
+}
+
+/// A sink that calls `f` for each record. Append-only; see [`Callback::updates`].
+pub fn callback<F>(name: impl Into<String>, f: F) -> Callback<F> {
+    Callback {
+        name: name.into(),
+        f,
+        updates: false,
+    }
+}
+
+impl<F> Callback<F> {
+    /// Says that the function copes with results that change (class NET): last value per key counts.
+    pub fn updates(mut self) -> Self {
+        self.updates = true;
+        self
+    }
+}
+
+/// Writer of [`Callback`].
+#[derive(Debug)]
+pub struct CallbackWriter<F>(F);
+
+impl<T: 'static, F: FnMut(T, Stamp) + Clone + Send + 'static> Sink<T> for Callback<F> {
+    type Writer = CallbackWriter<F>;
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Writer>, String> {
+        Ok((0..ports.shards())
+            .map(|_| CallbackWriter(self.f.clone()))
+            .collect())
+    }
+    fn takes_updates(&self) -> bool {
+        self.updates
+    }
+}
+
+impl<T, F: FnMut(T, Stamp) + Send + 'static> Writer<T> for CallbackWriter<F> {
+    #[inline(always)]
+    fn write(&mut self, record: T, stamp: Stamp) {
+        (self.0)(record, stamp);
+    }
+}

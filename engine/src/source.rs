@@ -1,0 +1,68 @@
+//! What a source is: partitions that hand records over when asked.
+//!
+//! A partition's split never depends on the number of shards. Each has its own watermark generator; it is read by one
+//! shard, and its records carry (source, partition, offset) as their origin.
+
+use crate::port::Ports;
+use crate::time::EventTime;
+
+/// A stream of records in one or more partitions.
+pub trait Source: Send + 'static {
+    /// What it yields.
+    type Item: Send + 'static;
+    /// A partition.
+    type Reader: Reader<Item = Self::Item>;
+    /// The name in errors and reports: a path, a topic.
+    fn name(&self) -> String;
+    /// Opens all partitions, in a fixed order. An error says what, where and what to do; it ends the build.
+    fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Reader>, String>;
+}
+
+/// One partition of a source. Asked by its shard, it never blocks.
+pub trait Reader: Send + 'static {
+    /// What it yields.
+    type Item;
+    /// The partition's name: a file's path, a number.
+    fn name(&self) -> String;
+    /// Emits at most `max` records that are there already, in the partition's order.
+    fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
+}
+
+/// What a read achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// There may be more at once.
+    More,
+    /// Nothing more for now; a port's doorbell will say, or ask again at this time (driver's nanoseconds).
+    Pending {
+        /// When to ask again, if no doorbell says so earlier.
+        until_ns: Option<u64>,
+    },
+    /// The partition has ended.
+    End,
+}
+
+/// Reading failed: the job stops with this text, the partition and its offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadError {
+    /// Where.
+    pub offset: u64,
+    /// What happened and what to do.
+    pub what: String,
+    /// A malformed record under `on_error = fail`, not a failure of the environment.
+    pub malformed: bool,
+}
+
+/// Takes what a reader yields.
+pub trait Emit<T> {
+    /// A record at `offset`, which arrived now.
+    fn emit(&mut self, offset: u64, record: T);
+    /// A record at `offset` that arrived at `arrival_ns` (driver's nanoseconds): its scheduled time in an open loop.
+    fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T);
+    /// Bytes at `offset` that are no record. Counted, and sent to the dead-letter output where one is set.
+    fn malformed(&mut self, offset: u64, line: Option<u64>, reason: &str, payload: &[u8]);
+    /// The driver's time at the start of the step, nanoseconds.
+    fn now_ns(&self) -> u64;
+    /// The wall clock at the start of the step.
+    fn wall(&self) -> EventTime;
+}

@@ -1,0 +1,263 @@
+//! An operator stage: takes frames from rings, gives them to one operator, pushes its results through a chain.
+//!
+//! Laws
+//! 1. What an operator began (a firing window) is finished before the next frame is taken; each step does a bounded piece of it.
+//! 2. A watermark goes on only when the operator has done all that it caused.
+//! 3. Nothing is taken from a ring while the terminal is blocked.
+
+use crate::batch::{Batch, Origin};
+use crate::edge::{Arrival, Inbox};
+use crate::error::JobError;
+use crate::push::{Control, Cx, Push};
+use crate::stage::source::{RETRY_NS, earliest};
+use crate::tasklet::{Now, Progress, Tasklet};
+use crate::time::EventTime;
+
+/// What stands at the head of an operator stage: takes batches and watermarks, emits through `out`.
+pub trait Operator<In>: Send + 'static {
+    /// What it emits.
+    type Out: 'static;
+
+    /// Takes records of `batch`. It may leave some (by [`Batch::consume`]) when `out` is blocked: it is called again with the rest.
+    fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<In>, out: &mut O, cx: &mut Cx);
+
+    /// M has risen to `watermark`: begin what it causes. The rest is done in [`Operator::resume`].
+    fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, out: &mut O, cx: &mut Cx);
+
+    /// Goes on with what was begun, a bounded piece; `true` when nothing is left.
+    fn resume<O: Push<Self::Out>>(&mut self, _out: &mut O, _cx: &mut Cx) -> bool {
+        true
+    }
+
+    /// The watermark to pass on when M is `watermark`: lower where results may trail it.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
+    /// All inputs are silent and the stated rule says that open windows are to close: the watermark to advance to.
+    fn close_idle(&mut self) -> Option<EventTime> {
+        None
+    }
+
+    /// Processing time has reached `now` (the step's clock is in `cx`): early firing, time-outs. Called when [`Operator::wake_at`] is due.
+    fn tick<O: Push<Self::Out>>(&mut self, _out: &mut O, _cx: &mut Cx) {}
+
+    /// Driver's nanoseconds at which [`Operator::tick`] wants to be called.
+    fn wake_at(&self) -> Option<u64> {
+        None
+    }
+
+    /// Control events for side outputs, which are not part of the chain.
+    fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
+
+    /// Whether a side output is blocked.
+    fn side_blocked(&self) -> bool {
+        false
+    }
+}
+
+enum Doing<T> {
+    /// Taking frames.
+    Taking,
+    /// A batch from a channel is being processed.
+    Batch(usize, Box<Batch<T>>),
+    /// The operator is doing what this watermark caused.
+    Watermark(EventTime),
+    /// The operator is finishing work begun by a tick.
+    Ticked,
+    /// The end has been passed on; the terminal is draining.
+    Ending,
+}
+
+/// The tasklet of an operator on one shard.
+pub(crate) struct OperatorStage<In, Op, P> {
+    stage: usize,
+    job: String,
+    inbox: Inbox<In>,
+    op: Op,
+    chain: P,
+    cx: Cx,
+    doing: Doing<In>,
+    /// Watermark last passed on.
+    passed: EventTime,
+    /// Length and last origin of the batch last taken: its place, if user code panics.
+    taken: (usize, Origin),
+}
+
+impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
+    pub fn new(stage: usize, job: String, inbox: Inbox<In>, op: Op, chain: P, cx: Cx) -> Self {
+        OperatorStage {
+            stage,
+            job,
+            inbox,
+            op,
+            chain,
+            cx,
+            doing: Doing::Taking,
+            passed: EventTime::BEGINNING,
+            taken: (0, Origin::default()),
+        }
+    }
+
+    fn control(&mut self, event: Control) {
+        self.op.side_control(event, &mut self.cx);
+        self.chain.control(event, &mut self.cx);
+    }
+
+    fn blocked(&self) -> bool {
+        self.chain.blocked() || self.op.side_blocked()
+    }
+
+    fn pass_watermark(&mut self, watermark: EventTime) {
+        let out = self.op.output_watermark(watermark);
+        if out > self.passed {
+            self.passed = out;
+            self.control(Control::Watermark(out));
+        }
+    }
+
+    fn begin_watermark(&mut self, time: EventTime) -> Doing<In> {
+        self.op.watermark(time, &mut self.chain, &mut self.cx);
+        Doing::Watermark(time)
+    }
+
+    fn take(&mut self, now: Now) -> Result<(Doing<In>, Progress), JobError> {
+        let arrival = match self.inbox.next(&mut self.cx) {
+            Ok(arrival) => arrival,
+            Err(_) => {
+                return Err(JobError::RuntimeGone {
+                    job: self.job.clone(),
+                    what: "a stage of this job went away before it had ended".into(),
+                });
+            }
+        };
+        match arrival {
+            Arrival::Batch(channel, batch) => {
+                self.cx.arrival_ns = batch.arrival_oldest_ns;
+                let waited = now.ns.saturating_sub(batch.sent_ns).max(1);
+                self.cx
+                    .latencies
+                    .ring_ns
+                    .saturating_record_n(waited, batch.len() as u64);
+                self.cx.counters.records_in += batch.len() as u64;
+                self.taken = (batch.len(), batch.last);
+                self.check_invariant(&batch);
+                Ok((Doing::Batch(channel, batch), Progress::Worked))
+            }
+            Arrival::Watermark { time, arrival_ns } => {
+                self.cx.arrival_ns = if arrival_ns == 0 { now.ns } else { arrival_ns };
+                Ok((self.begin_watermark(time), Progress::Worked))
+            }
+            Arrival::Idle { close } => {
+                if close && let Some(time) = self.op.close_idle() {
+                    self.inbox.advance_to(time);
+                    return Ok((self.begin_watermark(time), Progress::Worked));
+                }
+                self.control(Control::Idle { close });
+                Ok((Doing::Taking, Progress::Worked))
+            }
+            Arrival::End => {
+                self.pass_watermark(EventTime::END);
+                self.control(Control::End);
+                Ok((Doing::Ending, Progress::Worked))
+            }
+            Arrival::Nothing => {
+                if let Some(at) = self.op.wake_at()
+                    && at <= now.ns
+                {
+                    self.op.tick(&mut self.chain, &mut self.cx);
+                    return Ok((Doing::Ticked, Progress::Worked));
+                }
+                self.control(Control::Flush);
+                let until_ns = earliest(self.op.wake_at(), self.chain.wake_at());
+                Ok((Doing::Taking, Progress::Idle { until_ns }))
+            }
+        }
+    }
+
+    /// SEMANTICS, time, 3: M <= V(r). Only behind records carry their V, so only they can be checked.
+    fn check_invariant(&mut self, batch: &Batch<In>) {
+        if batch.behind.is_empty() {
+            return;
+        }
+        let merged = self.inbox.merged();
+        self.cx.counters.behind += batch.behind.len() as u64;
+        let broken = batch.behind.iter().filter(|b| b.watermark < merged).count() as u64;
+        self.cx.counters.invariant_broken += broken;
+        debug_assert_eq!(broken, 0, "M = {merged} above V of a record");
+    }
+}
+
+impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorStage<In, Op, P> {
+    fn step(&mut self, now: Now) -> Result<Progress, JobError> {
+        self.cx.now_ns = now.ns;
+        self.cx.wall = now.wall;
+        if self.blocked() {
+            self.control(Control::Flush);
+            if self.blocked() {
+                let ending = matches!(self.doing, Doing::Ending);
+                return Ok(Progress::Idle {
+                    until_ns: ending.then(|| now.ns + RETRY_NS),
+                });
+            }
+        }
+        let (next, progress) = match std::mem::replace(&mut self.doing, Doing::Taking) {
+            Doing::Taking => match self.take(now)? {
+                // The first piece of a batch or watermark is done in the step that took it: one step a batch of one.
+                (Doing::Batch(channel, batch), _) => (self.work(channel, batch), Progress::Worked),
+                (Doing::Watermark(time), _) => {
+                    (self.resume(Doing::Watermark(time)), Progress::Worked)
+                }
+                other => other,
+            },
+            Doing::Batch(channel, batch) => (self.work(channel, batch), Progress::Worked),
+            Doing::Ending => return Ok(Progress::Done),
+            begun => (self.resume(begun), Progress::Worked),
+        };
+        self.doing = next;
+        Ok(progress)
+    }
+
+    fn cx(&mut self) -> &mut Cx {
+        &mut self.cx
+    }
+    fn stage(&self) -> usize {
+        self.stage
+    }
+    fn position(&self) -> String {
+        let (length, last) = self.taken;
+        format!(
+            "one of the {length} records that end at source {}, partition {}, offset {}; watermark {}",
+            last.source,
+            last.partition,
+            last.offset,
+            self.inbox.merged()
+        )
+    }
+    fn watermark(&self) -> EventTime {
+        self.inbox.merged()
+    }
+}
+
+impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
+    fn work(&mut self, channel: usize, mut batch: Box<Batch<In>>) -> Doing<In> {
+        self.op.batch(&mut batch, &mut self.chain, &mut self.cx);
+        if !batch.is_empty() {
+            return Doing::Batch(channel, batch);
+        }
+        self.inbox.recycle(channel, batch);
+        self.control(Control::Flush);
+        Doing::Taking
+    }
+
+    fn resume(&mut self, begun: Doing<In>) -> Doing<In> {
+        if !self.op.resume(&mut self.chain, &mut self.cx) {
+            return begun;
+        }
+        match begun {
+            Doing::Watermark(time) => self.pass_watermark(time),
+            _ => self.control(Control::Flush),
+        }
+        Doing::Taking
+    }
+}

@@ -1,0 +1,255 @@
+//! A source stage: reads the partitions of one source that belong to this shard, and pushes their records.
+//!
+//! Laws
+//! 1. Partitions are read in turn, at most a batch each, so none starves another.
+//! 2. Nothing is read while the terminal is blocked.
+//! 3. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
+//!    partition with data to read lies behind it.
+
+use crate::error::JobError;
+use crate::push::{Control, Cx, DeadLetter, Push};
+use crate::source::{Emit, Read, Reader};
+use crate::tasklet::{Now, Progress, Tasklet};
+use crate::time::EventTime;
+use crate::watermark::Alignment;
+use std::sync::Arc;
+
+/// One partition on this shard.
+pub(crate) struct Slot<R> {
+    pub reader: R,
+    /// Index among all partitions of the source.
+    pub global: usize,
+    pub ended: bool,
+    /// Offset of the record last emitted, for errors.
+    pub offset: u64,
+}
+
+/// The tasklet of a source on one shard.
+pub(crate) struct SourceStage<R, P> {
+    pub stage: usize,
+    pub job: String,
+    pub name: String,
+    /// Number of the source within the job, for origins.
+    pub source: u32,
+    pub slots: Vec<Slot<R>>,
+    pub chain: P,
+    pub cx: Cx,
+    /// Records read from one partition in one step.
+    pub read_max: usize,
+    /// Slot to read next (law 1).
+    pub turn: usize,
+    pub alignment: Option<Arc<Alignment>>,
+    pub ended: bool,
+}
+
+struct Emitter<'a, P> {
+    chain: &'a mut P,
+    cx: &'a mut Cx,
+    offset: u64,
+    emitted: u64,
+    name: &'a str,
+    partition: &'a dyn Fn() -> String,
+}
+
+impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
+    #[inline(always)]
+    fn emit(&mut self, offset: u64, record: T) {
+        self.offset = offset;
+        self.emitted += 1;
+        self.cx.origin.offset = offset;
+        self.cx.origin.emission = 0;
+        self.chain.push(record, crate::batch::Stamp::NONE, self.cx);
+    }
+    #[inline(always)]
+    fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T) {
+        self.cx.arrival_ns = arrival_ns;
+        self.emit(offset, record);
+    }
+    #[cold]
+    fn malformed(&mut self, offset: u64, line: Option<u64>, reason: &str, payload: &[u8]) {
+        self.offset = offset;
+        self.emitted += 1;
+        let (name, partition) = (self.name, self.partition);
+        self.cx.malformed(|| DeadLetter {
+            at: name.to_string(),
+            partition: partition(),
+            offset,
+            line,
+            reason: reason.to_string(),
+            payload: payload[..payload.len().min(4096)].to_vec(),
+        });
+    }
+    fn now_ns(&self) -> u64 {
+        self.cx.now_ns
+    }
+    fn wall(&self) -> EventTime {
+        self.cx.wall
+    }
+}
+
+impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
+    /// Reads one batch from slot `at`.
+    fn read(&mut self, at: usize) -> Result<Read, JobError> {
+        let slot = &mut self.slots[at];
+        self.cx.partition = at;
+        self.cx.origin.source = self.source;
+        self.cx.origin.partition = slot.global as u32;
+        self.cx.arrival_ns = self.cx.now_ns;
+        // The reader is lent out while it emits, so its name is had beforehand only if it will be needed.
+        let global = slot.global;
+        let name_of = || global.to_string();
+        let mut out = Emitter {
+            chain: &mut self.chain,
+            cx: &mut self.cx,
+            offset: slot.offset,
+            emitted: 0,
+            name: &self.name,
+            partition: &name_of,
+        };
+        let result = slot.reader.read(self.read_max, &mut out);
+        let (offset, emitted) = (out.offset, out.emitted);
+        slot.offset = offset;
+        self.cx.counters.records_in += emitted;
+        let read = match result {
+            Ok(read) => read,
+            Err(e) if e.malformed => {
+                return Err(JobError::Malformed {
+                    job: self.job.clone(),
+                    letter: format!("{}: {}", slot.reader.name(), e.what),
+                });
+            }
+            Err(e) => {
+                return Err(JobError::Source {
+                    job: self.job.clone(),
+                    source_name: self.name.clone(),
+                    partition: slot.reader.name(),
+                    offset: e.offset,
+                    what: e.what,
+                });
+            }
+        };
+        if !self.cx.dead.is_empty() {
+            let name = slot.reader.name();
+            for letter in &mut self.cx.dead {
+                if letter.at == self.name {
+                    letter.partition.clone_from(&name);
+                }
+            }
+        }
+        if let Some(alignment) = &self.alignment {
+            alignment.has_data(global, read == Read::More);
+        }
+        if read == Read::End {
+            slot.ended = true;
+            self.chain
+                .control(Control::PartitionEnded { partition: at }, &mut self.cx);
+        }
+        Ok(read)
+    }
+
+    /// Whether slot `at` must wait for others (law 3).
+    fn held(&self, at: usize) -> bool {
+        self.alignment
+            .as_ref()
+            .is_some_and(|a| a.held(self.slots[at].global))
+    }
+}
+
+impl<R: Reader, P: Push<R::Item> + Send> Tasklet for SourceStage<R, P> {
+    fn step(&mut self, now: Now) -> Result<Progress, JobError> {
+        self.cx.now_ns = now.ns;
+        self.cx.wall = now.wall;
+        if self.ended {
+            self.chain.control(Control::Flush, &mut self.cx);
+            return Ok(if self.chain.blocked() {
+                Progress::Idle {
+                    until_ns: Some(now.ns + RETRY_NS),
+                }
+            } else {
+                Progress::Done
+            });
+        }
+        if self.chain.blocked() {
+            self.chain.control(Control::Flush, &mut self.cx);
+            if self.chain.blocked() {
+                return Ok(Progress::Idle { until_ns: None });
+            }
+        }
+        let mut until: Option<u64> = None;
+        let mut worked = false;
+        let mut open = false;
+        for _ in 0..self.slots.len() {
+            let at = self.turn;
+            self.turn = if at + 1 == self.slots.len() {
+                0
+            } else {
+                at + 1
+            };
+            if self.slots[at].ended {
+                continue;
+            }
+            open = true;
+            if self.held(at) {
+                until = earliest(until, Some(now.ns + RETRY_NS));
+                continue;
+            }
+            match self.read(at)? {
+                Read::More | Read::End => {
+                    worked = true;
+                    break;
+                }
+                Read::Pending { until_ns } => until = earliest(until, until_ns),
+            }
+        }
+        if !open {
+            self.ended = true;
+            self.chain
+                .control(Control::Watermark(EventTime::END), &mut self.cx);
+            self.chain.control(Control::End, &mut self.cx);
+            return Ok(Progress::Worked);
+        }
+        self.chain.control(Control::Flush, &mut self.cx);
+        if worked {
+            return Ok(Progress::Worked);
+        }
+        Ok(Progress::Idle {
+            until_ns: earliest(until, self.chain.wake_at()),
+        })
+    }
+
+    fn cx(&mut self) -> &mut Cx {
+        &mut self.cx
+    }
+    fn stage(&self) -> usize {
+        self.stage
+    }
+    fn position(&self) -> String {
+        let at = self.cx.partition;
+        match self.slots.get(at) {
+            Some(slot) => format!(
+                "source {}, partition {}, offset {}",
+                self.name,
+                slot.reader.name(),
+                self.cx.origin.offset
+            ),
+            None => format!("source {}", self.name),
+        }
+    }
+    fn watermark(&self) -> EventTime {
+        if self.ended {
+            EventTime::END
+        } else {
+            EventTime::BEGINNING
+        }
+    }
+}
+
+/// How soon to look again where no doorbell will ring: a held partition, a sink that is finishing.
+pub(crate) const RETRY_NS: u64 = 50_000;
+
+pub(crate) fn earliest(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

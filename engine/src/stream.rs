@@ -1,0 +1,507 @@
+//! The typed API: [`Job`], and [`Stream`] with its stateless operators and its closings.
+
+use crate::edge::Wiring;
+use crate::error::{BuildError, JobError};
+use crate::key::{Borrowed, Computed, Key};
+use crate::keyed::KeyedStream;
+use crate::ops::{EventTimed, Filtered, FlatMapped, Inspected, Mapped};
+use crate::pipeline::{Inlet, MakeForward, OperatorRoot, Pipeline, Root, SourceRoot, Terminal};
+use crate::plan::{Class, EdgeId, SharedPlan};
+use crate::push::{DeadLetter, OpId, Push};
+use crate::runtime::{Config, JobReport, Runtime};
+use crate::sink::{Sink, SinkLink};
+use crate::source::Source;
+use crate::terminal::{ToAll, ToFork, ToKey, ToLocal, ToSink, ToSplit};
+use crate::time::IntoEventTime;
+use crate::watermark::{WatermarkGenerator, Watermarks};
+use std::marker::PhantomData;
+use std::panic::Location;
+
+/// A job being written: sources, operators, sinks. Run it with [`Job::run`], or hand it to [`Runtime::submit`].
+///
+/// ```
+/// use pelton::{Config, Job, sources, sink};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
+/// let total = Arc::new(AtomicU64::new(0));
+/// let sum = total.clone();
+/// let job = Job::new("squares");
+/// job.source(sources::items(1..=4u64))
+///    .map(|x| x * x)
+///    .filter(|x| x % 2 == 0)
+///    .sink(sink::callback("sum", move |x, _| { sum.fetch_add(x, Relaxed); }));
+/// let report = job.run(Config::default().shards(1).driver(pelton::Driver::Threads)).unwrap();
+/// assert_eq!(total.load(Relaxed), 4 + 16);
+/// assert_eq!(report.counters.records_in, 4);
+/// ```
+#[derive(Debug)]
+pub struct Job {
+    pub(crate) plan: SharedPlan,
+}
+
+impl Job {
+    /// An empty job. The name stands in reports and errors.
+    pub fn new(name: impl Into<String>) -> Self {
+        Job {
+            plan: SharedPlan::new(name.into()),
+        }
+    }
+
+    /// Adds a source and gives its stream.
+    #[track_caller]
+    pub fn source<S: Source>(&self, source: S) -> Stream<SourceRoot<S>> {
+        let mut plan = self.plan.lock();
+        let number = plan.sources;
+        plan.sources += 1;
+        let op = plan.op("source", Class::Rows, Location::caller());
+        plan.info_mut(op).detail = source.name();
+        drop(plan);
+        Stream {
+            plan: self.plan.clone(),
+            pipeline: Some(SourceRoot::new(source, number)),
+            ops: vec![op],
+            meta: Meta {
+                timed: false,
+                exchanged: false,
+                class: Class::Rows,
+                because: None,
+            },
+        }
+    }
+
+    /// Where records go that cannot be used, with source, offset and reason. Without it they are counted only.
+    pub fn dead_letters_to<S: Sink<DeadLetter>>(&self, sink: S) {
+        let mut sink = sink;
+        let mut plan = self.plan.lock();
+        let op = plan.op("dead letters", Class::Rows, Location::caller());
+        plan.dead_letters(Box::new(move |ports| {
+            let name = sink.name();
+            let writers = sink.open(ports).map_err(|what| BuildError::Sink {
+                sink: name.clone(),
+                what,
+            })?;
+            Ok(writers
+                .into_iter()
+                .map(|writer| {
+                    let link = SinkLink {
+                        writer,
+                        op,
+                        name: name.clone(),
+                        written: 0,
+                        ended: false,
+                        finished: false,
+                    };
+                    Box::new(link) as Box<dyn Push<DeadLetter> + Send>
+                })
+                .collect())
+        }));
+    }
+
+    /// The plan as text: stages, operators with their classes, exchanges.
+    pub fn explain(&self) -> String {
+        self.plan.lock().explain()
+    }
+
+    /// Starts a runtime, runs this job on it to its end, and reports.
+    pub fn run(&self, config: Config) -> Result<JobReport, JobError> {
+        let runtime = Runtime::start(config)?;
+        runtime.submit(self)?.wait()
+    }
+}
+
+/// What is known of a stream while it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Meta {
+    /// Event times have been assigned.
+    pub timed: bool,
+    /// An exchange lies behind.
+    pub exchanged: bool,
+    pub class: Class,
+    /// The operator that made the class worse than ROWS.
+    pub because: Option<OpId>,
+}
+
+impl Meta {
+    /// Takes on the class of `op` if it is worse.
+    pub fn worsen(&mut self, class: Class, op: OpId) {
+        if class > self.class {
+            self.class = class;
+            self.because = Some(op);
+        }
+    }
+}
+
+/// A stream of records being written. Methods take it by value and give the next; it must end in a sink, a fork or a split.
+///
+/// A function that takes or gives streams names them `Stream<impl Pipeline<Item = Order>>`; a stream right behind an
+/// exchange is `Stream<Inlet<Order>>`.
+#[must_use = "a stream that leads nowhere is an error when the job is built"]
+#[derive(Debug)]
+pub struct Stream<P: Pipeline> {
+    pub(crate) plan: SharedPlan,
+    /// `None` once it has been taken by an operator.
+    pub(crate) pipeline: Option<P>,
+    pub(crate) ops: Vec<OpId>,
+    pub(crate) meta: Meta,
+}
+
+impl<P: Pipeline> Drop for Stream<P> {
+    fn drop(&mut self) {
+        if self.pipeline.is_some()
+            && let Some(&op) = self.ops.last()
+        {
+            self.plan.lock().dangling.push(op);
+        }
+    }
+}
+
+impl<P: Pipeline> Stream<P> {
+    /// Takes the pipeline out; the rest is dropped without being counted as dangling.
+    pub(crate) fn into_parts(mut self) -> (SharedPlan, P, Vec<OpId>, Meta) {
+        let Some(pipeline) = self.pipeline.take() else {
+            unreachable!("a stream is consumed once")
+        };
+        (
+            self.plan.clone(),
+            pipeline,
+            std::mem::take(&mut self.ops),
+            self.meta.clone(),
+        )
+    }
+
+    fn wrap<Q: Pipeline>(
+        self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        make: impl FnOnce(P, OpId) -> Q,
+    ) -> Stream<Q> {
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
+        let op = plan.lock().op(kind, meta.class, location);
+        ops.push(op);
+        Stream {
+            plan,
+            pipeline: Some(make(pipeline, op)),
+            ops,
+            meta,
+        }
+    }
+
+    /// Turns each record into another.
+    #[track_caller]
+    pub fn map<R, F>(self, f: F) -> Stream<Mapped<P, R, F>>
+    where
+        R: Send + 'static,
+        F: Fn(P::Item) -> R + Clone + Send + 'static,
+    {
+        self.wrap("map", Location::caller(), |before, op| Mapped {
+            before,
+            f,
+            op,
+            out: PhantomData,
+        })
+    }
+
+    /// Keeps the records for which `f` holds.
+    #[track_caller]
+    pub fn filter<F>(self, f: F) -> Stream<Filtered<P, F>>
+    where
+        F: Fn(&P::Item) -> bool + Clone + Send + 'static,
+    {
+        self.wrap("filter", Location::caller(), |before, op| Filtered {
+            before,
+            f,
+            op,
+        })
+    }
+
+    /// Turns each record into any number of others, each with its event time.
+    #[track_caller]
+    pub fn flat_map<I, F>(self, f: F) -> Stream<FlatMapped<P, I, F>>
+    where
+        I: IntoIterator + 'static,
+        I::Item: Send + 'static,
+        F: Fn(P::Item) -> I + Clone + Send + 'static,
+    {
+        self.wrap("flat_map", Location::caller(), |before, op| FlatMapped {
+            before,
+            f,
+            op,
+            out: PhantomData,
+        })
+    }
+
+    /// Shows each record to `f`.
+    #[track_caller]
+    pub fn inspect<F>(self, f: F) -> Stream<Inspected<P, F>>
+    where
+        F: Fn(&P::Item) + Clone + Send + 'static,
+    {
+        self.wrap("inspect", Location::caller(), |before, op| Inspected {
+            before,
+            f,
+            op,
+        })
+    }
+
+    /// Assigns each record its event time and makes the watermarks. Once, between a source and the first exchange.
+    /// A record whose time is `None` or outside ±2^62 µs is malformed: counted, sent to the dead letters, and it moves no watermark.
+    #[track_caller]
+    pub fn event_time<R, F, G>(
+        self,
+        f: F,
+        strategy: Watermarks<G>,
+    ) -> Stream<EventTimed<P, R, F, G>>
+    where
+        R: IntoEventTime + 'static,
+        F: Fn(&P::Item) -> R + Clone + Send + 'static,
+        G: WatermarkGenerator<P::Item>,
+    {
+        let location = Location::caller();
+        let (plan, mut pipeline, mut ops, mut meta) = self.into_parts();
+        let mut p = plan.lock();
+        let op = p.op("event_time", meta.class, location);
+        if meta.timed || meta.exchanged {
+            let e = BuildError::EventTimeAfterExchange {
+                op: p.info(op).to_string(),
+            };
+            p.errors.push(e);
+        }
+        if let Some((what, span)) = strategy.refused {
+            let e = BuildError::argument(
+                p.info(op),
+                format!("{what} is {span}"),
+                "give a span of 0 to 2^60 us",
+            );
+            p.errors.push(e);
+        }
+        let name = p.info(op).to_string();
+        drop(p);
+        meta.timed = true;
+        if strategy.idle_after.is_some() {
+            // Only the instant of a return from idleness is exempt; the class stays (SEMANTICS, time, 3).
+            plan.lock().info_mut(op).detail =
+                "exempt at the instant a partition returns from idleness".into();
+        }
+        ops.push(op);
+        pipeline.root().align(strategy.max_drift);
+        let pipeline = EventTimed {
+            before: pipeline,
+            f,
+            strategy,
+            op,
+            name,
+            time: PhantomData,
+        };
+        Stream {
+            plan,
+            pipeline: Some(pipeline),
+            ops,
+            meta,
+        }
+    }
+
+    /// Names the last operator: state, savepoints, metrics and errors know it by this.
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        if let Some(&op) = self.ops.last() {
+            self.plan.lock().info_mut(op).uid = Some(uid.into());
+        }
+        self
+    }
+
+    /// Keys the stream: records of one key meet on one shard. The function is cheap and gives the same key each time.
+    #[track_caller]
+    pub fn key_by<K, F>(self, f: F) -> KeyedStream<P, Computed<F>>
+    where
+        K: Key,
+        F: Fn(&P::Item) -> K + Clone + Send + 'static,
+    {
+        KeyedStream::new(self, Computed(f), Location::caller())
+    }
+
+    /// Keys the stream by a part of the record, which is cloned only when a key is seen for the first time.
+    #[track_caller]
+    pub fn key_by_ref<K, F>(self, f: F) -> KeyedStream<P, Borrowed<F>>
+    where
+        K: Key,
+        F: Fn(&P::Item) -> &K + Clone + Send + 'static,
+    {
+        KeyedStream::new(self, Borrowed(f), Location::caller())
+    }
+
+    /// Ends the stream in a sink. An append-only sink on results that change (class NET) is refused when the job is built.
+    #[track_caller]
+    pub fn sink<S: Sink<P::Item>>(self, sink: S) {
+        let location = Location::caller();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
+        let mut p = plan.lock();
+        let op = p.op("sink", meta.class, location);
+        p.info_mut(op).detail = sink.name();
+        p.sinks += 1;
+        if meta.class == Class::Net && !sink.takes_updates() {
+            let because = meta
+                .because
+                .map_or_else(String::new, |b| p.info(b).to_string());
+            let e = BuildError::AppendOnNet {
+                sink: p.info(op).to_string(),
+                because,
+            };
+            p.errors.push(e);
+        }
+        drop(p);
+        ops.push(op);
+        close(
+            &plan,
+            pipeline,
+            ops,
+            ToSink {
+                sink,
+                op,
+                writers: None,
+            },
+        );
+    }
+
+    /// Gives every record to each of `N` streams. A stage boundary: what lies before is computed once.
+    #[track_caller]
+    pub fn fork<const N: usize>(self) -> [Stream<Inlet<P::Item>>; N]
+    where
+        P::Item: Clone,
+    {
+        let location = Location::caller();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
+        let op = plan.lock().op("fork", meta.class, location);
+        ops.push(op);
+        let edges: [EdgeId; N] =
+            std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
+        close(
+            &plan,
+            pipeline,
+            ops,
+            ToFork {
+                edges: edges.to_vec(),
+            },
+        );
+        edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
+    }
+
+    /// Gives each record to the stream that `choose` names, 0 to `N` - 1; another number panics and names this operator.
+    #[track_caller]
+    pub fn split<const N: usize, F>(self, choose: F) -> [Stream<Inlet<P::Item>>; N]
+    where
+        F: Fn(&P::Item) -> usize + Clone + Send + 'static,
+    {
+        let location = Location::caller();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
+        let op = plan.lock().op("split", meta.class, location);
+        ops.push(op);
+        let edges: [EdgeId; N] =
+            std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
+        close(
+            &plan,
+            pipeline,
+            ops,
+            ToSplit {
+                edges: edges.to_vec(),
+                choose,
+                op,
+            },
+        );
+        edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
+    }
+
+    /// Joins streams of one type into one. Its watermark is the least of theirs.
+    #[track_caller]
+    pub fn union<Q: Pipeline<Item = P::Item>>(self, other: Stream<Q>) -> Stream<Inlet<P::Item>> {
+        let location = Location::caller();
+        let (plan, one, mut ops_one, mut meta) = self.into_parts();
+        let (_, two, mut ops_two, meta_two) = other.into_parts();
+        let mut p = plan.lock();
+        let op = p.op("union", meta.class.max(meta_two.class), location);
+        if meta.timed != meta_two.timed {
+            let e = BuildError::NoEventTime {
+                op: p.info(op).to_string(),
+            };
+            p.errors.push(e);
+        }
+        let edges = [
+            p.edge::<P::Item>(Wiring::Local),
+            p.edge::<P::Item>(Wiring::Local),
+        ];
+        drop(p);
+        if meta_two.class > meta.class {
+            meta.class = meta_two.class;
+            meta.because = meta_two.because;
+        }
+        ops_one.push(op);
+        ops_two.push(op);
+        close(&plan, one, ops_one, ToLocal { edge: edges[0] });
+        close(&plan, two, ops_two, ToLocal { edge: edges[1] });
+        inlet(&plan, edges.to_vec(), op, meta)
+    }
+
+    /// Spreads the records evenly over all shards.
+    #[track_caller]
+    pub fn rebalance(self) -> Stream<Inlet<P::Item>> {
+        let location = Location::caller();
+        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        let op = plan.lock().op("rebalance", meta.class, location);
+        ops.push(op);
+        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
+        close(&plan, pipeline, ops, ToAll { edge });
+        meta.exchanged = true;
+        inlet(&plan, vec![edge], op, meta)
+    }
+
+    /// Sends the records to the shard of their key and goes on without a keyed operator: `key_by(..)` for its placement alone.
+    pub(crate) fn exchange<F>(self, key: F, op: OpId) -> Stream<Inlet<P::Item>>
+    where
+        F: crate::key::KeyOf<P::Item>,
+    {
+        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        ops.push(op);
+        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
+        close(&plan, pipeline, ops, ToKey { edge, key, op });
+        meta.exchanged = true;
+        inlet(&plan, vec![edge], op, meta)
+    }
+}
+
+/// Closes a pipeline: makes its stage.
+pub(crate) fn close<P: Pipeline, E: Terminal<P::Item>>(
+    plan: &SharedPlan,
+    mut pipeline: P,
+    ops: Vec<OpId>,
+    mut end: E,
+) {
+    let root = pipeline.root();
+    let (inputs, origins) = (root.inputs(), root.origins());
+    let mut outputs = end.outputs();
+    outputs.extend(root.side_outputs());
+    let factory = move |build: &mut crate::plan::ShardBuild<'_, '_>| {
+        let end = end.open(build)?;
+        pipeline.root().open(build)?;
+        let chain = pipeline.link(end, build);
+        pipeline.root().tasklet(chain, build)
+    };
+    plan.lock()
+        .stage(ops, inputs, outputs, origins, Box::new(factory));
+}
+
+/// Opens a stage that reads `edges` and hands on.
+pub(crate) fn inlet<T: Send + 'static>(
+    plan: &SharedPlan,
+    edges: Vec<EdgeId>,
+    op: OpId,
+    meta: Meta,
+) -> Stream<Inlet<T>> {
+    let root = OperatorRoot {
+        make: MakeForward,
+        edges,
+        input: PhantomData,
+    };
+    Stream {
+        plan: plan.clone(),
+        pipeline: Some(root),
+        ops: vec![op],
+        meta,
+    }
+}

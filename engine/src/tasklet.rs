@@ -1,0 +1,77 @@
+//! A tasklet: one stage of a job on one shard, stepped by a driver.
+//!
+//! Laws
+//! 1. A step never blocks, reads no clock and does no I/O: time is handed in, bytes come through ports.
+//! 2. A step is short: at most one batch of input, or a bounded piece of a firing window. No step is above 200 µs unless user code is.
+//! 3. A step that could do nothing says so, and until when; whatever could change that (a ring, a port) rings the shard's doorbell.
+
+use crate::error::JobError;
+use crate::push::Cx;
+use crate::time::EventTime;
+use hdrhistogram::Histogram;
+
+/// The driver's time at the start of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic nanoseconds since the runtime started.
+    pub ns: u64,
+    /// Wall clock.
+    pub wall: EventTime,
+}
+
+/// What a step achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something moved: step again soon.
+    Worked,
+    /// Nothing to do until a ring or port changes, or until this time (driver's nanoseconds).
+    Idle {
+        /// When to step again although nothing arrived.
+        until_ns: Option<u64>,
+    },
+    /// The tasklet has finished and handed everything on.
+    Done,
+}
+
+/// One stage of a job on one shard.
+pub trait Tasklet: Send {
+    /// Does a bounded amount of work.
+    fn step(&mut self, now: Now) -> Result<Progress, JobError>;
+    /// The context, for counters and the doorbells to ring.
+    fn cx(&mut self) -> &mut Cx;
+    /// Number of the stage in the plan.
+    fn stage(&self) -> usize;
+    /// Where the record being processed came from, as far as is known; asked after a panic.
+    fn position(&self) -> String;
+    /// The watermark of the stage.
+    fn watermark(&self) -> EventTime;
+}
+
+/// Where time goes, in nanoseconds, recorded once a batch and weighted by its records.
+#[derive(Debug, Clone)]
+pub struct Latencies {
+    /// From the publication of a batch to the step that took it: waiting in a ring.
+    pub ring_ns: Histogram<u64>,
+    /// From a record's arrival in the source to the sink's step: only stages that end in a sink have it.
+    pub end_to_end_ns: Histogram<u64>,
+}
+
+impl Latencies {
+    /// Empty histograms: 1 ns to 1 hour, two significant digits (about 34 KiB each, allocated here and never later).
+    pub fn new() -> Self {
+        let histogram = || match Histogram::new_with_bounds(1, 3_600_000_000_000, 2) {
+            Ok(h) => h,
+            Err(_) => unreachable!("constant bounds are valid"),
+        };
+        Latencies {
+            ring_ns: histogram(),
+            end_to_end_ns: histogram(),
+        }
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,440 @@
+//! Watermarks: how far event time has come, told by each source partition on its own.
+//!
+//! Laws (SEMANTICS, time and lateness)
+//! 1. Generators run per source partition and advance per record. V(r) is the partition's watermark just before r: the
+//!    greater of what the generator says and the partition's floor. It does not depend on interleaving.
+//! 2. The stage's watermark is the minimum over its partitions that are neither idle nor ended, and never falls.
+//! 3. A partition that returns from idleness gets the stage's watermark at that instant as its floor.
+//! 4. A record without a valid time is malformed and moves nothing.
+
+use crate::batch::Stamp;
+use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame};
+use crate::time::{EventTime, IntoEventTime, Span};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+/// Says how far event time has come in one source partition. One clone a partition.
+pub trait WatermarkGenerator<T>: Clone + Send + 'static {
+    /// A record with this time has been read.
+    fn on_record(&mut self, record: &T, time: EventTime);
+    /// No record with a time below this is expected any more. May fall; Pelton keeps the greatest.
+    fn watermark(&self) -> EventTime;
+}
+
+/// Watermarks trail the greatest time seen by a bound: see [`Watermarks::bounded`].
+#[derive(Clone, Copy, Debug)]
+pub struct Bounded {
+    bound: Span,
+    greatest: EventTime,
+}
+
+impl<T> WatermarkGenerator<T> for Bounded {
+    #[inline(always)]
+    fn on_record(&mut self, _: &T, time: EventTime) {
+        if time > self.greatest {
+            self.greatest = time;
+        }
+    }
+    #[inline(always)]
+    fn watermark(&self) -> EventTime {
+        self.greatest - self.bound
+    }
+}
+
+/// Watermarks read from marker records: see [`Watermarks::punctuated`].
+#[derive(Clone)]
+pub struct Punctuated<T, F> {
+    mark: F,
+    watermark: EventTime,
+    record: PhantomData<fn(&T)>,
+}
+
+impl<T: 'static, F: Fn(&T) -> Option<EventTime> + Clone + Send + 'static> WatermarkGenerator<T>
+    for Punctuated<T, F>
+where
+    Punctuated<T, F>: Clone,
+{
+    #[inline]
+    fn on_record(&mut self, record: &T, _: EventTime) {
+        if let Some(watermark) = (self.mark)(record) {
+            self.watermark = self.watermark.max(watermark);
+        }
+    }
+    #[inline]
+    fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+}
+
+/// How a source's watermarks are made, and what happens when partitions fall silent or run ahead.
+///
+/// ```
+/// use pelton::{Spans, Watermarks};
+/// let strategy = Watermarks::bounded(5.seconds())
+///     .idle_after(30.seconds())         // a silent partition stops holding windows back
+///     .close_after_idle(60.seconds())   // all silent: open windows close instead of waiting for the next record
+///     .max_drift(10.minutes());         // and none runs further ahead of the others than this
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Watermarks<G> {
+    pub(crate) generator: G,
+    pub(crate) idle_after: Option<Span>,
+    pub(crate) close_after: Option<Span>,
+    pub(crate) max_drift: Option<Span>,
+    /// The first negative span that was given, if any: refused when the job is built.
+    pub(crate) refused: Option<(&'static str, Span)>,
+}
+
+impl Watermarks<Bounded> {
+    /// Records come at most `bound` later than a record with a greater time of the same partition: the watermark is the
+    /// greatest time seen less `bound`. What comes later still is late where windows have closed.
+    pub fn bounded(bound: Span) -> Self {
+        let mut w = Self::custom(Bounded {
+            bound,
+            greatest: EventTime::BEGINNING,
+        });
+        if bound < Span::ZERO || bound > Span::MAX {
+            w.refused = Some(("bound", bound));
+        }
+        w
+    }
+
+    /// Times never fall within a partition: `bounded(0)`.
+    pub fn monotonous() -> Self {
+        Self::bounded(Span::ZERO)
+    }
+}
+
+impl<T, F: Fn(&T) -> Option<EventTime>> Watermarks<Punctuated<T, F>> {
+    /// Some records carry a watermark: where `mark` returns a time, no record below it follows in that partition.
+    pub fn punctuated(mark: F) -> Self {
+        Self::custom(Punctuated {
+            mark,
+            watermark: EventTime::BEGINNING,
+            record: PhantomData,
+        })
+    }
+}
+
+impl<G> Watermarks<G> {
+    /// A generator of your own.
+    pub fn custom(generator: G) -> Self {
+        Watermarks {
+            generator,
+            idle_after: None,
+            close_after: None,
+            max_drift: None,
+            refused: None,
+        }
+    }
+
+    /// A partition that has given nothing for so long (processing time) no longer holds the watermark back. When it
+    /// returns, what it brings below the watermark of that instant is behind. Class EXEMPT from one answer at that instant.
+    pub fn idle_after(mut self, silence: Span) -> Self {
+        self.check("idle_after", silence);
+        self.idle_after = Some(silence);
+        self
+    }
+
+    /// When *all* partitions have been silent for so long (processing time), every open window closes: its operator's
+    /// watermark moves to the end of its last open window. Without this, the last windows wait for the next record.
+    /// Implies [`Watermarks::idle_after`] with the same silence where none is set.
+    pub fn close_after_idle(mut self, silence: Span) -> Self {
+        self.check("close_after_idle", silence);
+        self.close_after = Some(silence);
+        self.idle_after = Some(self.idle_after.unwrap_or(silence));
+        self
+    }
+
+    /// A partition may run at most this far ahead, in event time, of the slowest one that has data to read.
+    pub fn max_drift(mut self, drift: Span) -> Self {
+        self.check("max_drift", drift);
+        self.max_drift = Some(drift);
+        self
+    }
+
+    fn check(&mut self, what: &'static str, span: Span) {
+        if (span < Span::ZERO || span > Span::MAX) && self.refused.is_none() {
+            self.refused = Some((what, span));
+        }
+    }
+}
+
+/// What partitions of one source tell each other across shards so that none runs ahead: advice, not order.
+///
+/// Each slot is written by the shard that reads the partition and read by all; values may be stale, which only delays a hold.
+#[derive(Debug)]
+pub(crate) struct Alignment {
+    drift: Span,
+    /// Watermark of each partition, in microseconds.
+    watermarks: Vec<AtomicI64>,
+    /// Whether the partition had data to read when last asked.
+    with_data: Vec<AtomicBool>,
+}
+
+impl Alignment {
+    pub fn new(partitions: usize, drift: Span) -> Self {
+        Alignment {
+            drift,
+            watermarks: (0..partitions).map(|_| AtomicI64::new(i64::MIN)).collect(),
+            with_data: (0..partitions).map(|_| AtomicBool::new(true)).collect(),
+        }
+    }
+
+    pub fn has_data(&self, partition: usize, has: bool) {
+        self.with_data[partition].store(has, Relaxed);
+    }
+
+    fn told(&self, partition: usize, watermark: EventTime) {
+        self.watermarks[partition].store(watermark.micros(), Relaxed);
+    }
+
+    /// Whether `partition` is further ahead than the drift of some partition that has data to read.
+    pub fn held(&self, partition: usize) -> bool {
+        let mine = EventTime::from_micros(self.watermarks[partition].load(Relaxed)) - self.drift;
+        self.watermarks
+            .iter()
+            .zip(&self.with_data)
+            .enumerate()
+            .any(|(other, (watermark, data))| {
+                other != partition && data.load(Relaxed) && watermark.load(Relaxed) < mine.micros()
+            })
+    }
+}
+
+/// One partition's share of [`EventTimeLink`].
+#[derive(Clone, Debug)]
+struct Part<G> {
+    generator: G,
+    /// V: never falls.
+    watermark: EventTime,
+    state: PartState,
+    /// Driver's nanoseconds of the last step that brought a record.
+    last_ns: u64,
+    /// Index among all partitions of the source.
+    global: usize,
+    /// A record has come since the last flush.
+    fresh: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartState {
+    Active,
+    Idle,
+    Ended,
+}
+
+/// Assigns event times and makes watermarks: a link of a source stage's chain.
+pub struct EventTimeLink<T, R, F, G, N> {
+    next: N,
+    time_of: F,
+    op: OpId,
+    name: String,
+    parts: Vec<Part<G>>,
+    idle_after_ns: Option<u64>,
+    close_after_ns: Option<u64>,
+    alignment: Option<Arc<Alignment>>,
+    /// Watermark last passed on.
+    merged: EventTime,
+    /// Idle event last passed on; `None` while some partition is active.
+    told_idle: Option<bool>,
+    started: bool,
+    record: PhantomData<fn(T) -> R>,
+}
+
+impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
+    pub fn new(
+        next: N,
+        time_of: F,
+        strategy: &Watermarks<G>,
+        op: OpId,
+        name: String,
+        partitions: &[usize],
+        alignment: Option<Arc<Alignment>>,
+    ) -> Self {
+        let part = |&global: &usize| Part {
+            generator: strategy.generator.clone(),
+            watermark: EventTime::BEGINNING,
+            state: PartState::Active,
+            last_ns: 0,
+            global,
+            fresh: false,
+        };
+        EventTimeLink {
+            next,
+            time_of,
+            op,
+            name,
+            parts: partitions.iter().map(part).collect(),
+            idle_after_ns: strategy.idle_after.map(Span::nanos),
+            close_after_ns: strategy.close_after.map(Span::nanos),
+            alignment,
+            merged: EventTime::BEGINNING,
+            told_idle: None,
+            started: false,
+            record: PhantomData,
+        }
+    }
+}
+
+impl<T, R, F, G, N> Push<T> for EventTimeLink<T, R, F, G, N>
+where
+    R: IntoEventTime,
+    F: Fn(&T) -> R,
+    G: WatermarkGenerator<T>,
+    N: Push<T>,
+{
+    #[inline(always)]
+    fn push(&mut self, record: T, _: Stamp, cx: &mut Cx) {
+        let time = blame(self.op, || (self.time_of)(&record)).into_event_time();
+        let Some(time) = time.filter(|t| t.is_valid()) else {
+            return self.without_time(time, cx);
+        };
+        let part = &mut self.parts[cx.partition];
+        if !part.fresh {
+            part.fresh = true;
+            if part.state == PartState::Idle {
+                // Law 3: the floor.
+                part.state = PartState::Active;
+                part.watermark = part.watermark.max(self.merged);
+                self.told_idle = None;
+            }
+        }
+        let watermark = part.watermark;
+        part.generator.on_record(&record, time);
+        let told = part.generator.watermark();
+        if told > watermark {
+            part.watermark = told;
+        }
+        let behind = if time < watermark {
+            Some(watermark)
+        } else {
+            None
+        };
+        self.next.push(record, Stamp { time, behind }, cx);
+    }
+
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        match event {
+            Control::PartitionEnded { partition } => {
+                self.parts[partition].state = PartState::Ended;
+                if let Some(alignment) = &self.alignment {
+                    alignment.has_data(self.parts[partition].global, false);
+                }
+                self.advance(cx);
+            }
+            Control::Flush => {
+                self.advance(cx);
+                self.next.control(Control::Flush, cx);
+            }
+            other => self.next.control(other, cx),
+        }
+    }
+
+    fn blocked(&self) -> bool {
+        self.next.blocked()
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        let mine = self.idle_after_ns.and_then(|after| {
+            let active = self
+                .parts
+                .iter()
+                .filter(|p| p.state == PartState::Active)
+                .map(|p| p.last_ns.saturating_add(after))
+                .min();
+            let close = self
+                .close_after_ns
+                .filter(|_| self.told_idle == Some(false));
+            active.or_else(|| close.and_then(|c| self.last_ns().map(|last| last.saturating_add(c))))
+        });
+        crate::stage::source::earliest(mine, self.next.wake_at())
+    }
+}
+
+impl<T, R, F, G, N: Push<T>> EventTimeLink<T, R, F, G, N> {
+    #[cold]
+    fn without_time(&mut self, time: Option<EventTime>, cx: &mut Cx) {
+        let (name, origin) = (&self.name, cx.origin);
+        cx.malformed(|| DeadLetter {
+            at: name.clone(),
+            partition: origin.partition.to_string(),
+            offset: origin.offset,
+            line: None,
+            reason: match time {
+                None => "the event time is NULL".into(),
+                Some(t) => format!(
+                    "the event time {} us is outside the range of -2^62 to 2^62",
+                    t.micros()
+                ),
+            },
+            payload: vec![],
+        });
+    }
+
+    /// When the last live partition spoke.
+    fn last_ns(&self) -> Option<u64> {
+        self.parts
+            .iter()
+            .filter(|p| p.state != PartState::Ended)
+            .map(|p| p.last_ns)
+            .max()
+    }
+
+    /// Looks at idleness, merges the partitions' watermarks and passes on what has changed (law 2).
+    fn advance(&mut self, cx: &mut Cx) {
+        if !self.started {
+            self.started = true;
+            for part in &mut self.parts {
+                part.last_ns = cx.now_ns;
+            }
+        }
+        let mut low = EventTime::END;
+        let mut furthest = EventTime::BEGINNING;
+        let (mut active, mut idle) = (false, false);
+        for part in &mut self.parts {
+            if part.fresh {
+                part.fresh = false;
+                part.last_ns = cx.now_ns;
+                if let Some(alignment) = &self.alignment {
+                    alignment.told(part.global, part.watermark);
+                }
+            } else if part.state == PartState::Active
+                && let Some(after) = self.idle_after_ns
+                && cx.now_ns.saturating_sub(part.last_ns) >= after
+            {
+                part.state = PartState::Idle;
+            }
+            match part.state {
+                PartState::Active => {
+                    active = true;
+                    low = low.min(part.watermark);
+                }
+                PartState::Idle => {
+                    idle = true;
+                    furthest = furthest.max(part.watermark);
+                }
+                PartState::Ended => {}
+            }
+        }
+        if !active && idle {
+            low = furthest;
+        }
+        // With every partition ended the stage itself says END, after its last flush.
+        if (active || idle) && low > self.merged {
+            self.merged = low;
+            self.next.control(Control::Watermark(low), cx);
+        }
+        if !active && idle {
+            let silent = self
+                .last_ns()
+                .map_or(0, |last| cx.now_ns.saturating_sub(last));
+            let close = self.close_after_ns.is_some_and(|after| silent >= after);
+            if self.told_idle != Some(close) {
+                self.told_idle = Some(close);
+                self.next.control(Control::Idle { close }, cx);
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Windows: where they lie, what they emit, and the builder between `key_by` and a sink.
+
+use crate::aggregate::{Aggregate, Aggs};
+use crate::error::BuildError;
+use crate::key::KeyOf;
+use crate::keyed::KeyedStream;
+use crate::operators::late::LateTo;
+use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
+use crate::plan::{Class, OpInfo};
+use crate::push::OpId;
+use crate::sink::Sink;
+use crate::stage::operator::Operator;
+use crate::stream::Stream;
+use crate::time::{EventTime, Span};
+use std::panic::Location;
+
+/// A stretch of event time, from `start` up to but not including `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// The first time in it.
+    pub start: EventTime,
+    /// The first time after it.
+    pub end: EventTime,
+}
+
+/// Why a result came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Firing {
+    /// Before the window's end, by processing time or count; a later result replaces it.
+    Early,
+    /// The watermark passed the window's end.
+    OnTime,
+    /// A late record within the allowed lateness changed the result: it replaces the earlier one.
+    Update,
+    /// All late records within the allowed lateness, once, when it ended: it replaces the on-time result.
+    Correction,
+    /// The result is void: its session merged into another, whose result follows.
+    Retraction,
+}
+
+/// A result of a window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Windowed<K, V> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+    /// The aggregate's result.
+    pub value: V,
+    /// Why it came.
+    pub firing: Firing,
+}
+
+/// What happens to records that come after their window has fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LateMode {
+    /// A record within the allowed lateness fires the window again at once (class NET).
+    Update,
+    /// Records within the allowed lateness are parked and corrected once, when it ends (class ROWS).
+    OneCorrection,
+}
+
+/// How late is too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateness {
+    pub(crate) allowed: Span,
+    pub(crate) mode: LateMode,
+}
+
+impl Lateness {
+    /// Nothing is allowed: windows fire once.
+    pub const NONE: Lateness = Lateness {
+        allowed: Span::ZERO,
+        mode: LateMode::Update,
+    };
+}
+
+/// Tumbling windows: equal, adjacent, each record in one.
+///
+/// A window fires when the watermark reaches its end. A record that is behind counts as long as its own partition's
+/// watermark V(r) has not reached end + allowed lateness (SEMANTICS, time, 4); later ones go to the late output.
+#[derive(Clone, Copy, Debug)]
+pub struct Tumbling {
+    pub(crate) size: Span,
+    pub(crate) offset: Span,
+    pub(crate) lateness: Lateness,
+}
+
+impl Tumbling {
+    /// Windows of `size`, aligned to the epoch.
+    pub fn of(size: Span) -> Self {
+        Tumbling {
+            size,
+            offset: Span::ZERO,
+            lateness: Lateness::NONE,
+        }
+    }
+
+    /// Shifts the alignment: `Tumbling::of(1.days()).offset(5.hours())` starts days at 05:00 UTC. May be negative.
+    pub fn offset(mut self, offset: Span) -> Self {
+        self.offset = offset;
+        self
+    }
+}
+
+/// Methods that all event-time windows share.
+macro_rules! lateness_methods {
+    ($($t:ty),*) => { $(
+        impl $t {
+            /// Keeps windows for so long after their end; a record that comes in that time fires its window again at
+            /// once with the new result (class NET). See [`Self::one_correction`] for one final correction instead.
+            pub fn allowed_lateness(mut self, allowed: Span) -> Self {
+                self.lateness.allowed = allowed;
+                self
+            }
+
+            /// Parks records within the allowed lateness and corrects the result once, when it ends (class ROWS).
+            pub fn one_correction(mut self) -> Self {
+                self.lateness.mode = LateMode::OneCorrection;
+                self
+            }
+        }
+    )* };
+}
+pub(crate) use lateness_methods;
+lateness_methods!(Tumbling);
+
+/// A kind of window: what `window(..)` takes.
+#[allow(private_interfaces)]
+pub trait WindowAssigner: Clone + Send + 'static {
+    /// The window's operator for records `T` with keys `K` and aggregate `A`.
+    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>: MakeOperator<T, Op: Operator<T, Out = Windowed<K::Key, A::Out>>>;
+    /// What `explain` says.
+    #[doc(hidden)]
+    fn describe(&self) -> String;
+    /// Refuses spans that make no sense.
+    #[doc(hidden)]
+    fn check(&self, op: &OpInfo) -> Result<(), BuildError>;
+    /// Whether it needs event time.
+    #[doc(hidden)]
+    fn needs_time(&self) -> bool {
+        true
+    }
+    /// The class of its results.
+    #[doc(hidden)]
+    fn class(&self) -> Class;
+    /// Makes the operator's maker.
+    #[doc(hidden)]
+    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+        self,
+        key: K,
+        aggregate: A,
+        late: Option<LateTo<T>>,
+        op: OpId,
+    ) -> Self::Make<T, K, A>;
+}
+
+/// What an event-time window with lateness gives as class.
+pub(crate) fn class_of(lateness: Lateness) -> Class {
+    if lateness.allowed > Span::ZERO && lateness.mode == LateMode::Update {
+        Class::Net
+    } else {
+        Class::Rows
+    }
+}
+
+/// Refuses a span that is not positive, or too long to compute with.
+pub(crate) fn check_positive(op: &OpInfo, what: &str, span: Span) -> Result<(), BuildError> {
+    if span <= Span::ZERO || span > Span::MAX {
+        return Err(BuildError::argument(
+            op,
+            format!("the {what} is {span}"),
+            format!("give a {what} of 1 us to 2^60 us"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a negative span, or one too long to compute with.
+pub(crate) fn check_not_negative(op: &OpInfo, what: &str, span: Span) -> Result<(), BuildError> {
+    if span < Span::ZERO || span > Span::MAX {
+        return Err(BuildError::argument(
+            op,
+            format!("the {what} is {span}"),
+            format!("give a {what} of 0 to 2^60 us"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses an offset too long to compute with.
+pub(crate) fn check_offset(op: &OpInfo, offset: Span) -> Result<(), BuildError> {
+    if offset.micros().unsigned_abs() > Span::MAX.micros() as u64 {
+        return Err(BuildError::argument(
+            op,
+            format!("the offset is {offset}"),
+            "give an offset within 2^60 us",
+        ));
+    }
+    Ok(())
+}
+
+/// A keyed stream cut into windows; an aggregate must follow.
+#[must_use = "windows do nothing until an aggregate follows"]
+pub struct WindowedStream<P: Pipeline, K, W> {
+    keyed: KeyedStream<P, K>,
+    window: W,
+    late: Option<LateTo<P::Item>>,
+    op: OpId,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner> WindowedStream<P, K, W> {
+    pub(crate) fn new(
+        keyed: KeyedStream<P, K>,
+        window: W,
+        location: &'static Location<'static>,
+    ) -> Self {
+        let op = keyed.note("window", location, window.needs_time());
+        let mut plan = keyed.stream.plan.lock();
+        let info = plan.info_mut(op);
+        info.detail = window.describe();
+        if let Err(e) = window.check(plan.info(op)) {
+            plan.errors.push(e);
+        }
+        drop(plan);
+        WindowedStream {
+            keyed,
+            window,
+            late: None,
+            op,
+        }
+    }
+
+    /// Names the operator: state, savepoints, metrics and errors know it by this.
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        self.keyed.stream.plan.lock().info_mut(self.op).uid = Some(uid.into());
+        self
+    }
+
+    /// Where records go that are too late for every window they belong to. They are counted in any case.
+    pub fn late_to<S: Sink<P::Item>>(mut self, sink: S) -> Self {
+        let mut plan = self.keyed.stream.plan.lock();
+        let op = plan.op("late output", Class::Rows, Location::caller());
+        plan.info_mut(op).detail = sink.name();
+        drop(plan);
+        self.late = Some(LateTo::sink(sink, op));
+        self
+    }
+
+    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    pub fn aggregate<A: Aggregate<P::Item>>(
+        self,
+        make: impl FnOnce(&Aggs<P::Item>) -> A,
+    ) -> Stream<OperatorRoot<P::Item, W::Make<P::Item, K, A>>> {
+        self.aggregate_with(make(&Aggs::new()))
+    }
+
+    /// Aggregates with an aggregate of your own.
+    pub fn aggregate_with<A: Aggregate<P::Item>>(
+        self,
+        aggregate: A,
+    ) -> Stream<OperatorRoot<P::Item, W::Make<P::Item, K, A>>> {
+        let WindowedStream {
+            keyed,
+            window,
+            late,
+            op,
+        } = self;
+        let class = window.class();
+        keyed.operator(op, class, |key| window.make(key, aggregate, late, op))
+    }
+}
