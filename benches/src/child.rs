@@ -66,7 +66,7 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
             if count_allocations {
                 alloc_count::start();
             }
-            let outcome = engine::engine(engine).throughput(workload, &config)?;
+            let outcome = engine::engine(engine)?.throughput(workload, &config)?;
             print(&ThroughputReport {
                 outcome,
                 peak_rss_bytes: peak_rss_bytes(),
@@ -78,7 +78,7 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
             config,
             hgrm,
         } => {
-            let figures = engine::engine(engine).latency(workload, &config)?;
+            let figures = engine::engine(engine)?.latency(workload, &config)?;
             latency::write_hgrm(&hgrm, &figures.histogram)
                 .map_err(|e| BenchError::failed(format!("{}: {e}", hgrm.display())))?;
             print(&figures)

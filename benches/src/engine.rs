@@ -4,7 +4,6 @@ use crate::alloc_count;
 use crate::events::Totals;
 use crate::latency::LatencyFigures;
 use crate::limit::Limit;
-use crate::pelton_engine::Pelton;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -171,10 +170,15 @@ pub trait Engine {
     ) -> Result<LatencyFigures, BenchError>;
 }
 
-/// The engine of this name.
-pub fn engine(name: EngineName) -> Box<dyn Engine> {
+/// The engine of this name, if it was built in.
+pub fn engine(name: EngineName) -> Result<Box<dyn Engine>, BenchError> {
     match name {
-        EngineName::Pelton => Box::new(Pelton),
-        EngineName::Limit => Box::new(Limit),
+        #[cfg(feature = "engine")]
+        EngineName::Pelton => Ok(Box::new(crate::pelton_engine::Pelton)),
+        #[cfg(not(feature = "engine"))]
+        EngineName::Pelton => Err(BenchError::usage(
+            "built without the feature `engine`: only --engine limit can run",
+        )),
+        EngineName::Limit => Ok(Box::new(Limit)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`events`]: what the workloads are made of, shared with the harnesses of other engines;
 //! - [`limit`]: the hand-written loops;
-//! - [`pelton_engine`]: the same workloads as jobs of the engine;
+//! - `pelton_engine`: the same workloads as jobs of the engine (with the feature `engine`, on by default);
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
 //! - [`tally`]: counting results in an engine's sink;
@@ -19,6 +19,7 @@ pub mod engine;
 pub mod events;
 pub mod latency;
 pub mod limit;
+#[cfg(feature = "engine")]
 pub mod pelton_engine;
 pub mod report;
 pub mod tally;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// One shard's totals: adding costs a load and a store, and a drop adds them to the sum.
 ///
-/// A clone begins empty, for another shard, so an engine may clone the closure that owns it.
+/// A clone begins empty, for another shard, so an engine may clone the closure that owns it. (The field is private for a
+/// reason: a closure that named it would capture the copyable field alone, and nothing would be dropped.)
 #[derive(Debug, Default)]
 pub struct Tally {
     own: Cell<Totals>,
