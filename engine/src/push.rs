@@ -236,35 +236,3 @@ impl Drop for Guard {
 pub(crate) fn take_blamed() -> Option<(OpId, Option<usize>)> {
     BLAMED.with(Cell::take)
 }
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Collects everything, for the tests of single links.
-    pub struct Collect<T> {
-        pub got: Vec<(T, Stamp)>,
-        pub events: Vec<Control>,
-        pub full_at: usize,
-    }
-    impl<T> Collect<T> {
-        pub fn new() -> Self {
-            Collect {
-                got: vec![],
-                events: vec![],
-                full_at: usize::MAX,
-            }
-        }
-    }
-    impl<T> Push<T> for Collect<T> {
-        fn push(&mut self, record: T, stamp: Stamp, _: &mut Cx) {
-            self.got.push((record, stamp));
-        }
-        fn control(&mut self, event: Control, _: &mut Cx) {
-            self.events.push(event);
-        }
-        fn blocked(&self) -> bool {
-            self.got.len() >= self.full_at
-        }
-    }
-}

@@ -244,7 +244,7 @@ pub struct EventTimeLink<T, R, F, G, N> {
 }
 
 impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
-    pub fn new(
+    pub(crate) fn new(
         next: N,
         time_of: F,
         strategy: &Watermarks<G>,

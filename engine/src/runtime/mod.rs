@@ -15,7 +15,7 @@ mod threads;
 
 pub use config::{Config, Driver, Waiting};
 pub use handle::JobHandle;
-pub(crate) use panics::catch;
+pub(crate) use panics::{catch, install as install_panic_hook};
 pub use report::{JobReport, StageReport};
 
 use crate::error::{BuildError, JobError};

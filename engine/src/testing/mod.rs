@@ -1,1 +1,267 @@
-//! Stepping a job by hand: every shard in one thread, virtual time, any order.
+//! Stepping a job by hand: every shard in one thread, virtual time, any order. The simulation driver stands on it.
+//!
+//! ```
+//! use pelton::testing::{self, Stepper};
+//! use pelton::{EventTime, Job, Spans, Tumbling, Watermarks};
+//! let (feed, source) = testing::feed::<(i64, u64)>(1);
+//! let (results, sink) = testing::collect();
+//! let job = Job::new("counts");
+//! job.source(source)
+//!    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::monotonous())
+//!    .key_by(|r| r.1)
+//!    .window(Tumbling::of(10.seconds()))
+//!    .aggregate(|a| a.count())
+//!    .sink(sink);
+//! let mut stepper = Stepper::new(&job, 2).unwrap();
+//! feed.push(0, (1, 7));
+//! feed.push(0, (2, 7));
+//! feed.push(0, (12, 7));
+//! stepper.until_idle().unwrap();
+//! assert_eq!(results.take()[0].value, 2);
+//! ```
+
+mod collect;
+mod feed;
+
+pub use collect::{Collected, CollectedWriter, Collector, collect};
+pub use feed::{Feed, FeedReader, FeedSource, feed};
+
+use crate::batch::Stamp;
+use crate::error::{BuildError, JobError};
+use crate::key::DEFAULT_KEY_GROUPS;
+use crate::plan::{BuiltJob, OpInfo, PlanConfig};
+use crate::port::Ports;
+use crate::push::{Control, Counters, Cx, DeadLetter, Push};
+use crate::runtime::{catch, install_panic_hook};
+use crate::stream::Job;
+use crate::tasklet::{Now, Progress, Tasklet};
+use crate::time::{EventTime, Span};
+
+/// Sizes of a stepped job.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Shards.
+    pub shards: usize,
+    /// Records a batch holds at most.
+    pub batch_size: usize,
+    /// Frames a ring holds at most.
+    pub ring_capacity: usize,
+    /// Key groups of the job.
+    pub key_groups: u32,
+}
+
+impl Sizes {
+    /// The runtime's sizes with so many shards.
+    pub fn shards(shards: usize) -> Self {
+        Sizes {
+            shards,
+            batch_size: 1024,
+            ring_capacity: 16,
+            key_groups: DEFAULT_KEY_GROUPS,
+        }
+    }
+}
+
+struct Place {
+    tasklet: Box<dyn Tasklet>,
+    stage: usize,
+    shard: usize,
+    done: bool,
+    counters: Counters,
+}
+
+/// A job with all its tasklets, stepped by its owner.
+pub struct Stepper {
+    name: String,
+    ops: Vec<OpInfo>,
+    stages: Vec<Vec<OpInfo>>,
+    places: Vec<Place>,
+    dead: Vec<Option<Box<dyn Push<DeadLetter> + Send>>>,
+    dead_cx: Cx,
+    now: Now,
+}
+
+impl std::fmt::Debug for Stepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stepper({}, {} tasklets)", self.name, self.places.len())
+    }
+}
+
+impl Stepper {
+    /// Builds the job on `shards` shards; virtual time stands at 0.
+    pub fn new(job: &Job, shards: usize) -> Result<Self, BuildError> {
+        Self::with(job, Sizes::shards(shards))
+    }
+
+    /// Builds the job with these sizes. Ports serve their requests inside the step that makes them.
+    pub fn with(job: &Job, sizes: Sizes) -> Result<Self, BuildError> {
+        install_panic_hook();
+        let config = PlanConfig {
+            shards: sizes.shards,
+            ring_capacity: sizes.ring_capacity,
+            batch_size: sizes.batch_size,
+            key_groups: sizes.key_groups,
+        };
+        let BuiltJob {
+            name,
+            ops,
+            stages,
+            dead,
+        } = job
+            .plan
+            .take()
+            .build(&config, &mut Ports::inline(sizes.shards))?;
+        let mut places = Vec::new();
+        let mut stage_ops = Vec::new();
+        for (stage, built) in stages.into_iter().enumerate() {
+            stage_ops.push(built.ops);
+            for (shard, tasklet) in built.tasklets.into_iter().enumerate() {
+                places.push(Place {
+                    tasklet,
+                    stage,
+                    shard,
+                    done: false,
+                    counters: Counters::default(),
+                });
+            }
+        }
+        let now = Now {
+            ns: 0,
+            wall: EventTime::from_micros(0),
+        };
+        Ok(Stepper {
+            name,
+            ops,
+            stages: stage_ops,
+            places,
+            dead,
+            dead_cx: Cx::new(0),
+            now,
+        })
+    }
+
+    /// Number of tasklets: stages times shards. Tasklet `t` is stage `t / shards` on shard `t % shards`.
+    pub fn tasklets(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether a tasklet has finished.
+    pub fn is_done(&self, tasklet: usize) -> bool {
+        self.places[tasklet].done
+    }
+
+    /// Whether all have.
+    pub fn all_done(&self) -> bool {
+        self.places.iter().all(|p| p.done)
+    }
+
+    /// Moves virtual time forward, monotonic and wall clock alike.
+    pub fn advance_clock(&mut self, by: Span) {
+        self.now.ns += by.nanos();
+        self.now.wall = self.now.wall + by;
+    }
+
+    /// Steps one tasklet; a finished one says so again.
+    pub fn step(&mut self, tasklet: usize) -> Result<Progress, JobError> {
+        let place = &mut self.places[tasklet];
+        if place.done {
+            return Ok(Progress::Done);
+        }
+        let stepped = catch(|| place.tasklet.step(self.now));
+        let cx = place.tasklet.cx();
+        cx.published = 0;
+        place.counters.add(&std::mem::take(&mut cx.counters));
+        let failure = cx.failure.take();
+        if let Some(dead) = &mut self.dead[place.shard] {
+            self.dead_cx.now_ns = self.now.ns;
+            for letter in cx.dead.drain(..) {
+                dead.push(letter, Stamp::NONE, &mut self.dead_cx);
+            }
+            dead.control(Control::Flush, &mut self.dead_cx);
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        match stepped {
+            Ok(progress) => {
+                let progress = progress?;
+                place.done = progress == Progress::Done;
+                Ok(progress)
+            }
+            Err(panic) => Err(JobError::Panic {
+                job: self.name.clone(),
+                op: BuiltJob::blame(
+                    &self.ops,
+                    &self.stages[place.stage],
+                    panic.op.map(|(op, _)| op),
+                ),
+                shard: place.shard,
+                position: place.tasklet.position(),
+                message: panic.message,
+            }),
+        }
+    }
+
+    /// Steps all tasklets in turn until none moves: what arrived has been worked off.
+    pub fn until_idle(&mut self) -> Result<(), JobError> {
+        loop {
+            let mut worked = false;
+            for tasklet in 0..self.places.len() {
+                worked |= self.step(tasklet)? == Progress::Worked;
+            }
+            if !worked {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Steps tasklets as `choose` says (given their number) until all are done. Where nothing has moved for a while,
+    /// virtual time moves on by a millisecond, so that timers come due.
+    pub fn run_with(&mut self, mut choose: impl FnMut(usize) -> usize) -> Result<(), JobError> {
+        let mut still = 0;
+        while !self.all_done() {
+            let tasklet = choose(self.places.len());
+            if self.step(tasklet)? == Progress::Worked {
+                still = 0;
+            } else {
+                still += 1;
+                if still > 20 * self.places.len() {
+                    self.advance_clock(Span::from_micros(1_000));
+                    still = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps all tasklets in turn until all are done.
+    pub fn run(&mut self) -> Result<(), JobError> {
+        let mut next = 0;
+        self.run_with(|n| {
+            next = (next + 1) % n;
+            next
+        })
+    }
+
+    /// The watermark of a tasklet's stage.
+    pub fn watermark(&self, tasklet: usize) -> EventTime {
+        self.places[tasklet].tasklet.watermark()
+    }
+
+    /// What has been counted: in from sources, out to sinks, the rest from anywhere.
+    pub fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        for place in &self.places {
+            let mut c = place.counters;
+            let ops = &self.stages[place.stage];
+            if !ops.iter().any(|o| o.kind == "source") {
+                c.records_in = 0;
+            }
+            if !ops.iter().any(|o| o.kind == "sink") {
+                c.records_out = 0;
+            }
+            total.add(&c);
+        }
+        total
+    }
+}
