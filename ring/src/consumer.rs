@@ -1,7 +1,7 @@
 //! The end of a ring that values come out of.
 
 use crate::error::PopError;
-use crate::spsc::Shared;
+use crate::spsc::{Shared, Slots};
 use crate::sync::Arc;
 use std::cell::Cell;
 use std::fmt;
@@ -14,8 +14,8 @@ use std::marker::PhantomData;
 /// that very moment is dropped when the producer is.
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
-    /// The next position to be taken. Any `usize`, at most at `tail`. The truth; the shared head lags behind it during a
-    /// drain.
+    /// The next position to be taken. Any `usize`, at most at `tail`. Written here alone; the shared head lags behind it
+    /// during a drain, and after one that was leaked.
     head: usize,
     /// The producer's tail when last looked at. Written here alone; may be stale, which understates what is there.
     tail: usize,
@@ -63,8 +63,10 @@ impl<T> Consumer<T> {
                 });
             }
         }
-        // SAFETY: there is a value.
-        let value = unsafe { self.take() };
+        // SAFETY: only the consumer has a `&mut Consumer`; `head` lies before the tail last observed, the shared head never
+        // passes ours, and ours moves on with each value taken.
+        let value = unsafe { self.shared.slots().take(self.head) };
+        self.head = self.head.wrapping_add(1);
         self.publish();
         Ok(value)
     }
@@ -89,10 +91,18 @@ impl<T> Consumer<T> {
         if there < max {
             there = self.len();
         }
+        let start = self.head;
+        let end = start.wrapping_add(there.min(max));
+        // For now as if all were taken: so a drain that is leaked takes no value a second time.
+        self.head = end;
+        let shared = &*self.shared;
         Drain {
-            start: self.head,
-            left: there.min(max),
-            consumer: self,
+            shared,
+            slots: shared.slots(),
+            consumer_head: &mut self.head,
+            start,
+            head: start,
+            end,
         }
     }
 
@@ -112,7 +122,7 @@ impl<T> Consumer<T> {
         }
         // SAFETY: only the consumer has a `&mut Consumer`; there is a value at `head`, and while the reference lives
         // it borrows the consumer, so that nobody takes the value.
-        Some(unsafe { self.shared.look(self.head) })
+        Some(unsafe { self.shared.slots().look(self.head) })
     }
 
     /// How many values are there, at least: the producer may be adding more.
@@ -151,21 +161,6 @@ impl<T> Consumer<T> {
         len
     }
 
-    /// Takes a value without freeing its slot.
-    ///
-    /// # Safety
-    ///
-    /// There is one: `known_len() > 0`.
-    #[inline(always)]
-    unsafe fn take(&mut self) -> T {
-        debug_assert!(self.known_len() > 0);
-        // SAFETY: only the consumer has a `&mut Consumer`. `head` lies before the tail last observed, the shared head never
-        // passes ours, and ours moves on with each value taken.
-        let value = unsafe { self.shared.take(self.head) };
-        self.head = self.head.wrapping_add(1);
-        value
-    }
-
     /// Frees the slots of all that has been taken.
     #[inline(always)]
     fn publish(&self) {
@@ -176,8 +171,8 @@ impl<T> Consumer<T> {
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.shared.consumer_leaves();
-        // A drain that was forgotten instead of dropped has moved our head only. Published first, so that whoever drops
-        // the rest never meets a value that has been taken.
+        // A drain that was leaked has moved our head only. Published first, so that whoever drops the rest never meets a
+        // value that has been taken.
         self.publish();
         // Values may hold things that others wait for, such as the producer of a ring for the answer: not to be kept
         // until our producer goes. If one of them panics, the drain frees its slot and `Shared` drops the others.
@@ -196,14 +191,19 @@ impl<T> fmt::Debug for Consumer<T> {
 
 /// The values that were there; made by [`Consumer::drain`].
 ///
-/// Frees all slots it has emptied at once, when dropped. One that is leaked (`mem::forget`) keeps them until the consumer next
-/// takes a value or is dropped itself.
+/// Frees all slots it has emptied at once, when dropped, and leaves the others as they are. One that is leaked (`mem::forget`) leaks the
+/// values that it had left, and keeps its slots until the consumer next takes a value or is dropped.
 pub struct Drain<'a, T> {
-    consumer: &'a mut Consumer<T>,
-    /// The consumer's head at the beginning. Never changes.
+    shared: &'a Shared<T>,
+    slots: Slots<'a, T>,
+    /// The consumer's head. At `end` while the drain lives, put right when it is dropped.
+    consumer_head: &'a mut usize,
+    /// The consumer's head before. Never changes.
     start: usize,
-    /// Values still to come, 0 to the number there; at most the consumer's `known_len`.
-    left: usize,
+    /// The next position to be taken, `start` to `end`.
+    head: usize,
+    /// The position after the last one to be taken, at most the consumer's tail. Never changes.
+    end: usize,
 }
 
 impl<T> Iterator for Drain<'_, T> {
@@ -211,17 +211,20 @@ impl<T> Iterator for Drain<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        if self.left == 0 {
+        if self.head == self.end {
             return None;
         }
-        self.left -= 1;
-        // SAFETY: at the beginning there were at least `left` values; each one taken since counts `left` down, and the
-        // tail only moves forwards.
-        Some(unsafe { self.consumer.take() })
+        let position = self.head;
+        self.head = position.wrapping_add(1);
+        // SAFETY: the drain borrows the consumer. `position` is before its tail and not before the shared head, which
+        // stays at `start` or before it as long as the drain lives; and `head` passes each position once.
+        Some(unsafe { self.slots.take(position) })
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        let left = self.end.wrapping_sub(self.head);
+        (left, Some(left))
     }
 }
 
@@ -231,15 +234,16 @@ impl<T> FusedIterator for Drain<'_, T> {}
 
 impl<T> Drop for Drain<'_, T> {
     fn drop(&mut self) {
+        *self.consumer_head = self.head;
         // Polling an empty ring must not take the line from the producer.
-        if self.consumer.head != self.start {
-            self.consumer.publish();
+        if self.head != self.start {
+            self.shared.publish_head(self.head);
         }
     }
 }
 
 impl<T> fmt::Debug for Drain<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain").field("left", &self.left).finish()
+        f.debug_struct("Drain").field("left", &self.len()).finish()
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a ring that values go into.
 
 use crate::error::PushError;
-use crate::spsc::Shared;
+use crate::spsc::{Shared, Slots};
 use crate::sync::Arc;
 use std::cell::Cell;
 use std::fmt;
@@ -12,8 +12,8 @@ use std::marker::PhantomData;
 /// Dropping it closes the ring: the consumer gets what was published, then [`PopError::Closed`](crate::PopError::Closed).
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
-    /// The next position to be written. Any `usize`, at most `capacity` ahead of `head`. The truth; the shared tail
-    /// lags behind it while a batch is being written.
+    /// The next position to be written. Any `usize`, at most `capacity` ahead of `head`. Written here alone, and always
+    /// equal to the shared tail; a claim counts further in its own copy.
     tail: usize,
     /// The consumer's head when last looked at. Written here alone; may be stale, which understates the room.
     head: usize,
@@ -55,9 +55,11 @@ impl<T> Producer<T> {
         if self.known_free() == 0 && self.free() == 0 {
             return Err(PushError::Full(value));
         }
-        // SAFETY: this is the producer, and there is room.
-        unsafe { self.write(value) };
-        self.publish();
+        // SAFETY: only the producer has a `&mut Producer`; `tail` has not been published yet, and there is room, so it
+        // is less than a capacity ahead of the head last observed.
+        unsafe { self.shared.slots().write(self.tail, value) };
+        self.tail = self.tail.wrapping_add(1);
+        self.shared.publish_tail(self.tail);
         Ok(())
     }
 
@@ -80,26 +82,30 @@ impl<T> Producer<T> {
         if self.is_closed() {
             return 0;
         }
-        let mut room = self.known_free();
-        // Publishes when dropped, also by a panic of the iterator.
-        let batch = Claim {
-            start: self.tail,
-            left: 0,
-            producer: self,
+        let shared = &*self.shared;
+        let slots = shared.slots();
+        let mut limit = self.head.wrapping_add(shared.capacity());
+        let mut batch = Batch {
+            shared,
+            start: &mut self.tail,
+            tail: 0,
         };
+        batch.tail = *batch.start;
         loop {
-            if room == 0 {
-                room = batch.producer.free();
-                if room == 0 {
+            if batch.tail == limit {
+                self.head = shared.observe_head();
+                limit = self.head.wrapping_add(shared.capacity());
+                if batch.tail == limit {
                     break;
                 }
             }
             let Some(value) = values.next() else { break };
-            // SAFETY: this is the producer, and `room` is at least one.
-            unsafe { batch.producer.write(value) };
-            room -= 1;
+            // SAFETY: this is the producer, nothing from `start` on has been published, and `tail` has not reached the
+            // limit, which is a capacity ahead of the head last observed.
+            unsafe { slots.write(batch.tail, value) };
+            batch.tail = batch.tail.wrapping_add(1);
         }
-        batch.commit()
+        batch.written()
     }
 
     /// Claims `n` slots to be written one by one and published together. `None` if there is room for fewer, or if
@@ -119,10 +125,15 @@ impl<T> Producer<T> {
         if self.is_closed() || (self.known_free() < n && self.free() < n) {
             return None;
         }
+        let shared = &*self.shared;
         Some(Claim {
-            start: self.tail,
-            left: n,
-            producer: self,
+            slots: shared.slots(),
+            end: self.tail.wrapping_add(n),
+            batch: Batch {
+                shared,
+                tail: self.tail,
+                start: &mut self.tail,
+            },
         })
     }
 
@@ -150,32 +161,10 @@ impl<T> Producer<T> {
         debug_assert!(used <= self.shared.capacity());
         self.shared.capacity() - used
     }
-
-    /// Writes a value without publishing it.
-    ///
-    /// # Safety
-    ///
-    /// There is room: `known_free() > 0`.
-    #[inline(always)]
-    unsafe fn write(&mut self, value: T) {
-        debug_assert!(self.known_free() > 0);
-        // SAFETY: only the producer has a `&mut Producer`. There is room, so `tail < head + capacity`, for the head last
-        // observed; and positions from `tail` on have not been handed over, for only `publish` does, up to `tail`.
-        unsafe { self.shared.write(self.tail, value) };
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Hands over all that has been written.
-    #[inline(always)]
-    fn publish(&self) {
-        self.shared.publish_tail(self.tail);
-    }
 }
 
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
-        // Not idle: a claim that was forgotten instead of dropped has moved our tail only.
-        self.publish();
         self.shared.producer_leaves();
     }
 }
@@ -189,18 +178,41 @@ impl<T> fmt::Debug for Producer<T> {
     }
 }
 
+/// Values being written; published when dropped, also by a panic.
+struct Batch<'a, T> {
+    shared: &'a Shared<T>,
+    /// The producer's tail: the published one until the batch is over. A batch that is leaked has never been.
+    start: &'a mut usize,
+    /// The next position to be written; those from `start` to here hold values that nobody else knows of.
+    tail: usize,
+}
+
+impl<T> Batch<'_, T> {
+    fn written(&self) -> usize {
+        self.tail.wrapping_sub(*self.start)
+    }
+}
+
+impl<T> Drop for Batch<'_, T> {
+    fn drop(&mut self) {
+        // Offering nothing, or meeting a full ring, must not take the line from the consumer.
+        if self.written() > 0 {
+            *self.start = self.tail;
+            self.shared.publish_tail(self.tail);
+        }
+    }
+}
+
 /// Slots claimed from a ring; made by [`Producer::claim`].
 ///
 /// What has been written is published by [`commit`](Self::commit) or by dropping the claim, all at once. Slots that were
 /// claimed and not written are free again; the consumer sees no gap. So a panic between two writes publishes the values before it,
-/// each of them complete. A claim that is leaked (`mem::forget`) keeps what it wrote from the consumer until the producer next
-/// publishes a value or is dropped itself.
+/// each of them complete. A claim that is leaked (`mem::forget`) leaks what was written to it; the slots are free.
 pub struct Claim<'a, T> {
-    producer: &'a mut Producer<T>,
-    /// The producer's tail at the time of the claim. Never changes.
-    start: usize,
-    /// Slots still to be written, 0 to the number claimed; at most the producer's `known_free`.
-    left: usize,
+    slots: Slots<'a, T>,
+    batch: Batch<'a, T>,
+    /// The position after the last one claimed: from the batch's tail to at most the producer's limit. Never changes.
+    end: usize,
 }
 
 impl<T> Claim<'_, T> {
@@ -211,24 +223,24 @@ impl<T> Claim<'_, T> {
     /// Hands the value back if all claimed slots are written.
     #[inline]
     pub fn write(&mut self, value: T) -> Result<(), T> {
-        if self.left == 0 {
+        if self.batch.tail == self.end {
             return Err(value);
         }
-        self.left -= 1;
-        // SAFETY: at the claim there was room for all its slots; since then each write has used one, and the head
-        // only moves forwards.
-        unsafe { self.producer.write(value) };
+        // SAFETY: the claim borrows the producer. Nothing from the batch's start on has been published, and when the claim was
+        // made its end was at most a capacity ahead of the head observed.
+        unsafe { self.slots.write(self.batch.tail, value) };
+        self.batch.tail = self.batch.tail.wrapping_add(1);
         Ok(())
     }
 
     /// How many slots are still to be written.
     pub fn remaining(&self) -> usize {
-        self.left
+        self.end.wrapping_sub(self.batch.tail)
     }
 
     /// How many values have been written.
     pub fn written(&self) -> usize {
-        self.producer.tail.wrapping_sub(self.start)
+        self.batch.written()
     }
 
     /// Publishes what has been written and returns how many values that is.
@@ -237,20 +249,11 @@ impl<T> Claim<'_, T> {
     }
 }
 
-impl<T> Drop for Claim<'_, T> {
-    fn drop(&mut self) {
-        // Offering nothing, or meeting a full ring, must not take the line from the consumer.
-        if self.written() > 0 {
-            self.producer.publish();
-        }
-    }
-}
-
 impl<T> fmt::Debug for Claim<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claim")
             .field("written", &self.written())
-            .field("remaining", &self.left)
+            .field("remaining", &self.remaining())
             .finish()
     }
 }

@@ -19,8 +19,7 @@
 //!    `head`, both only forwards.
 //! 3. The slots of the positions `head..tail` hold values and belong to the consumer; the others hold none and belong to
 //!    the producer. Moving an index is handing slots over, and is the last thing done to them.
-//! 4. Each side keeps the truth about its own index in its handle, and publishes it here. The published index lags behind the
-//!    truth during a batch, never leads it. So each side sees the other as further behind than it is: fewer values, or less
+//! 4. Each side keeps the truth about its own index in its handle, and publishes it here when a batch ends, never before. So each side sees the other as further behind than it is: fewer values, or less
 //!    room. A stale copy is therefore safe, and refreshed only when it says that nothing can be done.
 //! 5. A value is written once and taken out once. What is left when both sides are gone is dropped by [`Shared`].
 
@@ -145,60 +144,11 @@ impl<T> Shared<T> {
         self.common.slots.len()
     }
 
+    /// The slots. A batch keeps this view in registers, which it could not do with the way there through `self`: as far as
+    /// the compiler knows, a write to a slot may change anything.
     #[inline(always)]
-    fn slot(&self, position: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        let slots = &*self.common.slots;
-        let index = position & (slots.len() - 1);
-        debug_assert!(index < slots.len());
-        // SAFETY: `slots.len()` is a power of two (checked at creation, never changed), so masking with one less yields
-        // an index below it.
-        unsafe { slots.get_unchecked(index) }
-    }
-
-    /// Puts `value` into the slot of `position`.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the producer, and `position` is free and not yet handed over: `head <= position < head + capacity`
-    /// for a head observed by [`observe_head`](Self::observe_head), and `tail <= position` for the published tail.
-    #[inline(always)]
-    pub(crate) unsafe fn write(&self, position: usize, value: T) {
-        self.slot(position).with_mut(|slot| {
-            // SAFETY: the pointer comes from a live cell. By law 3 the slot is the producer's, so nobody else accesses it now,
-            // and it holds no value, so overwriting leaks none. The consumer's last read of it happened before, by the Acquire
-            // in `observe_head`.
-            unsafe { (*slot).write(value) };
-        });
-    }
-
-    /// Moves the value out of the slot of `position`.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the consumer, `position` lies before a tail observed by [`observe_tail`](Self::observe_tail) and is at or after
-    /// the published head, and has not been taken yet.
-    #[inline(always)]
-    pub(crate) unsafe fn take(&self, position: usize) -> T {
-        self.slot(position).with(|slot| {
-            // SAFETY: the pointer comes from a live cell, the slot is the consumer's (law 3) and holds a value whose
-            // write happened before, by the Acquire in `observe_tail`. The caller takes each position once, so
-            // the value has one owner.
-            unsafe { slot.cast::<T>().read() }
-        })
-    }
-
-    /// A look at the value in the slot of `position`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`take`](Self::take), and the position is neither taken nor handed back while the reference lives.
-    #[inline(always)]
-    pub(crate) unsafe fn look(&self, position: usize) -> &T {
-        self.slot(position).with(|slot| {
-            // SAFETY: as in `take` the slot is ours and holds a value; and it stays so for as long as the reference
-            // lives, by the caller's promise.
-            unsafe { &*slot.cast::<T>() }
-        })
+    pub(crate) fn slots(&self) -> Slots<'_, T> {
+        Slots(&self.common.slots)
     }
 
     /// Producer: hands the slots before `tail` to the consumer. Pairs with [`observe_tail`](Self::observe_tail).
@@ -262,6 +212,65 @@ impl<T> Shared<T> {
     }
 }
 
+/// The slots of a ring, by position. Never empty: the length is a power of two.
+pub(crate) struct Slots<'a, T>(&'a [UnsafeCell<MaybeUninit<T>>]);
+
+impl<'a, T> Slots<'a, T> {
+    #[inline(always)]
+    fn at(&self, position: usize) -> &'a UnsafeCell<MaybeUninit<T>> {
+        let index = position & (self.0.len() - 1);
+        debug_assert!(index < self.0.len());
+        // SAFETY: the length is a power of two (checked at creation, never changed), so masking with one less yields an
+        // index below it.
+        unsafe { self.0.get_unchecked(index) }
+    }
+
+    /// Puts `value` into the slot of `position`.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the producer, and the slot is its own and holds no value it cares for: `tail <= position < head + capacity`, for
+    /// the published tail and a head observed by [`Shared::observe_head`].
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, position: usize, value: T) {
+        self.at(position).with_mut(|slot| {
+            // SAFETY: the pointer comes from a live cell. By law 3 the slot is the producer's, so nobody else accesses it
+            // now. The consumer's last read of it happened before, by the Acquire in `observe_head`.
+            unsafe { (*slot).write(value) };
+        });
+    }
+
+    /// Moves the value out of the slot of `position`.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the consumer, `position` lies before a tail observed by [`Shared::observe_tail`] and is at or after
+    /// the published head, and has not been taken yet.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&self, position: usize) -> T {
+        self.at(position).with(|slot| {
+            // SAFETY: the pointer comes from a live cell, the slot is the consumer's (law 3) and holds a value whose
+            // write happened before, by the Acquire in `observe_tail`. The caller takes each position once, so
+            // the value has one owner.
+            unsafe { slot.cast::<T>().read() }
+        })
+    }
+
+    /// A look at the value in the slot of `position`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take`](Self::take), and the position is neither taken nor handed back while the reference lives.
+    #[inline(always)]
+    pub(crate) unsafe fn look(&self, position: usize) -> &'a T {
+        self.at(position).with(|slot| {
+            // SAFETY: as in `take` the slot is ours and holds a value; and it stays so for as long as the reference
+            // lives, by the caller's promise.
+            unsafe { &*slot.cast::<T>() }
+        })
+    }
+}
+
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // Both ends are gone and have published their indices as they went; the last `Arc` has seen it all, so Relaxed
@@ -289,7 +298,7 @@ impl<T> Rest<'_, T> {
             self.head = position.wrapping_add(1);
             // SAFETY: both ends are gone, so this is the only access to the ring; `head..tail` hold values (law 3), and
             // each position is passed once, even if a drop panics, because `head` moves first.
-            drop(unsafe { self.shared.take(position) });
+            drop(unsafe { self.shared.slots().take(position) });
         }
     }
 }

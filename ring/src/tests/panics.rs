@@ -87,12 +87,12 @@ fn a_value_that_panics_in_drop_with_the_last_end() {
     let census = Census::default();
     let (mut producer, consumer) = ring(4).unwrap();
     let mut claim = producer.claim(4).unwrap();
+    drop(consumer);
+    // Written after the consumer has emptied the ring on its way out, so that the last end finds them.
     for value in 0..4 {
         assert!(claim.write(Bomb(value == 1, census.token(value))).is_ok());
     }
-    // Leaked, so that the consumer does not see them on its way out and the last end finds them.
-    std::mem::forget(claim);
-    drop(consumer);
+    claim.commit();
     assert_eq!(census.alive(), 4);
     panics(|| drop(producer));
     assert_eq!(census.alive(), 0);
