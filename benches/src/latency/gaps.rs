@@ -10,7 +10,7 @@ pub const QUIET_GAP_NS: u64 = 100_000;
 /// Watches one thread's loop: called once a turn, it keeps the largest gap of each window and, at each window's end,
 /// reads how much time the hypervisor stole from the thread's core.
 ///
-/// A turn costs a few nanoseconds besides reading the clock. Reading the stolen time costs tens of microseconds once a
+/// A turn costs a few nanoseconds besides reading the clock. Reading the stolen time costs about ten microseconds once a
 /// second, on this thread since no other may run beside the shards; a percentile up to p99.9 does not see it. As with
 /// the recorder, a clone begins empty and a drop adds to the [`Collector`].
 pub struct GapMeter {
