@@ -47,7 +47,7 @@
 //! # Unsafe
 //!
 //! Slots are uninitialised memory shared by two threads, so this crate is where the unsafe code lives. Each block carries its
-//! proof; [`mod@ring`](fn@ring)'s file opens with the laws that the proofs lean on. The orderings stand in one place, each with
+//! proof; the file `spsc.rs` opens with the laws that the proofs lean on. The orderings stand in one place, each with
 //! its partner and with what it publishes, and a model checker runs against a weakened copy of each.
 #![warn(missing_debug_implementations)]
 
