@@ -90,38 +90,40 @@ pub fn stable_hash<K: Key>(key: &K) -> u64 {
 }
 
 /// Where keys go: groups, and the shard of each group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpace {
-    /// Number of key groups of the job, 1..=65,536; fixed for the job's life.
-    groups: u32,
-    /// Number of shards, 1..=groups.
+    /// The shard of each key group, in contiguous ranges; 1..=65,536 groups, fixed for the job's life.
+    shard_of_group: Box<[u16]>,
+    /// Number of shards, at least 1.
     shards: u32,
 }
 
 impl KeySpace {
     /// `groups` key groups spread over `shards` shards; `shards` above `groups` leaves the rest without keys.
     pub fn new(groups: u32, shards: u32) -> Self {
+        let (groups, shards) = (groups.clamp(1, 1 << 16), shards.clamp(1, 1 << 16));
+        let shard = |group: u32| (u64::from(group) * u64::from(shards) / u64::from(groups)) as u16;
         KeySpace {
-            groups: groups.clamp(1, 1 << 16),
-            shards: shards.max(1),
+            shard_of_group: (0..groups).map(shard).collect(),
+            shards,
         }
     }
 
     /// The key group of a stable hash: its high bits, so that tables may use the low ones.
     #[inline(always)]
-    pub fn group(self, hash: u64) -> u32 {
-        (((hash >> 32) * u64::from(self.groups)) >> 32) as u32
+    pub fn group(&self, hash: u64) -> u32 {
+        (((hash >> 32) * self.shard_of_group.len() as u64) >> 32) as u32
     }
 
-    /// The shard of a key group: contiguous ranges.
+    /// The shard of a key group.
     #[inline(always)]
-    pub fn shard(self, group: u32) -> usize {
-        (u64::from(group) * u64::from(self.shards) / u64::from(self.groups)) as usize
+    pub fn shard(&self, group: u32) -> usize {
+        usize::from(self.shard_of_group[group as usize])
     }
 
     /// The shard of a key. With one shard the key is not even hashed.
     #[inline(always)]
-    pub fn shard_of<K: Key>(self, key: &K) -> usize {
+    pub fn shard_of<K: Key>(&self, key: &K) -> usize {
         if self.shards == 1 {
             0
         } else {

@@ -20,8 +20,10 @@ pub struct Cx {
     pub shard: usize,
     /// Arrival of the newest record being processed, in driver's nanoseconds.
     pub arrival_ns: u64,
-    /// The source partition being read: an index into the job's partitions of that source.
+    /// The source partition being read: an index into the shard's partitions of that source.
     pub partition: usize,
+    /// Records read from that partition since the last flush, malformed ones included.
+    pub read: u64,
     /// Origin of the current record.
     pub origin: Origin,
     /// Counted since the driver last took them.
@@ -47,6 +49,7 @@ impl Cx {
             shard,
             arrival_ns: 0,
             partition: 0,
+            read: 0,
             origin: Origin::default(),
             counters: Counters::default(),
             published: 0,

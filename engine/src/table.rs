@@ -1,7 +1,7 @@
 //! The hash table under keyed state: an extendible index of small pages over entries that never move.
 //!
 //! Laws
-//! 1. No step is long: growth splits or doubles one page (at most [`PAGE_SLOTS`] slots) at a time, entries are never
+//! 1. No step is long: growth splits or rebuilds one page ([`PAGE_SLOTS`] slots) at a time, entries are never
 //!    copied, and clearing is done in pieces. (One flat table stalled for 380 ms when it doubled at 10 million keys.)
 //! 2. An entry's id is stable from its insertion to its removal; iteration is in the order of ids, which is the order of
 //!    insertion until an id is reused. Nothing that can be observed depends on the index.
@@ -10,34 +10,62 @@
 //! The directory and the splitting of pages are extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979).
 //!
 //! ```text
-//! hash:   63 ............ 43 | 42 ................ 11 | 10 ........ 0
+//! hash:   63 ............ 41 | 40 ................. 9 | 8 ......... 0
 //!         directory index    | fingerprint            | home slot in the page
 //! slot:   63 ............ 32 | 31 ................. 0
 //!         fingerprint        | id + 1, 0 = empty, u32::MAX = removed
 //! ```
 
+use pelton_ring::{prefetch_read, prefetch_slice_at};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 
-/// Slots of a full-grown index page; a page that is three quarters full splits.
-pub const PAGE_SLOTS: usize = 2048;
+/// Slots of an index page: 4 KiB. A page that is three quarters full splits.
+pub const PAGE_SLOTS: usize = 512;
+const SLOT_MASK: usize = PAGE_SLOTS - 1;
+/// Where the fingerprint begins in a hash.
+const FINGERPRINT_SHIFT: u32 = 9;
 /// Entries of a page of entries.
 const PAGE_ENTRIES: usize = 1024;
-const FIRST_SLOTS: usize = 16;
 const REMOVED: u32 = u32::MAX;
 /// Bits of the hash that the directory may use.
-const DIRECTORY_BITS: u32 = 21;
+const DIRECTORY_BITS: u32 = 23;
 
 /// No entry.
 pub const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
 struct Page {
+    slots: Box<[u64; PAGE_SLOTS]>,
+    /// Slots that are not empty, removed ones included; at most three quarters.
+    used: u32,
     /// Number of leading hash bits that all its keys share.
     depth: u32,
-    /// Slots that are not empty, removed ones included.
-    used: u32,
-    /// A power of two, [`FIRST_SLOTS`] to [`PAGE_SLOTS`].
-    slots: Box<[u64]>,
+}
+
+impl Page {
+    fn new(depth: u32) -> Self {
+        Page {
+            slots: Box::new([0; PAGE_SLOTS]),
+            used: 0,
+            depth,
+        }
+    }
+
+    /// Whether one more slot may be taken.
+    fn has_room(&self) -> bool {
+        (self.used as usize + 1) * 4 <= PAGE_SLOTS * 3
+    }
+
+    /// Puts an id into the first empty slot from its home on.
+    fn place(&mut self, hash: u64, id: u32) {
+        let mut at = hash as usize;
+        while self.slots[at & SLOT_MASK] as u32 != 0 {
+            at += 1;
+        }
+        self.slots[at & SLOT_MASK] = (hash >> FINGERPRINT_SHIFT) << 32 | u64::from(id + 1);
+        self.used += 1;
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +90,8 @@ pub struct KeyTable<K, V> {
     free: Vec<u32>,
     /// A bit for each removed id; empty as long as nothing has been removed.
     removed: Vec<u64>,
+    /// Entries whose page is full of keys with nearly the same hash: a bad `Hash`, or an attack. Slow, but right.
+    crowded: BTreeMap<u64, Vec<u32>>,
     hasher: ahash::RandomState,
 }
 
@@ -71,15 +101,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         KeyTable {
             directory: vec![0],
             shift: 63,
-            pages: vec![Page {
-                depth: 0,
-                used: 0,
-                slots: vec![0; FIRST_SLOTS].into_boxed_slice(),
-            }],
+            pages: vec![Page::new(0)],
             entries: vec![],
             issued: 0,
             free: vec![],
             removed: vec![],
+            crowded: BTreeMap::new(),
             // Fixed: nothing observable depends on it (law 2), and runs repeat.
             hasher: ahash::RandomState::with_seeds(
                 0x13198a2e03707344,
@@ -132,20 +159,52 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// The first entry whose fingerprint fits, or [`NONE`]: almost always the key's. Touches the index only.
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
-        let page = &self.pages[self.page_of(hash) as usize];
-        let slots = &page.slots[..];
-        let mask = slots.len() - 1;
-        let fingerprint = (hash >> 11) as u32;
+        self.candidate_in(self.page_of(hash), hash)
+    }
+
+    /// The same, where the page is known from [`KeyTable::prefetch_slot`].
+    #[inline(always)]
+    pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
+        let slots = &*self.pages[page as usize].slots;
+        let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
+        // Most keys lie in the first slot or the second: a choice without a branch that the processor could not guess.
+        let (first, second) = (slots[at & SLOT_MASK], slots[(at + 1) & SLOT_MASK]);
+        let slot = if (first >> 32) as u32 == fingerprint {
+            first
+        } else {
+            second
+        };
+        if (slot >> 32) as u32 == fingerprint && (slot as u32).wrapping_add(1) > 1 {
+            return slot as u32 - 1;
+        }
         loop {
-            let slot = slots[at & mask];
-            if (slot >> 32) as u32 == fingerprint && (slot as u32).wrapping_add(1) > 1 {
-                return slot as u32 - 1;
+            let slot = slots[at & SLOT_MASK];
+            let id = slot as u32;
+            if (slot >> 32) as u32 == fingerprint && id.wrapping_add(1) > 1 {
+                return id - 1;
             }
-            if slot as u32 == 0 {
+            if id == 0 {
                 return NONE;
             }
             at += 1;
+        }
+    }
+
+    /// Asks the cache for the slot that [`KeyTable::candidate_in`] will look at first; the slot's page.
+    #[inline(always)]
+    pub fn prefetch_slot(&self, hash: u64) -> u32 {
+        let page = self.page_of(hash);
+        let slots = &*self.pages[page as usize].slots;
+        prefetch_read(&slots[hash as usize & SLOT_MASK]);
+        page
+    }
+
+    /// Asks the cache for an entry.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, id: u32) {
+        if let Some(page) = self.entries.get(id as usize / PAGE_ENTRIES) {
+            prefetch_slice_at(page, id as usize % PAGE_ENTRIES);
         }
     }
 
@@ -183,14 +242,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The id of a key, or [`NONE`].
     pub fn find(&self, hash: u64, key: &K) -> u32 {
-        let page = &self.pages[self.page_of(hash) as usize];
-        let mask = page.slots.len() - 1;
-        let fingerprint = (hash >> 11) as u32;
+        let slots = &*self.pages[self.page_of(hash) as usize].slots;
+        let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         loop {
-            let slot = page.slots[at & mask];
+            let slot = slots[at & SLOT_MASK];
             match slot as u32 {
-                0 => return NONE,
+                0 => return self.find_crowded(hash, key),
                 REMOVED => {}
                 id if (slot >> 32) as u32 == fingerprint && self.key(id - 1) == key => {
                     return id - 1;
@@ -199,6 +257,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
             at += 1;
         }
+    }
+
+    fn find_crowded(&self, hash: u64, key: &K) -> u32 {
+        let same = self.crowded.get(&hash).map_or(&[][..], |ids| ids);
+        same.iter()
+            .copied()
+            .find(|&id| self.key(id) == key)
+            .unwrap_or(NONE)
     }
 
     /// The id of a key; where it is new, of an entry made from it. The flag says that it is new.
@@ -246,13 +312,17 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         let hash = self.hash(self.key(id));
         let page = self.page_of(hash) as usize;
         let page = &mut self.pages[page];
-        let mask = page.slots.len() - 1;
         let mut at = hash as usize;
         loop {
-            let slot = &mut page.slots[at & mask];
-            debug_assert_ne!(*slot as u32, 0, "an entry is in the index");
+            let slot = &mut page.slots[at & SLOT_MASK];
             if *slot as u32 == id + 1 {
                 *slot = u64::from(REMOVED);
+                break;
+            }
+            if *slot as u32 == 0 {
+                if let Some(ids) = self.crowded.get_mut(&hash) {
+                    ids.retain(|&i| i != id);
+                }
                 break;
             }
             at += 1;
@@ -270,68 +340,48 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         loop {
             let number = self.page_of(hash) as usize;
             let page = &mut self.pages[number];
-            if (page.used as usize + 1) * 4 <= page.slots.len() * 3 {
-                page.used += 1;
-                place(&mut page.slots, hash, id);
-                return;
+            if page.has_room() {
+                return page.place(hash, id);
             }
-            self.make_room(number);
+            if !self.make_room(number) {
+                return self.crowded.entry(hash).or_default().push(id);
+            }
         }
     }
 
-    /// Rebuilds, doubles or splits one page (law 1).
+    /// Rebuilds one page without its removed slots, or splits it (law 1). `false` where splitting is of no use: the
+    /// directory would grow out of proportion to the pages, as it does only where many hashes are nearly the same.
     #[cold]
-    fn make_room(&mut self, number: usize) {
-        let old = std::mem::take(&mut self.pages[number].slots);
-        let live: Vec<(u64, u32)> = old
+    fn make_room(&mut self, number: usize) -> bool {
+        let depth = self.pages[number].depth;
+        let live: Vec<(u64, u32)> = self.pages[number]
+            .slots
             .iter()
             .map(|&s| s as u32)
             .filter(|&i| i != 0 && i != REMOVED)
             .map(|i| (self.hash(self.key(i - 1)), i - 1))
             .collect();
-        let depth = self.pages[number].depth;
-        let many = live.len() * 2 > old.len();
-        if many && old.len() >= PAGE_SLOTS && depth < DIRECTORY_BITS {
-            return self.split(number, &live);
+        if live.len() * 2 <= PAGE_SLOTS {
+            // The removed slots were the trouble.
+            self.pages[number] = Page::new(depth);
+            live.iter()
+                .for_each(|&(hash, id)| self.pages[number].place(hash, id));
+            return true;
         }
-        // Few live ones: the removed slots were the trouble, the same size will do.
-        let size = if many { old.len() * 2 } else { old.len() };
-        let mut slots = vec![0; size].into_boxed_slice();
-        for &(hash, id) in &live {
-            place(&mut slots, hash, id);
-        }
-        self.pages[number].used = live.len() as u32;
-        self.pages[number].slots = slots;
-    }
-
-    fn split(&mut self, number: usize, live: &[(u64, u32)]) {
-        let depth = self.pages[number].depth;
         if depth == 63 - self.shift {
+            if depth == DIRECTORY_BITS || self.directory.len() > 1024.max(self.pages.len() * 16) {
+                return false;
+            }
             self.directory = self.directory.iter().flat_map(|&p| [p, p]).collect();
             self.shift -= 1;
         }
-        let mut halves = [
-            vec![0; PAGE_SLOTS].into_boxed_slice(),
-            vec![0; PAGE_SLOTS].into_boxed_slice(),
-        ];
-        let mut counts = [0, 0];
-        for &(hash, id) in live {
-            let half = (hash >> (63 - depth)) as usize & 1;
-            counts[half] += 1;
-            place(&mut halves[half], hash, id);
+        let new = self.pages.len();
+        self.pages[number] = Page::new(depth + 1);
+        self.pages.push(Page::new(depth + 1));
+        for &(hash, id) in &live {
+            let high = (hash >> (63 - depth)) & 1 == 1;
+            self.pages[if high { new } else { number }].place(hash, id);
         }
-        let [low, high] = halves;
-        let new = self.pages.len() as u32;
-        self.pages[number] = Page {
-            depth: depth + 1,
-            used: counts[0],
-            slots: low,
-        };
-        self.pages.push(Page {
-            depth: depth + 1,
-            used: counts[1],
-            slots: high,
-        });
         // The directory entries of a page are contiguous: the upper half of them goes to the new one.
         let first = self
             .directory
@@ -339,14 +389,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             .position(|&p| p == number as u32)
             .unwrap_or(0);
         let span = 1usize << (63 - self.shift - depth);
-        for entry in &mut self.directory[first + span / 2..first + span] {
-            *entry = new;
-        }
+        self.directory[first + span / 2..first + span].fill(new as u32);
+        true
     }
 
     /// Forgets all entries and keeps the memory, a bounded piece at a call; `true` when done. In between the table must not be used.
     pub fn clear_some(&mut self, cursor: &mut usize) -> bool {
-        const PAGES: usize = 16;
+        const PAGES: usize = 64;
         let (start, end) = (*cursor, *cursor + PAGES);
         for page in self.pages.iter_mut().skip(start).take(PAGES) {
             page.used = 0;
@@ -362,13 +411,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.issued = 0;
         self.free.clear();
         self.removed.clear();
+        self.crowded.clear();
         *cursor = 0;
         true
     }
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.
     pub fn bytes(&self) -> usize {
-        self.pages.iter().map(|p| p.slots.len() * 8).sum::<usize>()
+        self.pages.len() * (PAGE_SLOTS * 8 + size_of::<Page>())
             + self
                 .entries
                 .iter()
@@ -382,17 +432,6 @@ impl<K: Hash + Eq, V> Default for KeyTable<K, V> {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Puts an id into the first empty slot from its home on.
-#[inline]
-fn place(slots: &mut [u64], hash: u64, id: u32) {
-    let mask = slots.len() - 1;
-    let mut at = hash as usize;
-    while slots[at & mask] as u32 != 0 {
-        at += 1;
-    }
-    slots[at & mask] = (hash >> 11) << 32 | u64::from(id + 1);
 }
 
 #[cfg(test)]
@@ -475,6 +514,14 @@ mod tests {
         for k in 0..500 {
             let id = table.find(table.hash(&Same(k)), &Same(k));
             assert_eq!(*table.value(id), k);
+            if k % 2 == 0 {
+                assert_eq!(table.remove(id, 0), k);
+            }
         }
+        for k in 0..500 {
+            let id = table.find(table.hash(&Same(k)), &Same(k));
+            assert_eq!(id == NONE, k % 2 == 0);
+        }
+        assert!(table.bytes() < 1 << 20, "{} bytes", table.bytes());
     }
 }

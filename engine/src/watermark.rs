@@ -26,19 +26,22 @@ pub trait WatermarkGenerator<T>: Clone + Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
     bound: Span,
-    greatest: EventTime,
+    /// The greatest time seen, less the bound.
+    watermark: EventTime,
 }
 
 impl<T> WatermarkGenerator<T> for Bounded {
     #[inline(always)]
     fn on_record(&mut self, _: &T, time: EventTime) {
-        if time > self.greatest {
-            self.greatest = time;
+        // Within ±2^62 less at most 2^60: no overflow.
+        let told = EventTime::from_micros(time.micros() - self.bound.micros());
+        if told > self.watermark {
+            self.watermark = told;
         }
     }
     #[inline(always)]
     fn watermark(&self) -> EventTime {
-        self.greatest - self.bound
+        self.watermark
     }
 }
 
@@ -92,7 +95,7 @@ impl Watermarks<Bounded> {
     pub fn bounded(bound: Span) -> Self {
         let mut w = Self::custom(Bounded {
             bound,
-            greatest: EventTime::BEGINNING,
+            watermark: EventTime::BEGINNING,
         });
         if bound < Span::ZERO || bound > Span::MAX {
             w.refused = Some(("bound", bound));
@@ -214,8 +217,6 @@ struct Part<G> {
     last_ns: u64,
     /// Index among all partitions of the source.
     global: usize,
-    /// A record has come since the last flush.
-    fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,7 +260,6 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             state: PartState::Active,
             last_ns: 0,
             global,
-            fresh: false,
         };
         EventTimeLink {
             next,
@@ -292,15 +292,6 @@ where
             return self.without_time(time, cx);
         };
         let part = &mut self.parts[cx.partition];
-        if !part.fresh {
-            part.fresh = true;
-            if part.state == PartState::Idle {
-                // Law 3: the floor.
-                part.state = PartState::Active;
-                part.watermark = part.watermark.max(self.merged);
-                self.told_idle = None;
-            }
-        }
         let watermark = part.watermark;
         part.generator.on_record(&record, time);
         let told = part.generator.watermark();
@@ -393,10 +384,14 @@ impl<T, R, F, G, N: Push<T>> EventTimeLink<T, R, F, G, N> {
         let mut low = EventTime::END;
         let mut furthest = EventTime::BEGINNING;
         let (mut active, mut idle) = (false, false);
-        for part in &mut self.parts {
-            if part.fresh {
-                part.fresh = false;
+        let read = (cx.read > 0).then_some(cx.partition);
+        for (at, part) in self.parts.iter_mut().enumerate() {
+            if read == Some(at) {
                 part.last_ns = cx.now_ns;
+                if part.state == PartState::Idle {
+                    part.state = PartState::Active;
+                    self.told_idle = None;
+                }
                 if let Some(alignment) = &self.alignment {
                     alignment.told(part.global, part.watermark);
                 }
@@ -424,6 +419,10 @@ impl<T, R, F, G, N: Push<T>> EventTimeLink<T, R, F, G, N> {
         // With every partition ended the stage itself says END, after its last flush.
         if (active || idle) && low > self.merged {
             self.merged = low;
+            // Law 3: whenever a silent partition returns, this is its floor.
+            for part in self.parts.iter_mut().filter(|p| p.state == PartState::Idle) {
+                part.watermark = part.watermark.max(low);
+            }
             self.next.control(Control::Watermark(low), cx);
         }
         if !active && idle {

@@ -325,8 +325,13 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
     }
 }
 
-/// Adds records `from..to` of one window to its table: first all probes of the index, then all entries, so that the
-/// cache misses of different records overlap.
+/// Keys up to which a table is taken to lie in the cache.
+const CACHED: usize = 4096;
+
+/// Adds records `from..to` of one window to its table.
+///
+/// A large table is worked in three passes over a chunk (hash and ask for the slot, look it up and ask for the entry,
+/// add), so that the cache misses of different records overlap; a small one in a single pass.
 #[inline(always)]
 pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     table: &mut KeyTable<K::Key, A::Acc>,
@@ -338,34 +343,90 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     to: usize,
 ) {
     let records = &batch.records[from..to];
-    let mut hashes = [0u64; CHUNK];
-    let mut candidates = [NONE; CHUNK];
-    for ((record, hash), candidate) in records.iter().zip(&mut hashes).zip(&mut candidates) {
-        *hash = blame(op, || key_of.with(record, |key| table.hash(key)));
-        *candidate = table.candidate(*hash);
+    let times = &batch.times[from..to];
+    if table.len() < CACHED {
+        for (n, (record, &time)) in records.iter().zip(times).enumerate() {
+            blame_at(op, from + n, || {
+                let hash = key_of.with(record, |key| table.hash(key));
+                let candidate = table.candidate(hash);
+                add_one(
+                    table,
+                    key_of,
+                    aggregate,
+                    batch,
+                    from + n,
+                    record,
+                    time,
+                    hash,
+                    candidate,
+                );
+            });
+        }
+        return;
     }
-    for (n, ((record, &hash), &candidate)) in
-        records.iter().zip(&hashes).zip(&candidates).enumerate()
+    let mut hashes = [0u64; CHUNK];
+    // First the page of each key's slot, then the candidate found there.
+    let mut found = [NONE; CHUNK];
+    for ((record, hash), page) in records.iter().zip(&mut hashes).zip(&mut found) {
+        *hash = blame(op, || key_of.with(record, |key| table.hash(key)));
+        *page = table.prefetch_slot(*hash);
+    }
+    for (&hash, found) in hashes.iter().zip(&mut found).take(records.len()) {
+        *found = table.candidate_in(*found, hash);
+        table.prefetch_entry(*found);
+    }
+    let found = hashes.iter().zip(&found);
+    for (n, ((record, &time), (&hash, &candidate))) in
+        records.iter().zip(times).zip(found).enumerate()
     {
         blame_at(op, from + n, || {
-            key_of.with(record, |key| {
-                let at = if A::NEEDS_ORIGINS {
-                    at_of(batch, from + n)
-                } else {
-                    At {
-                        time: batch.times[from + n],
-                        origin: Origin::default(),
-                    }
-                };
-                if let Some(acc) = table.verified(candidate, key) {
-                    aggregate.add(acc, record, at);
-                } else {
-                    let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
-                    aggregate.add(table.value_mut(id), record, at);
-                }
-            });
+            add_one(
+                table,
+                key_of,
+                aggregate,
+                batch,
+                from + n,
+                record,
+                time,
+                hash,
+                candidate,
+            );
         });
     }
+}
+
+/// Adds one record to the entry that `candidate` very likely is.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn add_one<T, K: KeyOf<T>, A: Aggregate<T>>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    batch: &Batch<T>,
+    index: usize,
+    record: &T,
+    time: EventTime,
+    hash: u64,
+    candidate: u32,
+) {
+    let origin = if A::NEEDS_ORIGINS {
+        batch.origin(index)
+    } else {
+        Origin::default()
+    };
+    let at = At { time, origin };
+    key_of.with(
+        record,
+        #[inline(always)]
+        |key| {
+            if let Some(acc) = table.verified(candidate, key) {
+                aggregate.add(acc, record, at);
+            } else {
+                let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
+                aggregate.add(table.value_mut(id), record, at);
+            }
+        },
+    );
 }
 
 /// The place of a record in the order of its stream.

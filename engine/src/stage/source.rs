@@ -57,7 +57,6 @@ impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
         self.offset = offset;
         self.emitted += 1;
         self.cx.origin.offset = offset;
-        self.cx.origin.emission = 0;
         self.chain.push(record, crate::batch::Stamp::NONE, self.cx);
     }
     #[inline(always)]
@@ -94,6 +93,7 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         self.cx.partition = at;
         self.cx.origin.source = self.source;
         self.cx.origin.partition = slot.global as u32;
+        self.cx.origin.emission = 0;
         self.cx.arrival_ns = self.cx.now_ns;
         // The reader is lent out while it emits, so its name is had beforehand only if it will be needed.
         let global = slot.global;
@@ -136,6 +136,9 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
                 }
             }
         }
+        self.cx.read = emitted;
+        self.chain.control(Control::Flush, &mut self.cx);
+        self.cx.read = 0;
         if let Some(alignment) = &self.alignment {
             alignment.has_data(global, read == Read::More);
         }
@@ -208,10 +211,11 @@ impl<R: Reader, P: Push<R::Item> + Send> Tasklet for SourceStage<R, P> {
             self.chain.control(Control::End, &mut self.cx);
             return Ok(Progress::Worked);
         }
-        self.chain.control(Control::Flush, &mut self.cx);
         if worked {
             return Ok(Progress::Worked);
         }
+        // Nothing was read: time may have made a partition idle all the same.
+        self.chain.control(Control::Flush, &mut self.cx);
         Ok(Progress::Idle {
             until_ns: earliest(until, self.chain.wake_at()),
         })
