@@ -123,6 +123,14 @@ impl<T> Batch<T> {
         });
     }
 
+    /// Gives records without a time the one that says so: where no event time has been assigned (law 1).
+    #[inline]
+    pub(crate) fn fill_times(&mut self) {
+        if self.times.len() < self.records.len() {
+            self.times.resize(self.records.len(), EventTime::BEGINNING);
+        }
+    }
+
     /// The origin of record `index`; the default where the edge carries none.
     #[inline(always)]
     pub fn origin(&self, index: usize) -> Origin {

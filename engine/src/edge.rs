@@ -117,6 +117,29 @@ impl<T> EdgeWriter<T> {
         self.lanes[lane].add(record, stamp, origins, cx);
     }
 
+    /// Adds a record that is neither behind nor carries an origin.
+    #[inline(always)]
+    pub fn add_plain(&mut self, lane: usize, record: T, time: EventTime, cx: &mut Cx) {
+        let lane = &mut self.lanes[lane];
+        lane.open.records.push(record);
+        lane.open.times.push(time);
+        if lane.open.len() >= lane.batch_size {
+            lane.publish(cx);
+        }
+    }
+
+    /// Sends a whole batch over lane `lane`: the vectors change hands, nothing is copied.
+    pub fn send_batch(&mut self, lane: usize, batch: &mut Batch<T>, cx: &mut Cx) {
+        let lane = &mut self.lanes[lane];
+        lane.publish(cx);
+        batch.fill_times();
+        if !self.origins {
+            batch.origins.clear();
+        }
+        std::mem::swap(&mut *lane.open, batch);
+        lane.publish(cx);
+    }
+
     /// Passes a control event to every lane (law 2).
     pub fn control(&mut self, event: Control, cx: &mut Cx) {
         let mut blocked = false;
@@ -278,17 +301,45 @@ pub(crate) struct ByKeyLink<T, F> {
     pub op: crate::push::OpId,
 }
 
+impl<T: 'static, F: crate::key::KeyOf<T>> ByKeyLink<T, F> {
+    #[inline(always)]
+    fn lane_of(&self, record: &T) -> usize {
+        crate::push::blame(self.op, || {
+            self.key.with(record, |k| self.space.shard_of(k))
+        })
+    }
+}
+
 impl<T: 'static, F: crate::key::KeyOf<T>> Push<T> for ByKeyLink<T, F> {
     #[inline(always)]
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         let lane = if self.writer.lanes.len() == 1 {
             0
         } else {
-            crate::push::blame(self.op, || {
-                self.key.with(&record, |k| self.space.shard_of(k))
-            })
+            self.lane_of(&record)
         };
         self.writer.add(lane, record, stamp, cx);
+    }
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        if self.writer.lanes.len() == 1 {
+            return self.writer.send_batch(0, batch, cx);
+        }
+        batch.fill_times();
+        if !batch.behind.is_empty() || !batch.origins.is_empty() {
+            return batch.consume(|record, stamp, origin| {
+                cx.origin = origin;
+                self.push(record, stamp, cx);
+                true
+            });
+        }
+        for (record, time) in batch.records.drain(..).zip(batch.times.drain(..)) {
+            let lane = self.lane_of(&record);
+            self.writer.add_plain(lane, record, time, cx);
+        }
+        batch.clear();
+    }
+    fn takes_batches(&self) -> bool {
+        true
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
         self.writer.control(event, cx);
@@ -307,6 +358,12 @@ impl<T: 'static> Push<T> for LocalLink<T> {
     #[inline(always)]
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         self.writer.add(0, record, stamp, cx);
+    }
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        self.writer.send_batch(0, batch, cx);
+    }
+    fn takes_batches(&self) -> bool {
+        true
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
         self.writer.control(event, cx);

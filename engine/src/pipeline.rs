@@ -3,6 +3,7 @@
 //! Each method of [`crate::Stream`] wraps the pipeline in one more type, so that a whole stage compiles into one loop;
 //! an exchange, a fork, a split or a sink closes it, and no type spans two stages.
 
+use crate::batch::Batch;
 use crate::edge::Inbox;
 use crate::error::BuildError;
 use crate::plan::{EdgeId, Origins, ShardBuild};
@@ -147,6 +148,7 @@ impl<S: Source> Root for SourceRoot<S> {
                 });
             }
         }
+        let gathers = chain.takes_batches();
         Ok(Box::new(SourceStage {
             stage: build.stage,
             job: build.job.to_string(),
@@ -158,6 +160,13 @@ impl<S: Source> Root for SourceRoot<S> {
             // A batch for each shard a read: an exchange's batches fill although they are split.
             read_max: build.config.batch_size * build.shards.min(8),
             turn: 0,
+            gathered: Batch::with_capacity(if gathers {
+                build.config.batch_size * build.shards.min(8)
+            } else {
+                0
+            }),
+            gathers,
+            origins_out: build.origins_out,
             alignment: build.alignment.clone(),
             ended: false,
         }))

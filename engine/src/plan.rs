@@ -303,6 +303,7 @@ impl Plan {
                     ends: &mut ends,
                     ports,
                     partitions: vec![],
+                    origins_out: stage.outputs.iter().any(|e| with_origins.contains(&e.0)),
                     alignment: None,
                 };
                 tasklets.push((stage.factory)(&mut build)?);
@@ -386,6 +387,8 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub ports: &'a mut Ports<'p>,
     /// Source partitions on this shard (indices among all), set by a source root before the chain is linked.
     pub partitions: Vec<usize>,
+    /// Whether some edge out of this stage carries origins.
+    pub origins_out: bool,
     /// Set by a source root whose strategy asks for it.
     pub alignment: Option<Arc<Alignment>>,
 }

@@ -5,7 +5,7 @@
 //! 2. A link never blocks. What cannot be sent waits in the terminal; [`Push::blocked`] tells the stage to stop feeding.
 //! 3. A watermark that a link has passed on never falls; after it no record is passed on whose V(r) lies below it.
 
-use crate::batch::{Origin, Stamp};
+use crate::batch::{Batch, Origin, Stamp};
 use crate::time::EventTime;
 use std::cell::Cell;
 
@@ -24,8 +24,10 @@ pub struct Cx {
     pub partition: usize,
     /// Records read from that partition since the last flush, malformed ones included.
     pub read: u64,
-    /// Origin of the current record.
+    /// Origin of the current record; of the first one while a source's batch is pushed.
     pub origin: Origin,
+    /// How far apart the offsets of a source's batch are.
+    pub offset_step: u64,
     /// Counted since the driver last took them.
     pub counters: Counters,
     /// Shards whose rings were published to in this step, a bit each (bit 63 stands for all from 63 up).
@@ -51,12 +53,23 @@ impl Cx {
             partition: 0,
             read: 0,
             origin: Origin::default(),
+            offset_step: 0,
             counters: Counters::default(),
             published: 0,
             dead: Vec::new(),
             keep_dead: false,
             failure: None,
             latencies: Box::default(),
+        }
+    }
+
+    /// The origin of record `index` of a source's batch whose first is `first`.
+    pub(crate) fn run_origin(&self, first: Origin, index: u64) -> Origin {
+        Origin {
+            offset: first
+                .offset
+                .wrapping_add(index.wrapping_mul(self.offset_step)),
+            ..first
         }
     }
 
@@ -169,6 +182,21 @@ pub enum Control {
 pub trait Push<T> {
     /// Takes one record.
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx);
+    /// Takes all records of a batch, in order, and leaves it empty. A link that handles whole batches faster than
+    /// records does so here and says it by [`Push::takes_batches`].
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        batch.fill_times();
+        batch.consume(|record, stamp, origin| {
+            cx.origin = origin;
+            self.push(record, stamp, cx);
+            true
+        });
+    }
+    /// Whether a stage does well to gather records for [`Push::push_batch`] instead of pushing one by one: so where all
+    /// links up to the exchange handle whole batches, and nothing in between would have been fused into the loop.
+    fn takes_batches(&self) -> bool {
+        false
+    }
     /// Takes a control event (law 1).
     fn control(&mut self, event: Control, cx: &mut Cx);
     /// Whether the terminal holds more than it may (law 2).
@@ -182,6 +210,12 @@ pub trait Push<T> {
 impl<T> Push<T> for Box<dyn Push<T>> {
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         (**self).push(record, stamp, cx);
+    }
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        (**self).push_batch(batch, cx);
+    }
+    fn takes_batches(&self) -> bool {
+        (**self).takes_batches()
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
         (**self).control(event, cx);

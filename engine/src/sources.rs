@@ -73,6 +73,9 @@ impl<I: Iterator + Send + 'static> Reader for ItemsReader<I> {
     fn name(&self) -> String {
         self.number.to_string()
     }
+    fn offset_step(&self) -> Option<u64> {
+        Some(1)
+    }
     fn read<E: Emit<I::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         for _ in 0..max {
             let Some(item) = self.items.next() else {
@@ -148,16 +151,20 @@ impl<T, F: Fn(u64) -> T + Send + 'static> Reader for GenerateReader<F> {
     fn name(&self) -> String {
         self.number.to_string()
     }
+    fn offset_step(&self) -> Option<u64> {
+        Some(self.step)
+    }
     #[inline]
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let left = self.count.saturating_sub(self.next).div_ceil(self.step);
         let n = left.min(max as u64);
-        let mut id = self.next;
-        for _ in 0..n {
-            out.emit(id, (self.make)(id));
-            id += self.step;
-        }
-        self.next = id;
+        let (next, step, make) = (self.next, self.step, &self.make);
+        out.emit_run(
+            next,
+            step,
+            (0..n as usize).map(|i| make(next + i as u64 * step)),
+        );
+        self.next = next + n * step;
         Ok(if n == left { Read::End } else { Read::More })
     }
 }

@@ -20,7 +20,8 @@ use pelton_ring::{prefetch_read, prefetch_slice_at};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-/// Slots of an index page: 4 KiB. A page that is three quarters full splits.
+/// Slots of an index page: 4 KiB. A page that is half full splits: short probes are worth the memory, since a probe whose
+/// length the processor guesses wrong costs more than the add that follows.
 pub const PAGE_SLOTS: usize = 512;
 const SLOT_MASK: usize = PAGE_SLOTS - 1;
 /// Where the fingerprint begins in a hash.
@@ -37,7 +38,7 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 struct Page {
     slots: Box<[u64; PAGE_SLOTS]>,
-    /// Slots that are not empty, removed ones included; at most three quarters.
+    /// Slots that are not empty, removed ones included; at most half.
     used: u32,
     /// Number of leading hash bits that all its keys share.
     depth: u32,
@@ -54,7 +55,7 @@ impl Page {
 
     /// Whether one more slot may be taken.
     fn has_room(&self) -> bool {
-        (self.used as usize + 1) * 4 <= PAGE_SLOTS * 3
+        (self.used as usize + 1) * 2 <= PAGE_SLOTS
     }
 
     /// Puts an id into the first empty slot from its home on.
@@ -178,8 +179,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         if (slot >> 32) as u32 == fingerprint && (slot as u32).wrapping_add(1) > 1 {
             return slot as u32 - 1;
         }
+        if first as u32 == 0 || second as u32 == 0 {
+            return NONE;
+        }
         loop {
-            let slot = slots[at & SLOT_MASK];
+            at += 1;
+            let slot = slots[(at + 1) & SLOT_MASK];
             let id = slot as u32;
             if (slot >> 32) as u32 == fingerprint && id.wrapping_add(1) > 1 {
                 return id - 1;
@@ -187,7 +192,6 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             if id == 0 {
                 return NONE;
             }
-            at += 1;
         }
     }
 
@@ -361,7 +365,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             .filter(|&i| i != 0 && i != REMOVED)
             .map(|i| (self.hash(self.key(i - 1)), i - 1))
             .collect();
-        if live.len() * 2 <= PAGE_SLOTS {
+        if live.len() * 3 <= PAGE_SLOTS {
             // The removed slots were the trouble.
             self.pages[number] = Page::new(depth);
             live.iter()

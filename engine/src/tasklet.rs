@@ -41,8 +41,9 @@ pub trait Tasklet: Send {
     fn cx(&mut self) -> &mut Cx;
     /// Number of the stage in the plan.
     fn stage(&self) -> usize;
-    /// Where the record being processed came from, as far as is known; asked after a panic.
-    fn position(&self) -> String;
+    /// Where the record being processed came from, as far as is known; asked after a panic. `index` is its index in the
+    /// batch being processed, where that is known.
+    fn position(&self, index: Option<usize>) -> String;
     /// The watermark of the stage.
     fn watermark(&self) -> EventTime;
 }

@@ -7,8 +7,8 @@
 //! 3. A partition that returns from idleness gets the stage's watermark at that instant as its floor.
 //! 4. A record without a valid time is malformed and moves nothing.
 
-use crate::batch::Stamp;
-use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame};
+use crate::batch::{Batch, Behind, Stamp};
+use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
 use crate::time::{EventTime, IntoEventTime, Span};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -306,6 +306,42 @@ where
         self.next.push(record, Stamp { time, behind }, cx);
     }
 
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        let part = &mut self.parts[cx.partition];
+        let (mut generator, mut watermark) = (part.generator.clone(), part.watermark);
+        let (time_of, op) = (&self.time_of, self.op);
+        batch.times.clear();
+        let mut refused = false;
+        for (index, record) in batch.records.iter().enumerate() {
+            let time = blame_at(op, index, || time_of(record)).into_event_time();
+            let Some(time) = time.filter(|t| t.is_valid()) else {
+                // Taken out below, where its reason is had again.
+                refused = true;
+                batch.times.push(EventTime::BEGINNING);
+                continue;
+            };
+            batch.times.push(time);
+            if time < watermark {
+                batch.behind.push(Behind {
+                    index: index as u32,
+                    watermark,
+                });
+            }
+            generator.on_record(record, time);
+            watermark = watermark.max(generator.watermark());
+        }
+        let part = &mut self.parts[cx.partition];
+        (part.generator, part.watermark) = (generator, watermark);
+        if refused {
+            self.take_refused(batch, cx);
+        }
+        self.next.push_batch(batch, cx);
+    }
+
+    fn takes_batches(&self) -> bool {
+        self.next.takes_batches()
+    }
+
     fn control(&mut self, event: Control, cx: &mut Cx) {
         match event {
             Control::PartitionEnded { partition } => {
@@ -344,9 +380,38 @@ where
     }
 }
 
-impl<T, R, F, G, N: Push<T>> EventTimeLink<T, R, F, G, N> {
+impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, G, N> {
+    /// Takes the records without a valid time out of a batch.
     #[cold]
-    fn without_time(&mut self, time: Option<EventTime>, cx: &mut Cx) {
+    fn take_refused(&self, batch: &mut Batch<T>, cx: &mut Cx) {
+        let mut kept = Batch::with_capacity(batch.len());
+        let mut index = 0;
+        let with_origins = !batch.origins.is_empty();
+        let first = cx.origin;
+        batch.consume(|record, stamp, origin| {
+            let place = if with_origins {
+                origin
+            } else {
+                cx.run_origin(first, index)
+            };
+            index += 1;
+            if stamp.time == EventTime::BEGINNING {
+                cx.origin = place;
+                self.without_time((self.time_of)(&record).into_event_time(), cx);
+            } else {
+                if with_origins {
+                    kept.origins.push(origin);
+                }
+                kept.push(record, stamp);
+            }
+            true
+        });
+        cx.origin = first;
+        std::mem::swap(batch, &mut kept);
+    }
+
+    #[cold]
+    fn without_time(&self, time: Option<EventTime>, cx: &mut Cx) {
         let (name, origin) = (&self.name, cx.origin);
         cx.malformed(|| DeadLetter {
             at: name.clone(),

@@ -367,29 +367,30 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     let mut hashes = [0u64; CHUNK];
     // First the page of each key's slot, then the candidate found there.
     let mut found = [NONE; CHUNK];
-    for ((record, hash), page) in records.iter().zip(&mut hashes).zip(&mut found) {
-        *hash = blame(op, || key_of.with(record, |key| table.hash(key)));
-        *page = table.prefetch_slot(*hash);
+    let count = records.len().min(CHUNK);
+    let (records, times) = (&records[..count], &times[..count]);
+    for i in 0..count {
+        hashes[i] = blame_at(op, from + i, || {
+            key_of.with(&records[i], |key| table.hash(key))
+        });
+        found[i] = table.prefetch_slot(hashes[i]);
     }
-    for (&hash, found) in hashes.iter().zip(&mut found).take(records.len()) {
-        *found = table.candidate_in(*found, hash);
-        table.prefetch_entry(*found);
+    for i in 0..count {
+        found[i] = table.candidate_in(found[i], hashes[i]);
+        table.prefetch_entry(found[i]);
     }
-    let found = hashes.iter().zip(&found);
-    for (n, ((record, &time), (&hash, &candidate))) in
-        records.iter().zip(times).zip(found).enumerate()
-    {
-        blame_at(op, from + n, || {
+    for i in 0..count {
+        blame_at(op, from + i, || {
             add_one(
                 table,
                 key_of,
                 aggregate,
                 batch,
-                from + n,
-                record,
-                time,
-                hash,
-                candidate,
+                from + i,
+                &records[i],
+                times[i],
+                hashes[i],
+                found[i],
             );
         });
     }

@@ -277,10 +277,7 @@ fn panicked(
         &shared.stages[stage],
         panic.op.map(|(op, _): (OpId, _)| op),
     );
-    let position = match panic.op.and_then(|(_, index)| index) {
-        Some(index) => format!("record {index} of {}", tasklet.position()),
-        None => tasklet.position(),
-    };
+    let position = tasklet.position(panic.op.and_then(|(_, index)| index));
     JobError::Panic {
         job: shared.name.clone(),
         op,

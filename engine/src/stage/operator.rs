@@ -224,10 +224,11 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn stage(&self) -> usize {
         self.stage
     }
-    fn position(&self) -> String {
+    fn position(&self, index: Option<usize>) -> String {
         let (length, last) = self.taken;
+        let which = index.map_or_else(|| "one".to_string(), |i| format!("record {i}"));
         format!(
-            "one of the {length} records that end at source {}, partition {}, offset {}; watermark {}",
+            "{which} of the {length} records that end at source {}, partition {}, offset {}; watermark {}",
             last.source,
             last.partition,
             last.offset,

@@ -6,6 +6,7 @@
 //! 3. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
 //!    partition with data to read lies behind it.
 
+use crate::batch::Batch;
 use crate::error::JobError;
 use crate::push::{Control, Cx, DeadLetter, Push};
 use crate::source::{Emit, Read, Reader};
@@ -24,8 +25,81 @@ pub(crate) struct Slot<R> {
     pub offset: u64,
 }
 
+/// Gathers what a reader yields into a batch.
+struct Gatherer<'a, T> {
+    batch: &'a mut Batch<T>,
+    /// Offset of the first record, once there is one.
+    first: Option<u64>,
+    offset: u64,
+    bad: u64,
+    cx: &'a mut Cx,
+    name: &'a str,
+    partition: usize,
+}
+
+impl<T> Emit<T> for Gatherer<'_, T> {
+    #[inline(always)]
+    fn emit(&mut self, offset: u64, record: T) {
+        if self.batch.records.is_empty() {
+            self.first = Some(offset);
+        }
+        self.offset = offset;
+        self.batch.records.push(record);
+    }
+    #[inline(always)]
+    fn emit_run(&mut self, first: u64, step: u64, records: impl ExactSizeIterator<Item = T>) {
+        let (before, n) = (self.batch.records.len(), records.len() as u64);
+        if n > 0 {
+            self.first = Some(self.first.unwrap_or(first));
+            self.offset = first.wrapping_add(step.wrapping_mul(n - 1));
+        }
+        self.batch.records.extend(records);
+        debug_assert_eq!(self.batch.records.len(), before + n as usize);
+    }
+    #[inline(always)]
+    fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T) {
+        self.cx.arrival_ns = arrival_ns;
+        self.batch.arrival_oldest_ns = self.batch.arrival_oldest_ns.min(arrival_ns);
+        self.emit(offset, record);
+    }
+    #[cold]
+    fn malformed(&mut self, offset: u64, line: Option<u64>, reason: &str, payload: &[u8]) {
+        self.offset = offset;
+        self.bad += 1;
+        let partition = self.partition;
+        refuse(self.cx, self.name, partition, offset, line, reason, payload);
+    }
+    fn now_ns(&self) -> u64 {
+        self.cx.now_ns
+    }
+    fn wall(&self) -> EventTime {
+        self.cx.wall
+    }
+}
+
+/// Counts bytes that are no record and keeps them for the dead letters.
+#[cold]
+fn refuse(
+    cx: &mut Cx,
+    name: &str,
+    partition: usize,
+    offset: u64,
+    line: Option<u64>,
+    reason: &str,
+    payload: &[u8],
+) {
+    cx.malformed(|| DeadLetter {
+        at: name.to_string(),
+        partition: partition.to_string(),
+        offset,
+        line,
+        reason: reason.to_string(),
+        payload: payload[..payload.len().min(4096)].to_vec(),
+    });
+}
+
 /// The tasklet of a source on one shard.
-pub(crate) struct SourceStage<R, P> {
+pub(crate) struct SourceStage<R: Reader, P> {
     pub stage: usize,
     pub job: String,
     pub name: String,
@@ -40,6 +114,12 @@ pub(crate) struct SourceStage<R, P> {
     pub turn: usize,
     pub alignment: Option<Arc<Alignment>>,
     pub ended: bool,
+    /// Whether records are gathered and pushed as batches: the chain takes them, and the reader's offsets are regular.
+    pub gathers: bool,
+    /// Being gathered; empty between steps.
+    pub gathered: Batch<R::Item>,
+    /// Whether an edge out of this stage carries origins.
+    pub origins_out: bool,
 }
 
 struct Emitter<'a, P> {
@@ -48,7 +128,7 @@ struct Emitter<'a, P> {
     offset: u64,
     emitted: u64,
     name: &'a str,
-    partition: &'a dyn Fn() -> String,
+    partition: usize,
 }
 
 impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
@@ -68,15 +148,15 @@ impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
     fn malformed(&mut self, offset: u64, line: Option<u64>, reason: &str, payload: &[u8]) {
         self.offset = offset;
         self.emitted += 1;
-        let (name, partition) = (self.name, self.partition);
-        self.cx.malformed(|| DeadLetter {
-            at: name.to_string(),
-            partition: partition(),
+        refuse(
+            self.cx,
+            self.name,
+            self.partition,
             offset,
             line,
-            reason: reason.to_string(),
-            payload: payload[..payload.len().min(4096)].to_vec(),
-        });
+            reason,
+            payload,
+        );
     }
     fn now_ns(&self) -> u64 {
         self.cx.now_ns
@@ -95,19 +175,50 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         self.cx.origin.partition = slot.global as u32;
         self.cx.origin.emission = 0;
         self.cx.arrival_ns = self.cx.now_ns;
-        // The reader is lent out while it emits, so its name is had beforehand only if it will be needed.
         let global = slot.global;
-        let name_of = || global.to_string();
-        let mut out = Emitter {
-            chain: &mut self.chain,
-            cx: &mut self.cx,
-            offset: slot.offset,
-            emitted: 0,
-            name: &self.name,
-            partition: &name_of,
+        let step = if self.gathers {
+            slot.reader.offset_step()
+        } else {
+            None
         };
-        let result = slot.reader.read(self.read_max, &mut out);
-        let (offset, emitted) = (out.offset, out.emitted);
+        let (result, offset, emitted) = if let Some(step) = step {
+            let mut out = Gatherer {
+                batch: &mut self.gathered,
+                first: None,
+                offset: slot.offset,
+                bad: 0,
+                cx: &mut self.cx,
+                name: &self.name,
+                partition: global,
+            };
+            let result = slot.reader.read(self.read_max, &mut out);
+            let (first, offset, bad) = (out.first, out.offset, out.bad);
+            let emitted = self.gathered.len() as u64 + bad;
+            if let Some(first) = first {
+                self.cx.origin.offset = first;
+                self.cx.offset_step = step;
+                if self.origins_out {
+                    let (cx, first) = (&self.cx, self.cx.origin);
+                    let run =
+                        (0..self.gathered.records.len() as u64).map(|i| cx.run_origin(first, i));
+                    self.gathered.origins.extend(run);
+                }
+                self.chain.push_batch(&mut self.gathered, &mut self.cx);
+            }
+            (result, offset, emitted)
+        } else {
+            let mut out = Emitter {
+                chain: &mut self.chain,
+                cx: &mut self.cx,
+                offset: slot.offset,
+                emitted: 0,
+                name: &self.name,
+                partition: global,
+            };
+            let result = slot.reader.read(self.read_max, &mut out);
+            let (offset, emitted) = (out.offset, out.emitted);
+            (result, offset, emitted)
+        };
         slot.offset = offset;
         self.cx.counters.records_in += emitted;
         let read = match result {
@@ -158,7 +269,10 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
     }
 }
 
-impl<R: Reader, P: Push<R::Item> + Send> Tasklet for SourceStage<R, P> {
+impl<R: Reader, P: Push<R::Item> + Send> Tasklet for SourceStage<R, P>
+where
+    R::Item: Send,
+{
     fn step(&mut self, now: Now) -> Result<Progress, JobError> {
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
@@ -227,17 +341,19 @@ impl<R: Reader, P: Push<R::Item> + Send> Tasklet for SourceStage<R, P> {
     fn stage(&self) -> usize {
         self.stage
     }
-    fn position(&self) -> String {
-        let at = self.cx.partition;
-        match self.slots.get(at) {
-            Some(slot) => format!(
-                "source {}, partition {}, offset {}",
-                self.name,
-                slot.reader.name(),
-                self.cx.origin.offset
-            ),
-            None => format!("source {}", self.name),
-        }
+    fn position(&self, index: Option<usize>) -> String {
+        let Some(slot) = self.slots.get(self.cx.partition) else {
+            return format!("source {}", self.name);
+        };
+        let origin = self
+            .cx
+            .run_origin(self.cx.origin, index.unwrap_or(0) as u64);
+        format!(
+            "source {}, partition {}, offset {}",
+            self.name,
+            slot.reader.name(),
+            origin.offset
+        )
     }
     fn watermark(&self) -> EventTime {
         if self.ended {

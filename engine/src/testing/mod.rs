@@ -196,7 +196,9 @@ impl Stepper {
                     panic.op.map(|(op, _)| op),
                 ),
                 shard: place.shard,
-                position: place.tasklet.position(),
+                position: place
+                    .tasklet
+                    .position(panic.op.and_then(|(_, index)| index)),
                 message: panic.message,
             }),
         }
