@@ -23,6 +23,9 @@ pub(crate) struct Lane<T> {
     ring: Producer<Frame<T>>,
     /// Emptied batches on their way back.
     spare: Consumer<Box<Batch<T>>>,
+    /// Those that have come back: the last one first, since it is the likeliest to lie in a cache.
+    #[allow(clippy::vec_box, reason = "boxes are what rides the rings")]
+    empty: Vec<Box<Batch<T>>>,
     /// Frames that did not fit (law 1).
     pending: VecDeque<Frame<T>>,
     /// Records a batch holds before it is published without a flush.
@@ -49,9 +52,10 @@ impl<T> Lane<T> {
         if self.open.is_empty() {
             return;
         }
-        let next = match self.spare.pop() {
-            Ok(batch) => batch,
-            Err(_) => Box::new(Batch::with_capacity(self.batch_size)),
+        self.empty.extend(self.spare.drain(usize::MAX));
+        let next = match self.empty.pop() {
+            Some(batch) => batch,
+            None => Box::new(Batch::with_capacity(self.batch_size)),
         };
         let mut full = std::mem::replace(&mut self.open, next);
         full.sent_ns = cx.now_ns;
@@ -261,6 +265,7 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
                 open: Box::new(Batch::with_capacity(config.batch_size)),
                 ring,
                 spare,
+                empty: Vec::with_capacity(frames * 2),
                 pending: VecDeque::new(),
                 batch_size: config.batch_size,
                 closed: false,

@@ -16,7 +16,7 @@
 //!         fingerprint        | id + 1, 0 = empty, u32::MAX = removed
 //! ```
 
-use pelton_ring::{prefetch_read, prefetch_slice_at};
+use pelton_ring::prefetch_read;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
@@ -204,11 +204,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         page
     }
 
-    /// Asks the cache for an entry.
+    /// Asks the cache for an entry: for both of the lines that it may lie on.
     #[inline(always)]
     pub fn prefetch_entry(&self, id: u32) {
-        if let Some(page) = self.entries.get(id as usize / PAGE_ENTRIES) {
-            prefetch_slice_at(page, id as usize % PAGE_ENTRIES);
+        let page = self.entries.get(id as usize / PAGE_ENTRIES);
+        if let Some(entry) = page.and_then(|p| p.get(id as usize % PAGE_ENTRIES)) {
+            prefetch_read(&entry.key);
+            prefetch_read(&entry.value);
         }
     }
 
