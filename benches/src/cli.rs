@@ -73,6 +73,9 @@ struct LatencyArgs {
     /// Shard threads, one a core.
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     shards: usize,
+    /// Idle shards of the engine sleep instead of looking again; the bare loop never does.
+    #[arg(long)]
+    park: bool,
     /// One JSON object for each engine instead of a table.
     #[arg(long)]
     json: bool,
@@ -194,6 +197,7 @@ fn latency(args: &LatencyArgs) -> Result<(), BenchError> {
         shards: args.shards,
         rate: args.rate,
         seconds: args.seconds,
+        park: args.park,
     };
     if args.limit || args.engine == EngineName::Limit {
         limit::latency::check(&config)?;

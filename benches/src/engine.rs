@@ -112,6 +112,8 @@ pub struct LatencyConfig {
     pub rate: u64,
     /// Length of the run; the first second (`passthrough`) or three windows (`keyed-window`) do not count.
     pub seconds: u64,
+    /// Idle shards sleep instead of looking again; the limit takes no notice.
+    pub park: bool,
 }
 
 /// Why a command failed.

@@ -235,6 +235,7 @@ fn more_shards_than_cores_are_refused() {
         shards: 1000,
         rate: 1000,
         seconds: 2,
+        park: false,
     };
     let refused = Limit.latency(LatencyWorkload::Passthrough, &config);
     assert!(matches!(refused, Err(BenchError::Usage(_))));

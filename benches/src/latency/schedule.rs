@@ -112,6 +112,11 @@ impl OpenLoop {
         Some(due)
     }
 
+    /// When the next event is due, made or not.
+    pub fn peek_due_ns(&self) -> u64 {
+        self.next.due_ns
+    }
+
     /// Whether every event of this share has been handed out.
     #[inline(always)]
     pub fn is_done(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The workloads as jobs of this workspace's engine: the built-in operators, as a user would write them.
 
+mod latency;
+
 use crate::alloc_count::HalfwayArm;
 use crate::engine::{
     BenchError, Engine, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig, Workload,
@@ -119,12 +121,17 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
     job
 }
 
-/// A runtime as the harness measures it: one shard a core from the first, always looking.
-fn runtime(shards: usize) -> Result<Runtime, BenchError> {
+/// A runtime as the harness measures it: one shard a core from the first, always looking unless it is to park.
+fn runtime(shards: usize, park: bool) -> Result<Runtime, BenchError> {
+    let waiting = if park {
+        Waiting::Park { spin_us: 0 }
+    } else {
+        Waiting::Spin
+    };
     let config = Config::default()
         .cores(0..shards)
         .driver(Driver::Threads)
-        .waiting(Waiting::Spin);
+        .waiting(waiting);
     Runtime::start(config).map_err(|e| BenchError::failed(e.to_string()))
 }
 
@@ -134,7 +141,7 @@ impl Engine for Pelton {
         workload: Workload,
         config: &ThroughputConfig,
     ) -> Result<Outcome, BenchError> {
-        let runtime = runtime(config.shards)?;
+        let runtime = runtime(config.shards, false)?;
         let tally = Tally::default();
         let job = throughput_job(workload, config, &tally);
         let start = Instant::now();
@@ -156,9 +163,9 @@ impl Engine for Pelton {
 
     fn latency(
         &self,
-        _workload: LatencyWorkload,
-        _config: &LatencyConfig,
+        workload: LatencyWorkload,
+        config: &LatencyConfig,
     ) -> Result<LatencyFigures, BenchError> {
-        Err(BenchError::failed("the pelton engine is not linked yet"))
+        latency::run(workload, config)
     }
 }
