@@ -1,33 +1,36 @@
-//! Count, sum, min, max.
+//! Count, min, max, any, all.
 
 use super::{Aggregate, Aggs, At, Ordered};
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
-    /// How many records: `u64`.
+    /// How many records: `u64`. O(1); 8 bytes a key.
     pub fn count(&self) -> Count {
         Count
     }
-    /// Their sum. Integers widen to 64 bits and saturate at its ends; floats are compensated (law 3).
-    pub fn sum<V: Number, F: Fn(&T) -> V + Clone + Send + 'static>(&self, f: F) -> Sum<F, V> {
-        Sum {
-            f,
-            value: PhantomData,
-        }
-    }
-    /// The least value.
+    /// The least value, of its own type and unit; for the order of floats see [`Ordered`] (NaN only if all are NaN).
+    /// O(1); a key takes what the value takes.
     pub fn min<V: Ordered, F: Fn(&T) -> V + Clone + Send + 'static>(&self, f: F) -> Min<F, V> {
         Min {
             f,
             value: PhantomData,
         }
     }
-    /// The greatest value.
+    /// The greatest value, of its own type and unit; for the order of floats see [`Ordered`] (NaN if any is NaN).
+    /// O(1); a key takes what the value takes.
     pub fn max<V: Ordered, F: Fn(&T) -> V + Clone + Send + 'static>(&self, f: F) -> Max<F, V> {
         Max {
             f,
             value: PhantomData,
         }
+    }
+    /// Whether it holds for at least one record. O(1); 1 byte a key.
+    pub fn any<F: Fn(&T) -> bool + Clone + Send + 'static>(&self, f: F) -> Any<F> {
+        Any { f }
+    }
+    /// Whether it holds for every record. O(1); 1 byte a key.
+    pub fn all<F: Fn(&T) -> bool + Clone + Send + 'static>(&self, f: F) -> All<F> {
+        All { f }
     }
 }
 
@@ -56,140 +59,8 @@ impl<T> Aggregate<T> for Count {
     }
 }
 
-/// What can be summed: the accumulator and the result of its type.
-pub trait Number: Clone + Send + 'static {
-    /// What the sum is kept in.
-    type Sum: Clone + Send + 'static;
-    /// The type of the sum.
-    type Total: Clone + Send + 'static;
-    /// No values.
-    fn zero() -> Self::Sum;
-    /// Adds a value.
-    fn add_to(self, sum: &mut Self::Sum);
-    /// Adds another sum.
-    fn merge(sum: &mut Self::Sum, other: &Self::Sum);
-    /// The total.
-    fn total(sum: &Self::Sum) -> Self::Total;
-}
-
-macro_rules! integers {
-    ($total:ty: $($t:ty),*) => { $(
-        impl Number for $t {
-            type Sum = $total;
-            type Total = $total;
-            #[inline(always)]
-            fn zero() -> $total {
-                0
-            }
-            #[inline(always)]
-            fn add_to(self, sum: &mut $total) {
-                *sum = sum.saturating_add(self as $total);
-            }
-            #[inline(always)]
-            fn merge(sum: &mut $total, other: &$total) {
-                *sum = sum.saturating_add(*other);
-            }
-            #[inline(always)]
-            fn total(sum: &$total) -> $total {
-                *sum
-            }
-        }
-    )* };
-}
-integers!(i64: i8, i16, i32, i64, isize);
-integers!(u64: u8, u16, u32, u64, usize);
-
-/// See [`Aggs::sum`].
-#[derive(Clone, Copy, Debug)]
-pub struct Sum<F, V> {
-    f: F,
-    value: PhantomData<fn() -> V>,
-}
-
-impl<T, V: Number, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T> for Sum<F, V> {
-    type Acc = V::Sum;
-    type Out = V::Total;
-    #[inline(always)]
-    fn create(&self) -> V::Sum {
-        V::zero()
-    }
-    #[inline(always)]
-    fn add(&self, acc: &mut V::Sum, record: &T, _: At) {
-        (self.f)(record).add_to(acc);
-    }
-    #[inline(always)]
-    fn merge(&self, acc: &mut V::Sum, other: &V::Sum) {
-        V::merge(acc, other);
-    }
-    #[inline(always)]
-    fn finish(&self, acc: &V::Sum) -> V::Total {
-        V::total(acc)
-    }
-}
-
-/// A sum and what its additions rounded away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Compensated {
-    sum: f64,
-    error: f64,
-}
-
-impl Compensated {
-    /// Adds a value; the rounding error is had without a branch (Knuth's TwoSum).
-    #[inline(always)]
-    pub fn add(&mut self, value: f64) {
-        let sum = self.sum + value;
-        let back = sum - self.sum;
-        self.error += (self.sum - (sum - back)) + (value - back);
-        self.sum = sum;
-    }
-
-    /// Adds another sum.
-    #[inline(always)]
-    pub fn merge(&mut self, other: &Compensated) {
-        self.add(other.sum);
-        self.error += other.error;
-    }
-
-    /// The total. Infinities and NaN are what plain addition gives: their rounding error means nothing.
-    #[inline(always)]
-    pub fn total(&self) -> f64 {
-        if self.sum.is_finite() {
-            self.sum + self.error
-        } else {
-            self.sum
-        }
-    }
-}
-
-macro_rules! floats {
-    ($($t:ty),*) => { $(
-        impl Number for $t {
-            type Sum = Compensated;
-            type Total = f64;
-            #[inline(always)]
-            fn zero() -> Compensated {
-                Compensated::default()
-            }
-            #[inline(always)]
-            fn add_to(self, sum: &mut Compensated) {
-                sum.add(f64::from(self));
-            }
-            #[inline(always)]
-            fn merge(sum: &mut Compensated, other: &Compensated) {
-                sum.merge(other);
-            }
-            #[inline(always)]
-            fn total(sum: &Compensated) -> f64 {
-                sum.total()
-            }
-        }
-    )* };
-}
-floats!(f32, f64);
-
 macro_rules! extreme {
-    ($name:ident, $method:literal, $none:ident, $keep:ident) => {
+    ($name:ident, $method:literal, $none:ident, $keep:ident, $merge:ident) => {
         #[doc = concat!("See [`Aggs::", $method, "`].")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name<F, V> {
@@ -210,7 +81,7 @@ macro_rules! extreme {
             }
             #[inline(always)]
             fn merge(&self, acc: &mut V::Best, other: &V::Best) {
-                V::$keep(acc, V::best(other));
+                V::$merge(acc, other);
             }
             #[inline(always)]
             fn finish(&self, acc: &V::Best) -> V {
@@ -219,5 +90,111 @@ macro_rules! extreme {
         }
     };
 }
-extreme!(Min, "min", greatest, lower);
-extreme!(Max, "max", least, raise);
+extreme!(Min, "min", greatest, lower, lower_best);
+extreme!(Max, "max", least, raise, raise_best);
+
+macro_rules! quantifier {
+    ($name:ident, $method:literal, $start:literal, $op:tt) => {
+        #[doc = concat!("See [`Aggs::", $method, "`].")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name<F> {
+            f: F,
+        }
+
+        impl<T, F: Fn(&T) -> bool + Clone + Send + 'static> Aggregate<T> for $name<F> {
+            type Acc = bool;
+            type Out = bool;
+            #[inline(always)]
+            fn create(&self) -> bool {
+                $start
+            }
+            #[inline(always)]
+            fn add(&self, acc: &mut bool, record: &T, _: At) {
+                *acc = *acc $op (self.f)(record);
+            }
+            #[inline(always)]
+            fn merge(&self, acc: &mut bool, other: &bool) {
+                *acc = *acc $op *other;
+            }
+            #[inline(always)]
+            fn finish(&self, acc: &bool) -> bool {
+                *acc
+            }
+        }
+    };
+}
+quantifier!(Any, "any", false, ||);
+quantifier!(All, "all", true, &&);
+
+#[cfg(test)]
+mod tests {
+    use super::super::scramble::{cases, finite, float, plans, scrambled};
+    use super::*;
+    use proptest::prelude::*;
+    use std::cmp::Reverse;
+
+    fn aggs<T: 'static>() -> Aggs<T> {
+        Aggs::new()
+    }
+
+    /// The bits of a float such that the order of integers is the order of `Ordered`.
+    fn rank(v: f64) -> i64 {
+        if v.is_nan() {
+            return i64::MAX;
+        }
+        let bits = v.to_bits() as i64;
+        bits ^ (((bits >> 63) as u64) >> 1) as i64
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn count_any_all(values in prop::collection::vec(0u8..20, 1..60), plan in plans()) {
+            let a = aggs::<u8>();
+            let all = (a.count(), a.any(|v| *v == 3), a.all(|v| *v != 5));
+            let naive = (values.len() as u64, values.contains(&3), !values.contains(&5));
+            prop_assert_eq!(scrambled(&all, &values, &plan), naive);
+        }
+
+        #[test]
+        fn extremes_of_integers_and_strings(values in prop::collection::vec(any::<i64>(), 1..40), plan in plans()) {
+            let a = aggs::<i64>();
+            let text = |v: &i64| if v % 3 == 0 { String::new() } else { v.to_string() };
+            let of = move |v: &i64| (*v as u8, text(v));
+            let both = (a.min(|v| *v), a.max(|v| *v), a.min(text), a.max(text), a.min(of), a.max(move |v| Reverse(of(v))));
+            let got = scrambled(&both, &values, &plan);
+            prop_assert_eq!(Some(&got.0), values.iter().min());
+            prop_assert_eq!(Some(&got.1), values.iter().max());
+            prop_assert_eq!(Some(got.2), values.iter().map(text).min());
+            prop_assert_eq!(Some(got.3), values.iter().map(text).max());
+            let least = values.iter().map(of).min();
+            prop_assert_eq!(Some(got.4), least.clone());
+            prop_assert_eq!(Some(got.5.0), least);
+        }
+
+        #[test]
+        fn extremes_of_floats(values in prop::collection::vec(prop_oneof![float(), finite()], 1..12), plan in plans()) {
+            let a = aggs::<f64>();
+            let (min, max) = scrambled(&(a.min(|v| *v), a.max(|v| *v)), &values, &plan);
+            prop_assert_eq!(Some(rank(min)), values.iter().map(|v| rank(*v)).min());
+            prop_assert_eq!(Some(rank(max)), values.iter().map(|v| rank(*v)).max());
+            // Every NaN comes out with the same bits.
+            prop_assert!(!min.is_nan() || min.to_bits() == f64::NAN.to_bits());
+            prop_assert!(!max.is_nan() || max.to_bits() == f64::NAN.to_bits());
+        }
+    }
+
+    #[test]
+    fn one_value_at_the_end_of_its_range() {
+        let all_ends = [f64::NAN, f64::NEG_INFINITY, f64::INFINITY, -0.0, f64::MAX];
+        for end in all_ends {
+            let (a, plan) = (aggs::<f64>(), super::super::scramble::Plan { seed: 5 });
+            let (min, max) = scrambled(&(a.min(|v| *v), a.max(|v| *v)), &[end], &plan);
+            assert_eq!(
+                (min.to_bits(), max.to_bits()),
+                (end.to_bits(), end.to_bits())
+            );
+        }
+    }
+}
