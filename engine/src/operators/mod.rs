@@ -2,4 +2,5 @@
 
 pub mod forward;
 pub mod late;
+pub mod running;
 pub mod tumbling;
