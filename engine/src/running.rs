@@ -6,6 +6,7 @@ use crate::keyed::KeyedStream;
 use crate::operators::running::{Fold, MakeRunning, Reduce, Running, SoFar};
 use crate::pipeline::Pipeline;
 use crate::plan::Class;
+use crate::push::OpId;
 use crate::stream::Stream;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -18,10 +19,6 @@ pub struct Keyed<K, V> {
     /// Its value so far.
     pub value: V,
 }
-
-/// The warning of state that only grows.
-pub(crate) const GROWS: &str =
-    "state without TTL or window: it keeps a value for every key that ever came";
 
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// Reduces the records of each key to one and emits it after every record: `reduce(|acc, order| acc.total += order.total)`.
@@ -81,13 +78,30 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         location: &'static Location<'static>,
         running: R,
     ) -> Stream<impl Pipeline<Item = Keyed<K::Key, R::Value>>> {
-        let op = self.note(kind, location, false);
-        self.stream.plan.lock().warn(op, GROWS);
-        self.operator(op, Class::Net, |key| MakeRunning {
-            key,
-            running,
-            op,
-            record: PhantomData,
-        })
+        let op = note(&self, kind, location);
+        self.operator(op, Class::Net, |key| maker(key, running, op))
+    }
+}
+
+/// Notes a running operator and that its state only grows.
+pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>>(
+    keyed: &KeyedStream<P, K>,
+    kind: &'static str,
+    location: &'static Location<'static>,
+) -> OpId {
+    let op = keyed.note(kind, location, false);
+    keyed.stream.plan.lock().warn(
+        op,
+        "state without TTL or window: it keeps a value for every key that ever came",
+    );
+    op
+}
+
+pub(crate) fn maker<T, K, R>(key: K, running: R, op: OpId) -> MakeRunning<T, K, R> {
+    MakeRunning {
+        key,
+        running,
+        op,
+        record: PhantomData,
     }
 }

@@ -2,5 +2,7 @@
 
 pub mod forward;
 pub mod late;
+pub mod order;
+pub mod replay;
 pub mod running;
 pub mod tumbling;
