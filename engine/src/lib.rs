@@ -36,6 +36,7 @@ mod window;
 pub use error::{BuildError, JobError};
 pub use key::{DEFAULT_KEY_GROUPS, Key, KeyOf, KeySpace, KeyWords, stable_hash};
 pub use keyed::KeyedStream;
+pub use operators::global::Global;
 pub use ordered::OrderedStream;
 pub use pipeline::{Inlet, Pipeline};
 pub use plan::{Class, OpInfo};

@@ -4,6 +4,7 @@ use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
 use crate::keyed::KeyedStream;
 use crate::operators::forward::Forward;
+use crate::operators::global::Global;
 use crate::operators::late::LateTo;
 use crate::operators::order::MakeInOrder;
 use crate::operators::running::{Fold, Reduce, Running, SoFar};
@@ -15,7 +16,7 @@ use crate::sink::Sink;
 use crate::stage::operator::Operator;
 use crate::stream::Stream;
 use crate::time::Span;
-use crate::window::check_not_negative;
+use crate::window::{WindowAssigner, Windowed, check_not_negative};
 use std::panic::Location;
 
 /// The key of all records of a stream that is ordered as a whole.
@@ -155,6 +156,17 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self.runs("running", Location::caller(), SoFar(aggregate))
     }
 
+    /// Cuts the records of each key into windows by count, in event-time order. [`Global::count`] is of class ROWS here.
+    #[track_caller]
+    pub fn window(self, window: Global) -> OrderedWindows<P, K> {
+        let op = crate::window::note(&self.keyed, &window, Location::caller());
+        OrderedWindows {
+            ordered: self,
+            window,
+            op,
+        }
+    }
+
     fn runs<R: Running<P::Item>>(
         self,
         kind: &'static str,
@@ -187,5 +199,46 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
             stream.ops.insert(0, order);
         }
         stream
+    }
+}
+
+/// An ordered stream cut into windows by count; an aggregate must follow.
+#[must_use = "windows do nothing until an aggregate follows"]
+#[allow(missing_debug_implementations)]
+pub struct OrderedWindows<P: Pipeline, K> {
+    ordered: OrderedStream<P, K>,
+    window: Global,
+    op: OpId,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> OrderedWindows<P, K> {
+    /// Names the operator: state, savepoints, metrics and errors know it by this.
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        let plan = &self.ordered.keyed.stream.plan;
+        plan.lock().info_mut(self.op).uid = Some(uid.into());
+        self
+    }
+
+    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    pub fn aggregate<A: Aggregate<P::Item>>(
+        self,
+        make: impl FnOnce(&Aggs<P::Item>) -> A,
+    ) -> Stream<impl Pipeline<Item = Windowed<K::Key, A::Out>>> {
+        self.aggregate_with(make(&Aggs::new()))
+    }
+
+    /// Aggregates with an aggregate of your own.
+    pub fn aggregate_with<A: Aggregate<P::Item>>(
+        self,
+        aggregate: A,
+    ) -> Stream<impl Pipeline<Item = Windowed<K::Key, A::Out>>> {
+        let OrderedWindows {
+            ordered,
+            window,
+            op,
+        } = self;
+        ordered.behind(op, window.class_in_order(), move |key| {
+            window.make(key, aggregate, None, op)
+        })
     }
 }

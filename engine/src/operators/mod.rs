@@ -1,6 +1,7 @@
 //! The operators that stand at the head of a stage: one a file.
 
 pub mod forward;
+pub mod global;
 pub mod late;
 pub mod order;
 pub mod replay;

@@ -1,6 +1,7 @@
 //! Running values, event-time order, count and processing-time windows, early firing and side outputs, stepped by hand.
 //! Random jobs are judged by models that keep everything and recompute.
 
+mod global;
 mod order;
 mod running;
 
@@ -76,4 +77,25 @@ pub(crate) fn run(job: &Job, run: Run) -> Result<pelton::push::Counters, JobErro
         (state % n as u64) as usize
     })?;
     Ok(stepper.counters())
+}
+
+/// Collects the records' numbers in the order in which they were added.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers;
+
+impl pelton::aggregate::Aggregate<Record> for Numbers {
+    type Acc = Vec<u64>;
+    type Out = Vec<u64>;
+    fn create(&self) -> Vec<u64> {
+        vec![]
+    }
+    fn add(&self, acc: &mut Vec<u64>, record: &Record, _: pelton::aggregate::At) {
+        acc.push(record.2);
+    }
+    fn merge(&self, acc: &mut Vec<u64>, other: &Vec<u64>) {
+        acc.extend(other);
+    }
+    fn finish(&self, acc: &Vec<u64>) -> Vec<u64> {
+        acc.clone()
+    }
 }

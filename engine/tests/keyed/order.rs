@@ -7,7 +7,11 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// Splits records into what is in time and what is late by t + lateness < V(r), the former in event-time order.
-fn model(records: &[Vec<Record>], bound: i64, lateness: i64) -> (Vec<Record>, Vec<Record>) {
+pub(crate) fn model(
+    records: &[Vec<Record>],
+    bound: i64,
+    lateness: i64,
+) -> (Vec<Record>, Vec<Record>) {
     let (mut in_time, mut late) = (vec![], vec![]);
     for partition in records {
         let mut greatest = i64::MIN / 2;
