@@ -92,6 +92,7 @@ pub struct Tumbling {
     pub(crate) size: Span,
     pub(crate) offset: Span,
     pub(crate) lateness: Lateness,
+    pub(crate) early: Option<Span>,
 }
 
 impl Tumbling {
@@ -101,7 +102,16 @@ impl Tumbling {
             size,
             offset: Span::ZERO,
             lateness: Lateness::NONE,
+            early: None,
         }
+    }
+
+    /// Tells what a window holds so far, `every` so much processing time, for the keys that have changed since: results with
+    /// [`Firing::Early`], which the next result of the window replaces. The final value is the same with it and without.
+    /// Makes the stream EXEMPT: how many early results there are and what they hold depends on the clock.
+    pub fn early_firing(mut self, every: Span) -> Self {
+        self.early = Some(every);
+        self
     }
 
     /// Shifts the alignment: `Tumbling::of(1.days()).offset(5.hours())` starts days at 05:00 UTC. May be negative.

@@ -13,7 +13,7 @@ use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
 use crate::error::BuildError;
 use crate::key::KeyOf;
-use crate::operators::tumbling::at_of;
+use crate::operators::tumbling::{CACHED, at_of};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
@@ -157,7 +157,8 @@ pub struct RunningOp<T, K: KeyOf<T>, R: Running<T>> {
     done: usize,
 }
 
-/// Looks up the keys of a chunk's records: first all probes of the index, so that their cache misses overlap.
+/// Looks up the keys of a chunk's records: each record's hash, and the entry that is very likely its key's. In a large
+/// table first all slots are asked for, then all entries, so that the cache misses of different records overlap.
 #[inline(always)]
 pub(crate) fn probe<T, K: KeyOf<T>, V>(
     table: &KeyTable<K::Key, V>,
@@ -166,9 +167,21 @@ pub(crate) fn probe<T, K: KeyOf<T>, V>(
     records: &[T],
 ) -> [(u64, u32); CHUNK] {
     let mut probes = [(0, NONE); CHUNK];
+    let hash = |record| blame(op, || key_of.with(record, |key| table.hash(key)));
+    if table.len() < CACHED {
+        for (record, probe) in records.iter().zip(&mut probes) {
+            let hash = hash(record);
+            *probe = (hash, table.candidate(hash));
+        }
+        return probes;
+    }
     for (record, probe) in records.iter().zip(&mut probes) {
-        let hash = blame(op, || key_of.with(record, |key| table.hash(key)));
-        *probe = (hash, table.candidate(hash));
+        let hash = hash(record);
+        *probe = (hash, table.prefetch_slot(hash));
+    }
+    for (hash, found) in probes.iter_mut().take(records.len()) {
+        *found = table.candidate_in(*found, *hash);
+        table.prefetch_entry(*found);
     }
     probes
 }
