@@ -106,7 +106,7 @@ impl WindowAssigner for ProcessingTime {
 #[derive(Debug)]
 pub struct MakeByClock<M> {
     inner: M,
-    /// Length of a window: how long after a record the last window that holds it ends, at most.
+    /// Length of a window.
     size: Span,
     /// Windows end at multiples of this, shifted by the offset.
     grid: Span,
@@ -124,7 +124,7 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
             grid,
             offset: self.offset.micros().rem_euclid(grid),
             clock: EventTime::MIN,
-            last: EventTime::BEGINNING,
+            ends: EventTime::BEGINNING,
             wake_ns: None,
             watermark: EventTime::BEGINNING,
         })
@@ -147,8 +147,8 @@ pub struct ByClock<Op> {
     offset: i64,
     /// The wall clock as windows have seen it.
     clock: EventTime,
-    /// When the last record came: all windows have ended by then and a size.
-    last: EventTime,
+    /// When the last window that holds a record ends.
+    ends: EventTime,
     /// Driver's nanoseconds at which the next window may end; `None` without open windows.
     wake_ns: Option<u64>,
     /// M, as long as more may come.
@@ -164,13 +164,15 @@ impl<Op> ByClock<Op> {
 
     /// Sets the timer to the next time at which a window may end.
     fn arm(&mut self, cx: &Cx) {
-        if self.clock >= self.last + self.size {
-            self.wake_ns = None;
-            return;
-        }
-        let now = self.clock.micros();
-        let wait = self.grid - (now - self.offset).rem_euclid(self.grid);
-        self.wake_ns = Some(cx.now_ns.saturating_add(Span::from_micros(wait).nanos()));
+        self.wake_ns = (self.clock < self.ends).then(|| {
+            let wait = Span::from_micros(self.grid - self.past_grid(self.clock).micros());
+            cx.now_ns.saturating_add(wait.nanos())
+        });
+    }
+
+    /// How far a time lies past the last time at which a window may end.
+    fn past_grid(&self, time: EventTime) -> Span {
+        Span::from_micros((time.micros() - self.offset).rem_euclid(self.grid))
     }
 }
 
@@ -199,7 +201,8 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
 
     fn batch<O: Push<Op::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
         self.look(cx);
-        self.last = self.clock;
+        let ends = self.clock + self.size;
+        self.ends = ends - self.past_grid(ends);
         if self.wake_ns.is_none() {
             self.arm(cx);
         }

@@ -1,9 +1,12 @@
 //! Running values, event-time order, count and processing-time windows, early firing and side outputs, stepped by hand.
 //! Random jobs are judged by models that keep everything and recompute.
 
+mod early;
 mod global;
 mod order;
+mod processing_time;
 mod running;
+mod side_output;
 
 use pelton::testing::{Sizes, Stepper};
 use pelton::{EventTime, Job, JobError};
