@@ -41,11 +41,11 @@ const PIECE: usize = 1024;
 /// job.source(pelton::sources::items([("a", 1), ("a", 2), ("b", 9), ("a", 4), ("a", 3)]))
 ///    .key_by(|r| r.0)
 ///    .window(Global::count(2))
-///    .aggregate(|a| a.sum(|r| r.1))
+///    .aggregate(|a| a.max(|r| r.1))
 ///    .sink(sink);
 /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
-/// let sums: Vec<_> = results.take().into_iter().map(|w| (w.key, w.value)).collect();
-/// assert_eq!(sums, [("a", 3), ("a", 7)]);
+/// let most: Vec<_> = results.take().into_iter().map(|w| (w.key, w.value)).collect();
+/// assert_eq!(most, [("a", 2), ("a", 4)]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Global {

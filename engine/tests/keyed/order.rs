@@ -259,7 +259,7 @@ fn a_panic_tells_the_replayed_record() {
     assert!(op.starts_with("fold at"), "{op}");
     // Replayed by 256: offsets 599 to 344, then 343 to 88, in which 300 has index 43.
     assert!(
-        position.starts_with("record 43 of one of the 256 records"),
+        position.starts_with("record 43 of the 256 records"),
         "{position}"
     );
     assert!(position.contains("offset 88"), "{position}");
