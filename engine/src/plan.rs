@@ -99,6 +99,8 @@ pub(crate) struct Plan {
     edges: Vec<EdgeSpec>,
     dead: Option<DeadFactory>,
     pub errors: Vec<BuildError>,
+    /// Pitfalls: allowed, but they bite sooner or later.
+    pub warnings: Vec<(OpId, &'static str)>,
     /// Operators at the open ends of streams that were dropped.
     pub dangling: Vec<OpId>,
     pub sources: u32,
@@ -167,6 +169,17 @@ impl Plan {
 
     pub fn info_mut(&mut self, id: OpId) -> &mut OpInfo {
         &mut self.ops[id.0 as usize]
+    }
+
+    /// Notes a pitfall of an operator.
+    pub fn warn(&mut self, op: OpId, what: &'static str) {
+        self.warnings.push((op, what));
+    }
+
+    /// The pitfalls as text, each with its operator.
+    pub fn warnings(&self) -> Vec<String> {
+        let tell = |(op, what): &(OpId, &str)| format!("{}: {what}", self.info(*op));
+        self.warnings.iter().map(tell).collect()
     }
 
     /// Adds an edge whose producer stage is not known yet.
@@ -321,7 +334,7 @@ impl Plan {
         })
     }
 
-    /// The plan as text: stages with their operators, classes and exchanges.
+    /// The plan as text: stages with their operators, classes and exchanges, then the warnings.
     pub fn explain(&self) -> String {
         use fmt::Write;
         let mut out = format!("job '{}'\n", self.name);
@@ -350,6 +363,9 @@ impl Plan {
                 };
                 let _ = writeln!(out, "    {info} [{class}]");
             }
+        }
+        for warning in self.warnings() {
+            let _ = writeln!(out, "  warning: {warning}");
         }
         out
     }

@@ -96,7 +96,13 @@ impl Job {
         }));
     }
 
-    /// The plan as text: stages, operators with their classes, exchanges.
+    /// Pitfalls of what has been written so far, each with its operator and place: a job with them runs, but they bite
+    /// sooner or later (state that only grows, results that a replay does not repeat).
+    pub fn warnings(&self) -> Vec<String> {
+        self.plan.lock().warnings()
+    }
+
+    /// The plan as text: stages, operators with their classes, exchanges, and the [warnings](Job::warnings).
     pub fn explain(&self) -> String {
         self.plan.lock().explain()
     }

@@ -23,12 +23,20 @@ pub struct Window {
     pub end: EventTime,
 }
 
+impl Window {
+    /// All of time: the window of results that no stretch of time bounds ([`crate::Global`]).
+    pub const ALL: Window = Window {
+        start: EventTime::BEGINNING,
+        end: EventTime::END,
+    };
+}
+
 /// Why a result came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Firing {
-    /// Before the window's end, by processing time or count; a later result replaces it.
+    /// Before the window's end, by processing time; a later result replaces it.
     Early,
-    /// The watermark passed the window's end.
+    /// The window is complete: the watermark or the clock passed its end, or its count or time-out was reached.
     OnTime,
     /// A late record within the allowed lateness changed the result: it replaces the earlier one.
     Update,
@@ -84,6 +92,7 @@ pub struct Tumbling {
     pub(crate) size: Span,
     pub(crate) offset: Span,
     pub(crate) lateness: Lateness,
+    pub(crate) early: Option<Span>,
 }
 
 impl Tumbling {
@@ -93,7 +102,16 @@ impl Tumbling {
             size,
             offset: Span::ZERO,
             lateness: Lateness::NONE,
+            early: None,
         }
+    }
+
+    /// Tells what a window holds so far, `every` so much processing time, for the keys that have changed since: results with
+    /// [`Firing::Early`], which the next result of the window replaces. The final value is the same with it and without.
+    /// Makes the stream EXEMPT: how many early results there are and what they hold depends on the clock.
+    pub fn early_firing(mut self, every: Span) -> Self {
+        self.early = Some(every);
+        self
     }
 
     /// Shifts the alignment: `Tumbling::of(1.days()).offset(5.hours())` starts days at 05:00 UTC. May be negative.
@@ -140,6 +158,11 @@ pub trait WindowAssigner: Clone + Send + 'static {
     #[doc(hidden)]
     fn needs_time(&self) -> bool {
         true
+    }
+    /// What the builder warns of, if anything.
+    #[doc(hidden)]
+    fn pitfall(&self) -> Option<&'static str> {
+        None
     }
     /// The class of its results.
     #[doc(hidden)]
@@ -200,6 +223,24 @@ pub(crate) fn check_offset(op: &OpInfo, offset: Span) -> Result<(), BuildError> 
     Ok(())
 }
 
+/// Notes a window operator, what is wrong with it and what to beware of.
+pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner>(
+    keyed: &KeyedStream<P, K>,
+    window: &W,
+    location: &'static Location<'static>,
+) -> OpId {
+    let op = keyed.note("window", location, window.needs_time());
+    let mut plan = keyed.stream.plan.lock();
+    plan.info_mut(op).detail = window.describe();
+    if let Err(e) = window.check(plan.info(op)) {
+        plan.errors.push(e);
+    }
+    if let Some(what) = window.pitfall() {
+        plan.warn(op, what);
+    }
+    op
+}
+
 /// A keyed stream cut into windows; an aggregate must follow.
 #[must_use = "windows do nothing until an aggregate follows"]
 pub struct WindowedStream<P: Pipeline, K, W> {
@@ -215,14 +256,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner> WindowedStream<P, K, W> 
         window: W,
         location: &'static Location<'static>,
     ) -> Self {
-        let op = keyed.note("window", location, window.needs_time());
-        let mut plan = keyed.stream.plan.lock();
-        let info = plan.info_mut(op);
-        info.detail = window.describe();
-        if let Err(e) = window.check(plan.info(op)) {
-            plan.errors.push(e);
-        }
-        drop(plan);
+        let op = note(&keyed, &window, location);
         WindowedStream {
             keyed,
             window,

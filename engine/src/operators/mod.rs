@@ -1,5 +1,11 @@
 //! The operators that stand at the head of a stage: one a file.
 
+pub mod early;
 pub mod forward;
+pub mod global;
 pub mod late;
+pub mod order;
+pub mod processing_time;
+pub mod replay;
+pub mod running;
 pub mod tumbling;

@@ -4,15 +4,18 @@
 //! 1. A window fires once M has reached its end: all its keys, in the order of insertion, in bounded pieces. Windows fire in order.
 //! 2. A behind record r counts iff end + allowed lateness > V(r), fired or not; else it is late (SEMANTICS, time, 4).
 //! 3. With one correction, what the on-time result holds is decided by V(r) < end and never by M, so it is fixed.
-//! 4. A retired window's table is cleared in pieces and used again: no allocation in steady state.
+//! 4. With early firing, keys of unfired windows that changed are told within the interval of processing time, in pieces;
+//!    what the window tells when it fires does not depend on that.
+//! 5. A retired window's table is cleared in pieces and used again: no allocation in steady state.
 //!
-//! Class: ROWS; NET with allowed lateness in update mode. State: an accumulator for each (window, key) until M has
+//! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: an accumulator for each (window, key) until M has
 //! reached end + allowed lateness.
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
+use crate::operators::early::{Changed, EarlyTimer};
 use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Class, EdgeId, OpInfo, Origins, ShardBuild};
@@ -35,15 +38,24 @@ const CHUNK: usize = 64;
 impl WindowAssigner for Tumbling {
     type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeTumbling<T, K, A>;
     fn describe(&self) -> String {
-        format!("tumbling, {}", self.size)
+        match self.early {
+            None => format!("tumbling, {}", self.size),
+            Some(every) => format!("tumbling, {}, early every {every}", self.size),
+        }
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "window size", self.size)?;
         check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        if let Some(every) = self.early {
+            check_positive(op, "interval of early firing", every)?;
+        }
         check_offset(op, self.offset)
     }
     fn class(&self) -> Class {
-        class_of(self.lateness)
+        match self.early {
+            None => class_of(self.lateness),
+            Some(_) => Class::Exempt,
+        }
     }
     fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
         self,
@@ -89,6 +101,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
                 .micros()
                 .rem_euclid(self.window.size.micros().max(1)),
             lateness: self.window.lateness,
+            early: self.window.early.map(EarlyTimer::new),
             slices: VecDeque::new(),
             current: 0,
             watermark: EventTime::BEGINNING,
@@ -115,6 +128,8 @@ struct Slice<K, A> {
     table: KeyTable<K, A>,
     /// Late records that wait for the one correction.
     parked: Option<Box<KeyTable<K, A>>>,
+    /// With early firing: what has changed since it was last told, until the window has fired.
+    changed: Changed,
     fired: bool,
 }
 
@@ -130,6 +145,11 @@ enum Doing {
     Correcting {
         at: usize,
         id: u32,
+    },
+    /// Emitting what has changed in slice `at`, from word `word` of its marks on.
+    Early {
+        at: usize,
+        word: usize,
     },
     /// Clearing the first slice's table.
     Clearing {
@@ -147,6 +167,7 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     size: i64,
     offset: i64,
     lateness: Lateness,
+    early: Option<EarlyTimer>,
     /// Open windows in ascending order of start. The fired ones come first.
     slices: VecDeque<Box<Slice<K::Key, A::Acc>>>,
     /// Index of the slice last written to; may be stale, so it is checked.
@@ -184,6 +205,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                     start,
                     table,
                     parked: None,
+                    changed: Changed::default(),
                     fired,
                 }),
             );
@@ -220,15 +242,22 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             let mut at = from;
             while at < end {
                 let stop = (at + CHUNK).min(end);
-                add_chunk(
-                    &mut slice.table,
-                    &self.key,
-                    &self.aggregate,
-                    self.op,
-                    batch,
-                    at,
-                    stop,
-                );
+                let table = &mut slice.table;
+                if self.early.is_none() {
+                    add_chunk(table, &self.key, &self.aggregate, self.op, batch, at, stop);
+                } else {
+                    let changed = &mut slice.changed;
+                    add_marking(
+                        table,
+                        &self.key,
+                        &self.aggregate,
+                        self.op,
+                        batch,
+                        at,
+                        stop,
+                        changed,
+                    );
+                }
                 at = stop;
             }
             from = end;
@@ -271,6 +300,9 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                 id
             })
         });
+        if self.early.is_some() && !slice.fired && !park {
+            slice.changed.mark(id);
+        }
         if slice.fired && !park {
             let window = Window {
                 start: EventTime::from_micros(start),
@@ -316,6 +348,31 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         Doing::Nothing
     }
 
+    /// Emits at most a piece of what has changed in the unfired slices.
+    fn fire_early<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        mut at: usize,
+        mut word: usize,
+        out: &mut O,
+        cx: &mut Cx,
+    ) -> Doing {
+        if at == self.slices.len() {
+            return Doing::Nothing;
+        }
+        let window = self.window_of(at);
+        let (aggregate, op) = (&self.aggregate, self.op);
+        let slice = &mut *self.slices[at];
+        let table = &slice.table;
+        let mut results = PIECE;
+        let done = slice.changed.take(&mut word, &mut results, |id| {
+            emit(table, id, aggregate, op, window, Firing::Early, out, cx);
+        });
+        if done {
+            (at, word) = (at + 1, 0);
+        }
+        Doing::Early { at, word }
+    }
+
     fn window_of(&self, at: usize) -> Window {
         let start = self.slices[at].start;
         Window {
@@ -325,8 +382,30 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
     }
 }
 
+/// The same as [`add_chunk`], and marks what has changed.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn add_marking<T, K: KeyOf<T>, A: Aggregate<T>>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    op: OpId,
+    batch: &Batch<T>,
+    from: usize,
+    to: usize,
+    changed: &mut Changed,
+) {
+    add_chunk(table, key_of, aggregate, op, batch, from, to);
+    for (n, record) in batch.records[from..to].iter().enumerate() {
+        let id = blame_at(op, from + n, || {
+            key_of.with(record, |key| table.find(table.hash(key), key))
+        });
+        changed.mark(id);
+    }
+}
+
 /// Keys up to which a table is taken to lie in the cache.
-const CACHED: usize = 4096;
+pub(crate) const CACHED: usize = 4096;
 
 /// Adds records `from..to` of one window to its table.
 ///
@@ -518,6 +597,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         }
         self.on_time(batch, from, batch.len());
         batch.behind = behind;
+        if let Some(early) = &mut self.early {
+            early.changed(cx.now_ns);
+        }
         if !late.is_empty() {
             hand_late(batch, &late, &mut self.late, cx);
         }
@@ -555,8 +637,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     return false;
                 }
                 slice.fired = true;
+                slice.changed.clear();
                 self.doing = self.next_work();
             }
+            Doing::Early { at, word } => self.doing = self.fire_early(at, word, out, cx),
             Doing::Correcting { at, id } => {
                 let window = self.window_of(at);
                 let slice = &mut self.slices[at];
@@ -609,6 +693,18 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn close_idle(&mut self) -> Option<EventTime> {
         let last = self.slices.iter().rfind(|s| !s.fired)?;
         Some(self.end_of(last.start))
+    }
+
+    fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {
+        if let Some(early) = &mut self.early {
+            early.told();
+            let at = self.slices.partition_point(|s| s.fired);
+            self.doing = Doing::Early { at, word: 0 };
+        }
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        self.early.as_ref().and_then(EarlyTimer::wake_at)
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

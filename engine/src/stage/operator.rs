@@ -39,11 +39,18 @@ pub trait Operator<In>: Send + 'static {
         None
     }
 
-    /// Processing time has reached `now` (the step's clock is in `cx`): early firing, time-outs. Called when [`Operator::wake_at`] is due.
+    /// Processing time has reached [`Operator::wake_at`] (the step's clock is in `cx`): early firing, time-outs. Called
+    /// before the next frame is taken, however busy the stage is. It, or the [`Operator::resume`] that follows, moves
+    /// `wake_at` on unless more is due.
     fn tick<O: Push<Self::Out>>(&mut self, _out: &mut O, _cx: &mut Cx) {}
 
     /// Driver's nanoseconds at which [`Operator::tick`] wants to be called.
     fn wake_at(&self) -> Option<u64> {
+        None
+    }
+
+    /// Where an operator that replays records stands: how many records its piece has, and the origin of the last.
+    fn replaying(&self) -> Option<(usize, Origin)> {
         None
     }
 
@@ -122,6 +129,12 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     }
 
     fn take(&mut self, now: Now) -> Result<(Doing<In>, Progress), JobError> {
+        if let Some(at) = self.op.wake_at()
+            && at <= now.ns
+        {
+            self.op.tick(&mut self.chain, &mut self.cx);
+            return Ok((Doing::Ticked, Progress::Worked));
+        }
         let arrival = match self.inbox.next(&mut self.cx) {
             Ok(arrival) => arrival,
             Err(_) => {
@@ -162,12 +175,6 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 Ok((Doing::Ending, Progress::Worked))
             }
             Arrival::Nothing => {
-                if let Some(at) = self.op.wake_at()
-                    && at <= now.ns
-                {
-                    self.op.tick(&mut self.chain, &mut self.cx);
-                    return Ok((Doing::Ticked, Progress::Worked));
-                }
                 self.control(Control::Flush);
                 let until_ns = earliest(self.op.wake_at(), self.chain.wake_at());
                 Ok((Doing::Taking, Progress::Idle { until_ns }))
@@ -225,7 +232,7 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
         self.stage
     }
     fn position(&self, index: Option<usize>) -> String {
-        let (length, last) = self.taken;
+        let (length, last) = self.op.replaying().unwrap_or(self.taken);
         let which = index.map_or_else(|| "one".to_string(), |i| format!("record {i}"));
         format!(
             "{which} of the {length} records that end at source {}, partition {}, offset {}; watermark {}",

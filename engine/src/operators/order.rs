@@ -1,0 +1,172 @@
+//! Event-time order: records wait for the watermark and reach the operator behind in the order of (event time, origin).
+//!
+//! Laws
+//! 1. The order is made after the exchange by key, on the shard where the key's state lives: an order made before it is
+//!    lost when the batches of several producers meet. So it is a wrapper round the operator, one stage with it.
+//! 2. A record r is late iff t + allowed lateness < V(r) (SEMANTICS, time, 6). Others wait until M - allowed lateness is
+//!    above t. Since M <= V(r), none of them can come below what has been replayed.
+//! 3. The inner operator sees batches in order, and its watermark is M - allowed lateness, which is passed on: it comes
+//!    once all records below it have been replayed.
+//! 4. Replaying goes by pieces; no frame is taken in between.
+//!
+//! Class: that of its input; it makes running values and count windows behind it ROWS. State: every record until M has
+//! passed its time and the allowed lateness. O(log n) a record. Records keep time, behind mark and origin.
+
+use crate::batch::{Batch, Origin, Stamp};
+use crate::error::BuildError;
+use crate::operators::late::{Late, LateTo};
+use crate::operators::replay::Replay;
+use crate::pipeline::MakeOperator;
+use crate::plan::{EdgeId, Origins, ShardBuild};
+use crate::push::{Control, Cx, Push};
+use crate::stage::operator::Operator;
+use crate::time::{EventTime, Span};
+
+/// Records replayed in one step: with a heap of millions about 100 µs.
+const PIECE: usize = 256;
+
+/// Makes [`InOrder`] round an operator on each shard.
+#[allow(missing_debug_implementations)]
+pub struct MakeInOrder<T, M> {
+    pub(crate) inner: M,
+    pub(crate) lateness: Span,
+    pub(crate) late: Option<LateTo<T>>,
+}
+
+#[allow(private_interfaces)]
+impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M> {
+    type Op = InOrder<T, M::Op>;
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        Ok(InOrder {
+            inner: self.inner.make(build)?,
+            late: LateTo::open(&mut self.late, build)?,
+            lateness: self.lateness,
+            waiting: Replay::new(),
+            greatest: EventTime::BEGINNING,
+            bound: EventTime::BEGINNING,
+            told: EventTime::BEGINNING,
+            piece: Batch::with_capacity(PIECE),
+            replaying: None,
+        })
+    }
+    fn side_outputs(&self) -> Vec<EdgeId> {
+        self.inner.side_outputs()
+    }
+    fn origins(&self) -> Origins {
+        Origins::Needs
+    }
+}
+
+/// See the module.
+#[allow(missing_debug_implementations)]
+pub struct InOrder<T, Op> {
+    inner: Op,
+    late: Late<T>,
+    lateness: Span,
+    waiting: Replay<T>,
+    /// The greatest time that ever waited.
+    greatest: EventTime,
+    /// Records below it are to be replayed: M - allowed lateness.
+    bound: EventTime,
+    /// The watermark last given to the inner operator.
+    told: EventTime,
+    /// Records on their way to the inner operator, which may have left some.
+    piece: Batch<T>,
+    /// Length of the piece and its last origin, while the inner operator has it.
+    replaying: Option<(usize, Origin)>,
+}
+
+impl<T, Op: Operator<T>> InOrder<T, Op> {
+    /// Moves the next records below the bound into the piece.
+    fn fill(&mut self, cx: &mut Cx) {
+        while self.piece.len() < PIECE && self.waiting.first().is_some_and(|t| t < self.bound) {
+            let Some((record, stamp, origin)) = self.waiting.pop() else {
+                break;
+            };
+            self.piece.origins.push(origin);
+            self.piece.push(record, stamp);
+            self.piece.last = origin;
+        }
+        self.piece.arrival_oldest_ns = cx.arrival_ns;
+        self.piece.arrival_newest_ns = cx.arrival_ns;
+    }
+
+    fn hand<O: Push<Op::Out>>(&mut self, out: &mut O, cx: &mut Cx) {
+        self.replaying
+            .get_or_insert((self.piece.len(), self.piece.last));
+        self.inner.batch(&mut self.piece, out, cx);
+        if self.piece.is_empty() {
+            self.replaying = None;
+        }
+    }
+}
+
+impl<T: Send + 'static, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
+    type Out = Op::Out;
+
+    fn batch<O: Push<Op::Out>>(&mut self, batch: &mut Batch<T>, _: &mut O, cx: &mut Cx) {
+        let (waiting, late, lateness) = (&mut self.waiting, &mut self.late, self.lateness);
+        let greatest = &mut self.greatest;
+        batch.consume(|record, stamp: Stamp, origin| {
+            if stamp.behind.is_some_and(|v| stamp.time + lateness < v) {
+                cx.origin = origin;
+                late.record(record, stamp, cx);
+            } else {
+                *greatest = stamp.time.max(*greatest);
+                waiting.push(record, stamp, origin);
+            }
+            true
+        });
+    }
+
+    fn watermark<O: Push<Op::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
+        self.bound = self.bound.max(watermark - self.lateness);
+    }
+
+    fn resume<O: Push<Op::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
+        if self.piece.is_empty() {
+            self.fill(cx);
+        }
+        if !self.piece.is_empty() {
+            self.hand(out, cx);
+            return false;
+        }
+        if self.told < self.bound {
+            self.told = self.bound;
+            self.inner.watermark(self.bound, out, cx);
+        }
+        self.inner.resume(out, cx)
+    }
+
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        self.inner.output_watermark(watermark - self.lateness)
+    }
+
+    fn close_idle(&mut self) -> Option<EventTime> {
+        let own = (!self.waiting.is_empty())
+            .then(|| self.greatest + self.lateness + Span::from_micros(1));
+        let inner = self.inner.close_idle().map(|time| time + self.lateness);
+        own.max(inner)
+    }
+
+    fn tick<O: Push<Op::Out>>(&mut self, out: &mut O, cx: &mut Cx) {
+        self.inner.tick(out, cx);
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        self.inner.wake_at()
+    }
+
+    fn replaying(&self) -> Option<(usize, Origin)> {
+        self.replaying
+    }
+
+    fn side_control(&mut self, event: Control, cx: &mut Cx) {
+        self.late.control(event, cx);
+        self.inner.side_control(event, cx);
+    }
+
+    fn side_blocked(&self) -> bool {
+        self.late.blocked() || self.inner.side_blocked()
+    }
+}

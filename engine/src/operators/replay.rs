@@ -1,0 +1,251 @@
+//! Records that wait for the watermark, given back in the order of (event time, origin).
+//!
+//! Laws
+//! 1. `pop` gives the least by (time, origin); equals come in the order in which they were pushed.
+//! 2. Nothing is copied when it grows: records lie in pages and never move, and a four-way heap of 16 bytes a record lies in
+//!    pages as well. A push or pop is O(log n), and a push in ascending order O(1).
+//! 3. Pages are kept for the next time: its memory is that of the most records it ever held.
+
+use crate::batch::{Origin, Stamp};
+use crate::time::EventTime;
+
+const PAGE: usize = 1024;
+const NONE: u32 = u32::MAX;
+
+/// A place of the heap: the time, and where the rest lies.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    time: EventTime,
+    slot: u32,
+}
+
+#[derive(Debug)]
+enum Slot<T> {
+    /// The next free slot, or [`NONE`].
+    Free(u32),
+    Held(Held<T>),
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    record: T,
+    origin: Origin,
+    behind: Option<EventTime>,
+    /// Order of arrival.
+    sequence: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Replay<T> {
+    heap: Vec<Vec<Entry>>,
+    len: usize,
+    slots: Vec<Vec<Slot<T>>>,
+    /// First free slot, or [`NONE`].
+    free: u32,
+    /// Records pushed so far.
+    pushed: u64,
+}
+
+impl<T> Replay<T> {
+    pub fn new() -> Self {
+        Replay {
+            heap: vec![],
+            len: 0,
+            slots: vec![],
+            free: NONE,
+            pushed: 0,
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    fn entry(&self, at: usize) -> Entry {
+        self.heap[at / PAGE][at % PAGE]
+    }
+
+    #[inline(always)]
+    fn set(&mut self, at: usize, entry: Entry) {
+        self.heap[at / PAGE][at % PAGE] = entry;
+    }
+
+    fn tie(&self, slot: u32) -> (Origin, u64) {
+        match &self.slots[slot as usize / PAGE][slot as usize % PAGE] {
+            Slot::Held(held) => (held.origin, held.sequence),
+            Slot::Free(_) => unreachable!("the heap names held slots only"),
+        }
+    }
+
+    #[inline(always)]
+    fn before(&self, a: Entry, b: Entry) -> bool {
+        a.time < b.time || (a.time == b.time && self.tie(a.slot) < self.tie(b.slot))
+    }
+
+    /// Takes a record.
+    pub fn push(&mut self, record: T, stamp: Stamp, origin: Origin) {
+        let held = Held {
+            record,
+            origin,
+            behind: stamp.behind,
+            sequence: self.pushed,
+        };
+        self.pushed += 1;
+        let slot = self.hold(held);
+        let entry = Entry {
+            time: stamp.time,
+            slot,
+        };
+        let mut at = self.len;
+        if at / PAGE == self.heap.len() {
+            self.heap.push(page(self.heap.is_empty()));
+        }
+        let last = &mut self.heap[at / PAGE];
+        if at % PAGE == last.len() {
+            last.push(entry);
+        }
+        self.len += 1;
+        while at > 0 {
+            let above = (at - 1) / 4;
+            let parent = self.entry(above);
+            if !self.before(entry, parent) {
+                break;
+            }
+            self.set(at, parent);
+            at = above;
+        }
+        self.set(at, entry);
+    }
+
+    fn hold(&mut self, held: Held<T>) -> u32 {
+        if self.free != NONE {
+            let at = self.free;
+            let slot = &mut self.slots[at as usize / PAGE][at as usize % PAGE];
+            if let Slot::Free(next) = *slot {
+                self.free = next;
+            }
+            *slot = Slot::Held(held);
+            return at;
+        }
+        if self.slots.last().is_none_or(|p| p.len() == PAGE) {
+            self.slots.push(page(self.slots.is_empty()));
+        }
+        let number = self.slots.len() - 1;
+        let last = &mut self.slots[number];
+        last.push(Slot::Held(held));
+        let slot = number * PAGE + last.len() - 1;
+        assert!(
+            slot < NONE as usize,
+            "at most 2^32 - 1 records wait on a shard"
+        );
+        slot as u32
+    }
+
+    /// The least time that waits.
+    pub fn first(&self) -> Option<EventTime> {
+        (self.len > 0).then(|| self.entry(0).time)
+    }
+
+    /// Takes the first record out.
+    pub fn pop(&mut self) -> Option<(T, Stamp, Origin)> {
+        if self.len == 0 {
+            return None;
+        }
+        let top = self.entry(0);
+        self.len -= 1;
+        if self.len > 0 {
+            self.sink(self.entry(self.len));
+        }
+        let slot = &mut self.slots[top.slot as usize / PAGE][top.slot as usize % PAGE];
+        let Slot::Held(held) = std::mem::replace(slot, Slot::Free(self.free)) else {
+            unreachable!("the heap names held slots only")
+        };
+        self.free = top.slot;
+        let stamp = Stamp {
+            time: top.time,
+            behind: held.behind,
+        };
+        Some((held.record, stamp, held.origin))
+    }
+
+    /// Puts `entry` in from the top down.
+    fn sink(&mut self, entry: Entry) {
+        let mut at = 0;
+        loop {
+            let first = 4 * at + 1;
+            let mut least = (at, entry);
+            for below in first..(first + 4).min(self.len) {
+                let child = self.entry(below);
+                if self.before(child, least.1) {
+                    least = (below, child);
+                }
+            }
+            self.set(at, least.1);
+            if least.0 == at {
+                return;
+            }
+            at = least.0;
+        }
+    }
+}
+
+/// A page; the first grows as it fills, so that a buffer of few records is small.
+fn page<V>(first: bool) -> Vec<V> {
+    Vec::with_capacity(if first { 16 } else { PAGE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a sorted list: any mix of pushes and pops.
+        #[test]
+        fn it_gives_the_least(ops in proptest::collection::vec((0u8..10, -20i64..20, 0u32..4), 0..4000), pops in 1u8..9) {
+            let mut replay = Replay::new();
+            let mut model: Vec<((EventTime, Origin, usize), Option<EventTime>)> = vec![];
+            for (n, (op, time, partition)) in ops.into_iter().enumerate() {
+                if op >= pops {
+                    let origin = Origin { partition, ..Origin::default() };
+                    let behind = (op == 9).then(|| EventTime::from_micros(n as i64));
+                    let stamp = Stamp { time: EventTime::from_micros(time), behind };
+                    replay.push(n, stamp, origin);
+                    let key = (stamp.time, origin, n);
+                    let at = model.partition_point(|m| m.0 < key);
+                    model.insert(at, (key, behind));
+                } else if model.is_empty() {
+                    prop_assert!(replay.pop().is_none() && replay.is_empty());
+                } else {
+                    let ((time, origin, n), behind) = model.remove(0);
+                    prop_assert_eq!(replay.first(), Some(time));
+                    prop_assert_eq!(replay.pop(), Some((n, Stamp { time, behind }, origin)));
+                }
+            }
+            prop_assert_eq!(replay.len, model.len());
+        }
+    }
+
+    /// Across several pages, and the second round takes no new ones.
+    #[test]
+    fn pages_are_used_again() {
+        let mut replay = Replay::new();
+        let mut pages = None;
+        for round in 0..2 {
+            for n in 0..5000u64 {
+                let time = EventTime::from_micros((n * 7919 % 5003) as i64);
+                replay.push(n, Stamp::at(time), Origin::default());
+            }
+            let mut last = EventTime::BEGINNING;
+            while let Some((_, stamp, _)) = replay.pop() {
+                assert!(stamp.time >= last);
+                last = stamp.time;
+            }
+            let now = (replay.heap.len(), replay.slots.len());
+            assert_eq!(*pages.get_or_insert(now), now, "round {round}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `.in_event_time_order()`: records replayed in one order, whatever came first.
+
+use crate::aggregate::{Aggregate, Aggs};
+use crate::key::{Computed, KeyOf};
+use crate::keyed::KeyedStream;
+use crate::operators::forward::Forward;
+use crate::operators::global::Global;
+use crate::operators::late::LateTo;
+use crate::operators::order::MakeInOrder;
+use crate::operators::running::{Fold, Reduce, Running, SoFar};
+use crate::pipeline::{MakeForward, MakeOperator, Pipeline};
+use crate::plan::Class;
+use crate::push::OpId;
+use crate::running::{Keyed, maker, note};
+use crate::sink::Sink;
+use crate::stage::operator::Operator;
+use crate::stream::Stream;
+use crate::time::Span;
+use crate::window::{WindowAssigner, Windowed, check_not_negative};
+use std::panic::Location;
+
+/// The key of all records of a stream that is ordered as a whole.
+type Whole<T> = Computed<fn(&T)>;
+
+impl<P: Pipeline> Stream<P> {
+    /// Replays the whole stream in the order of (event time, source, partition, offset). One order means one shard: all
+    /// records go to it. Where an order within each key is enough, `key_by(..)` first and all shards take part:
+    /// see [`KeyedStream::in_event_time_order`].
+    ///
+    /// No operator behind a further exchange counts on that order, so what is to be computed in order follows directly:
+    /// `.in_event_time_order().fold(..)`.
+    #[track_caller]
+    pub fn in_event_time_order(self) -> OrderedStream<P, Whole<P::Item>> {
+        let location = Location::caller();
+        let key_op = self.plan.lock().op("gather", self.meta.class, location);
+        let keyed = KeyedStream {
+            stream: self,
+            key: Computed((|_| ()) as fn(&P::Item)),
+            key_op,
+        };
+        OrderedStream::new(keyed, location)
+    }
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
+    /// Holds records until the watermark has passed them and takes them up in the order of (event time, source,
+    /// partition, offset, emission), so that the values of the operator that follows depend on no interleaving: class ROWS.
+    /// The order is made behind the exchange by key, in the operator's own stage.
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("in order");
+    /// job.source(pelton::sources::items([("a", 3), ("a", 1), ("a", 2)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.1), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|r| r.0)
+    ///    .in_event_time_order()
+    ///    .fold(String::new(), |path, r| path.push_str(&r.1.to_string()))
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 2).unwrap().run().unwrap();
+    /// let paths: Vec<_> = results.take().into_iter().map(|k| k.value).collect();
+    /// assert_eq!(paths, ["1", "12", "123"]);
+    /// ```
+    #[track_caller]
+    pub fn in_event_time_order(self) -> OrderedStream<P, K> {
+        OrderedStream::new(self, Location::caller())
+    }
+}
+
+/// A stream whose records will be taken up in the order of event time, by key; see [`KeyedStream::in_event_time_order`].
+///
+/// A record r is late iff t + allowed lateness < V(r): counted, and sent to the late output where one is set.
+#[must_use = "an ordered stream does nothing until an operator follows"]
+#[allow(missing_debug_implementations)]
+pub struct OrderedStream<P: Pipeline, K> {
+    keyed: KeyedStream<P, K>,
+    lateness: Span,
+    late: Option<LateTo<P::Item>>,
+    op: OpId,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
+    fn new(keyed: KeyedStream<P, K>, location: &'static Location<'static>) -> Self {
+        let op = keyed.note("in_event_time_order", location, true);
+        OrderedStream {
+            keyed,
+            lateness: Span::ZERO,
+            late: None,
+            op,
+        }
+    }
+
+    /// Waits so much longer than the watermark says. All results come later by it, and with them the watermark behind.
+    pub fn allowed_lateness(mut self, allowed: Span) -> Self {
+        let mut plan = self.keyed.stream.plan.lock();
+        if let Err(e) = check_not_negative(plan.info(self.op), "allowed lateness", allowed) {
+            plan.errors.push(e);
+        }
+        plan.info_mut(self.op).detail = format!("allowed lateness {allowed}");
+        drop(plan);
+        self.lateness = allowed;
+        self
+    }
+
+    /// Where late records go. They are counted in any case.
+    #[track_caller]
+    pub fn late_to<S: Sink<P::Item>>(mut self, sink: S) -> Self {
+        let mut plan = self.keyed.stream.plan.lock();
+        let op = plan.op("late output", Class::Rows, Location::caller());
+        plan.info_mut(op).detail = sink.name();
+        drop(plan);
+        self.late = Some(LateTo::sink(sink, op));
+        self
+    }
+
+    /// Names the ordering: state, savepoints, metrics and errors know it by this.
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        self.keyed.stream.plan.lock().info_mut(self.op).uid = Some(uid.into());
+        self
+    }
+
+    /// The records themselves, in order within each key on the shard of the key, up to the next exchange.
+    pub fn records(self) -> Stream<impl Pipeline<Item = P::Item>> {
+        let op = self.op;
+        let forward = |_| MakeForward;
+        self.behind::<_, Forward<P::Item>>(op, Class::Rows, forward)
+    }
+
+    /// As [`KeyedStream::reduce`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
+    #[track_caller]
+    pub fn reduce<F>(self, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, P::Item>>>
+    where
+        P::Item: Clone,
+        F: Fn(&mut P::Item, &P::Item) + Clone + Send + 'static,
+    {
+        self.runs("reduce", Location::caller(), Reduce(f))
+    }
+
+    /// As [`KeyedStream::fold`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
+    #[track_caller]
+    pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, S>>>
+    where
+        S: Clone + Send + 'static,
+        F: Fn(&mut S, &P::Item) + Clone + Send + 'static,
+    {
+        self.runs("fold", Location::caller(), Fold(init, f))
+    }
+
+    /// As [`KeyedStream::running`], in event-time order: every value is fixed (class ROWS).
+    #[track_caller]
+    pub fn running<A: Aggregate<P::Item>>(
+        self,
+        make: impl FnOnce(&Aggs<P::Item>) -> A,
+    ) -> Stream<impl Pipeline<Item = Keyed<K::Key, A::Out>>> {
+        let aggregate = make(&Aggs::new());
+        self.runs("running", Location::caller(), SoFar(aggregate))
+    }
+
+    /// Cuts the records of each key into windows by count, in event-time order. [`Global::count`] is of class ROWS here.
+    #[track_caller]
+    pub fn window(self, window: Global) -> OrderedWindows<P, K> {
+        let op = crate::window::note(&self.keyed, &window, Location::caller());
+        OrderedWindows {
+            ordered: self,
+            window,
+            op,
+        }
+    }
+
+    fn runs<R: Running<P::Item>>(
+        self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        running: R,
+    ) -> Stream<impl Pipeline<Item = Keyed<K::Key, R::Value>>> {
+        let op = note(&self.keyed, kind, location);
+        self.behind(op, Class::Rows, move |key| maker(key, running, op))
+    }
+
+    /// Puts an operator behind the order, in one stage with it.
+    fn behind<M, Op>(
+        self,
+        op: OpId,
+        class: Class,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<impl Pipeline<Item = Op::Out>>
+    where
+        M: MakeOperator<P::Item, Op = Op>,
+        Op: Operator<P::Item, Out: Send>,
+    {
+        let order = self.op;
+        let (lateness, late) = (self.lateness, self.late);
+        let mut stream = self.keyed.operator(op, class, |key| MakeInOrder {
+            inner: make(key),
+            lateness,
+            late,
+        });
+        if op != order {
+            stream.ops.insert(0, order);
+        }
+        stream
+    }
+}
+
+/// An ordered stream cut into windows by count; an aggregate must follow.
+#[must_use = "windows do nothing until an aggregate follows"]
+#[allow(missing_debug_implementations)]
+pub struct OrderedWindows<P: Pipeline, K> {
+    ordered: OrderedStream<P, K>,
+    window: Global,
+    op: OpId,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> OrderedWindows<P, K> {
+    /// Names the operator: state, savepoints, metrics and errors know it by this.
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        let plan = &self.ordered.keyed.stream.plan;
+        plan.lock().info_mut(self.op).uid = Some(uid.into());
+        self
+    }
+
+    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    pub fn aggregate<A: Aggregate<P::Item>>(
+        self,
+        make: impl FnOnce(&Aggs<P::Item>) -> A,
+    ) -> Stream<impl Pipeline<Item = Windowed<K::Key, A::Out>>> {
+        self.aggregate_with(make(&Aggs::new()))
+    }
+
+    /// Aggregates with an aggregate of your own.
+    pub fn aggregate_with<A: Aggregate<P::Item>>(
+        self,
+        aggregate: A,
+    ) -> Stream<impl Pipeline<Item = Windowed<K::Key, A::Out>>> {
+        let OrderedWindows {
+            ordered,
+            window,
+            op,
+        } = self;
+        ordered.behind(op, window.class_in_order(), move |key| {
+            window.make(key, aggregate, None, op)
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! Running values, event-time order, count and processing-time windows, early firing and side outputs, stepped by hand.
+//! Random jobs are judged by models that keep everything and recompute.
+
+mod early;
+mod global;
+mod order;
+mod processing_time;
+mod running;
+mod side_output;
+
+use pelton::testing::{Sizes, Stepper};
+use pelton::{EventTime, Job, JobError};
+use proptest::prelude::*;
+
+/// A record: key, event time in seconds, a number that tells it from all others.
+pub(crate) type Record = (u8, i64, u64);
+
+pub(crate) fn time(record: &Record) -> EventTime {
+    EventTime::from_seconds(record.1)
+}
+
+/// Cases of a property: few, unless `PELTON_CASES` asks for more.
+pub(crate) fn config() -> ProptestConfig {
+    let cases = std::env::var("PELTON_CASES")
+        .ok()
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(64);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Partitions of records with few keys and much disorder; numbered in reading order, partition by partition.
+pub(crate) fn partitions() -> impl Strategy<Value = Vec<Vec<Record>>> {
+    let record = (0u8..5, 0i64..60);
+    prop::collection::vec(prop::collection::vec(record, 0..80), 1..4).prop_map(|partitions| {
+        let mut number = 0;
+        let mut numbered = |(key, seconds)| {
+            number += 1;
+            (key, seconds, number)
+        };
+        partitions
+            .into_iter()
+            .map(|p| p.into_iter().map(&mut numbered).collect())
+            .collect()
+    })
+}
+
+/// How a job is run: shards, batch size, and a seed for the order of steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) shards: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) seed: u64,
+}
+
+pub(crate) fn runs() -> impl Strategy<Value = Run> {
+    (1usize..4, 1usize..20, any::<u64>()).prop_map(|(shards, batch_size, seed)| Run {
+        shards,
+        batch_size,
+        seed,
+    })
+}
+
+/// Runs a job to its end, steps in a random order.
+pub(crate) fn run(job: &Job, run: Run) -> Result<pelton::push::Counters, JobError> {
+    let sizes = Sizes {
+        batch_size: run.batch_size,
+        ring_capacity: 2,
+        ..Sizes::shards(run.shards)
+    };
+    let mut stepper = Stepper::with(job, sizes)?;
+    let mut state = run.seed | 1;
+    stepper.run_with(|n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    })?;
+    Ok(stepper.counters())
+}
+
+/// Collects the records' numbers in the order in which they were added.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers;
+
+impl pelton::aggregate::Aggregate<Record> for Numbers {
+    type Acc = Vec<u64>;
+    type Out = Vec<u64>;
+    fn create(&self) -> Vec<u64> {
+        vec![]
+    }
+    fn add(&self, acc: &mut Vec<u64>, record: &Record, _: pelton::aggregate::At) {
+        acc.push(record.2);
+    }
+    fn merge(&self, acc: &mut Vec<u64>, other: &Vec<u64>) {
+        acc.extend(other);
+    }
+    fn finish(&self, acc: &Vec<u64>) -> Vec<u64> {
+        acc.clone()
+    }
+}
