@@ -510,9 +510,11 @@ impl<T> Inbox<T> {
         self.merged
     }
 
-    /// The operator itself moved its watermark (closing windows after idleness): M and later floors follow.
+    /// The operator itself moved its watermark (closing windows after idleness): M and later floors follow. That all are
+    /// idle is told once more, so that it goes on to the next stage when the windows have closed.
     pub fn advance_to(&mut self, watermark: EventTime) {
         self.merged = self.merged.max(watermark);
+        self.told_idle = None;
     }
 
     pub fn recycle(&mut self, channel: usize, batch: Box<Batch<T>>) {
