@@ -146,6 +146,9 @@ impl<T> EdgeWriter<T> {
 
     /// Passes a control event to every lane (law 2).
     pub fn control(&mut self, event: Control, cx: &mut Cx) {
+        if let Control::PartitionPending { .. } = event {
+            return;
+        }
         let mut blocked = false;
         for lane in &mut self.lanes {
             if !lane.pending.is_empty() {
@@ -153,7 +156,9 @@ impl<T> EdgeWriter<T> {
             }
             lane.publish(cx);
             match event {
-                Control::Flush | Control::PartitionEnded { .. } => {}
+                Control::Flush
+                | Control::PartitionEnded { .. }
+                | Control::PartitionPending { .. } => {}
                 Control::Watermark(time) => lane.send(
                     Frame::Watermark {
                         time,
