@@ -9,11 +9,7 @@ use crate::spec::{Case, End, KindName, Step};
 /// On the first case that fails, with its seed, the command that runs it alone, and the smallest job found that fails
 /// too.
 pub fn each(test: &str, kinds: &[KindName], default: u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    let seeds = match number("PELTON_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PELTON_CASES").unwrap_or(default),
-    };
+    let seeds = numbers(default);
     for seed in seeds {
         let case = Case::draw(seed, kinds);
         if let Err(what) = check(&case) {
@@ -23,6 +19,15 @@ pub fn each(test: &str, kinds: &[KindName], default: u64) {
                  the smallest that fails: {small:#?}\n{what_small}"
             );
         }
+    }
+}
+
+/// The seeds to run: `PELTON_SEED` alone, or the first `PELTON_CASES`, or the first `default`.
+pub fn numbers(default: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    match number("PELTON_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PELTON_CASES").unwrap_or(default),
     }
 }
 
