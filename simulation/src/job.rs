@@ -83,7 +83,8 @@ macro_rules! fused {
     }};
 }
 
-/// A source with its event times and fused steps, and what `$then` makes of it.
+/// A source with its event times and what `$then` makes of it: with fused steps, or with none at all, so that its
+/// records may travel as batches.
 macro_rules! source {
     ($job:expr, $spec:expr, $seed:expr, $read:expr, $then:expr) => {{
         let source = Uneven {
@@ -91,26 +92,42 @@ macro_rules! source {
             seed: $seed,
             read: $read.clone(),
         };
-        let stream = fused!($job.source(source), $spec.before);
+        let stream = $job.source(source);
+        if $spec.before == Fused::default() && $spec.after == Fused::default() {
+            timed!(stream, $spec, $then, plain)
+        } else {
+            timed!(fused!(stream, $spec.before), $spec, $then, fused)
+        }
+    }};
+}
+
+macro_rules! plain {
+    ($stream:expr, $with:expr) => {
+        $stream
+    };
+}
+
+macro_rules! timed {
+    ($stream:expr, $spec:expr, $then:expr, $after:ident) => {{
+        let stream = $stream;
         let time = |r: &Rec| r.time.map(EventTime::from_micros);
-        let after = $spec.after;
         match $spec.generator {
             Generator::Bounded(0) => {
                 let strategy = drift(Watermarks::monotonous(), $spec);
-                $then(fused!(stream.event_time(time, strategy), after))
+                $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Bounded(bound) => {
                 let strategy = drift(Watermarks::bounded(Span::from_micros(bound)), $spec);
-                $then(fused!(stream.event_time(time, strategy), after))
+                $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Punctuated => {
                 let mark = |r: &Rec| r.mark.map(EventTime::from_micros);
                 let strategy = drift(Watermarks::punctuated(mark), $spec);
-                $then(fused!(stream.event_time(time, strategy), after))
+                $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Custom(behind) => {
                 let strategy = drift(Watermarks::custom(LastEven { behind, last: None }), $spec);
-                $then(fused!(stream.event_time(time, strategy), after))
+                $then($after!(stream.event_time(time, strategy), $spec.after))
             }
         }
     }};

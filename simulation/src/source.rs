@@ -27,6 +27,8 @@ pub struct UnevenReader {
     random: Random,
     /// Reads in portions this large at most; 0: as much as it may.
     portion: i64,
+    /// Says that its offsets are regular, so that its records may travel as batches.
+    regular: bool,
     read: Arc<AtomicU64>,
 }
 
@@ -46,6 +48,7 @@ impl Source for Uneven {
                 records: records.into_iter(),
                 offset: 0,
                 portion: random.pick(&[0, 0, 1, 3, 30]),
+                regular: random.one_in(2),
                 random: Random::new(random.bits()),
                 read: self.read.clone(),
             })
@@ -57,6 +60,9 @@ impl Reader for UnevenReader {
     type Item = Rec;
     fn name(&self) -> String {
         self.number.to_string()
+    }
+    fn offset_step(&self) -> Option<u64> {
+        self.regular.then_some(1)
     }
     fn read<E: Emit<Rec>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let mut portion = max;

@@ -207,14 +207,16 @@ fn step(r: &mut Random) -> Step {
 fn source(r: &mut Random, shape: &Shape, id: &mut u64) -> SourceSpec {
     let partitions = r.between(1, 5);
     let begin = r.pick(&[0, 0, -1_000, 1_000_000]);
+    // Nothing fused to it: its records may travel as batches.
+    let plain = r.one_in(3);
     SourceSpec {
         partitions: (0..partitions)
             .map(|_| partition(r, shape, begin, id))
             .collect(),
-        before: if r.one_in(3) {
-            fused(r)
-        } else {
+        before: if plain || r.one_in(2) {
             Fused::default()
+        } else {
+            fused(r)
         },
         generator: match r.below(6) {
             0 => Generator::Bounded(0),
@@ -223,7 +225,7 @@ fn source(r: &mut Random, shape: &Shape, id: &mut u64) -> SourceSpec {
             _ => Generator::Custom(r.pick(&[0, 5, 60])),
         },
         max_drift: r.one_in(4).then(|| r.pick(&[0, 1, 100])),
-        after: fused(r),
+        after: if plain { Fused::default() } else { fused(r) },
     }
 }
 

@@ -5,5 +5,5 @@ use pelton_simulation::spec::KindName;
 
 #[test]
 fn tumbling() {
-    each("tumbling", &[KindName::Tumbling], 300);
+    each("tumbling", &[KindName::Tumbling], 100);
 }
