@@ -121,14 +121,24 @@ impl<T> EdgeWriter<T> {
         self.lanes[lane].add(record, stamp, origins, cx);
     }
 
-    /// Adds a record that is neither behind nor carries an origin.
+    /// Adds record `index` of a source's batch, which is neither behind nor carries an origin.
     #[inline(always)]
-    pub fn add_plain(&mut self, lane: usize, record: T, time: EventTime, cx: &mut Cx) {
+    pub fn add_plain(
+        &mut self,
+        lane: usize,
+        record: T,
+        time: EventTime,
+        index: usize,
+        cx: &mut Cx,
+    ) {
         let lane = &mut self.lanes[lane];
         lane.open.records.push(record);
         lane.open.times.push(time);
         if lane.open.len() >= lane.batch_size {
+            let first = cx.origin;
+            cx.origin = cx.run_origin(first, index as u64);
             lane.publish(cx);
+            cx.origin = first;
         }
     }
 
@@ -140,6 +150,7 @@ impl<T> EdgeWriter<T> {
         if !self.origins {
             batch.origins.clear();
         }
+        cx.origin = cx.run_origin(cx.origin, (batch.len() as u64).saturating_sub(1));
         std::mem::swap(&mut *lane.open, batch);
         lane.publish(cx);
     }
@@ -311,22 +322,15 @@ pub(crate) struct ByKeyLink<T, F> {
     pub op: crate::push::OpId,
 }
 
-impl<T: 'static, F: crate::key::KeyOf<T>> ByKeyLink<T, F> {
-    #[inline(always)]
-    fn lane_of(&self, record: &T) -> usize {
-        crate::push::blame(self.op, || {
-            self.key.with(record, |k| self.space.shard_of(k))
-        })
-    }
-}
-
 impl<T: 'static, F: crate::key::KeyOf<T>> Push<T> for ByKeyLink<T, F> {
     #[inline(always)]
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         let lane = if self.writer.lanes.len() == 1 {
             0
         } else {
-            self.lane_of(&record)
+            crate::push::blame(self.op, || {
+                self.key.with(&record, |k| self.space.shard_of(k))
+            })
         };
         self.writer.add(lane, record, stamp, cx);
     }
@@ -336,16 +340,27 @@ impl<T: 'static, F: crate::key::KeyOf<T>> Push<T> for ByKeyLink<T, F> {
         }
         batch.fill_times();
         if !batch.behind.is_empty() || !batch.origins.is_empty() {
+            let (first, carried) = (cx.origin, !batch.origins.is_empty());
+            let mut index = 0;
             return batch.consume(|record, stamp, origin| {
-                cx.origin = origin;
+                cx.origin = match carried {
+                    true => origin,
+                    false => cx.run_origin(first, index),
+                };
+                index += 1;
                 self.push(record, stamp, cx);
                 true
             });
         }
-        for (record, time) in batch.records.drain(..).zip(batch.times.drain(..)) {
-            let lane = self.lane_of(&record);
-            self.writer.add_plain(lane, record, time, cx);
+        let last = cx.run_origin(cx.origin, (batch.len() as u64).saturating_sub(1));
+        let records = batch.records.drain(..).zip(batch.times.drain(..));
+        for (index, (record, time)) in records.enumerate() {
+            let lane = crate::push::blame_at(self.op, index, || {
+                self.key.with(&record, |k| self.space.shard_of(k))
+            });
+            self.writer.add_plain(lane, record, time, index, cx);
         }
+        cx.origin = last;
         batch.clear();
     }
     fn takes_batches(&self) -> bool {
