@@ -157,6 +157,9 @@ impl<T> EdgeWriter<T> {
 
     /// Passes a control event to every lane (law 2).
     pub fn control(&mut self, event: Control, cx: &mut Cx) {
+        if let Control::PartitionPending { .. } = event {
+            return;
+        }
         let mut blocked = false;
         for lane in &mut self.lanes {
             if !lane.pending.is_empty() {
@@ -164,7 +167,9 @@ impl<T> EdgeWriter<T> {
             }
             lane.publish(cx);
             match event {
-                Control::Flush | Control::PartitionEnded { .. } => {}
+                Control::Flush
+                | Control::PartitionEnded { .. }
+                | Control::PartitionPending { .. } => {}
                 Control::Watermark(time) => lane.send(
                     Frame::Watermark {
                         time,
@@ -525,9 +530,11 @@ impl<T> Inbox<T> {
         self.merged
     }
 
-    /// The operator itself moved its watermark (closing windows after idleness): M and later floors follow.
+    /// The operator itself moved its watermark (closing windows after idleness): M and later floors follow. That all are
+    /// idle is told once more, so that it goes on to the next stage when the windows have closed.
     pub fn advance_to(&mut self, watermark: EventTime) {
         self.merged = self.merged.max(watermark);
+        self.told_idle = None;
     }
 
     pub fn recycle(&mut self, channel: usize, batch: Box<Batch<T>>) {

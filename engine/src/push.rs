@@ -169,6 +169,12 @@ pub enum Control {
         /// Index of the partition.
         partition: usize,
     },
+    /// Partition `partition` of the source was asked and had nothing more: the only proof that it is silent. One that is
+    /// not asked (the terminal is blocked, alignment holds it) may have records waiting.
+    PartitionPending {
+        /// Index of the partition.
+        partition: usize,
+    },
     /// Every input of this stage is silent.
     Idle {
         /// Open windows are to close (see [`crate::Watermarks`]).

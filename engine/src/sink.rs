@@ -70,6 +70,9 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
     }
 
     fn control(&mut self, event: Control, cx: &mut Cx) {
+        if let Control::PartitionPending { .. } = event {
+            return;
+        }
         let result = crate::push::blame(self.op, || self.writer.flush(cx.now_ns));
         if let Err(what) = result {
             self.fail(cx, what);

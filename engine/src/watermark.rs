@@ -5,7 +5,9 @@
 //!    greater of what the generator says and the partition's floor. It does not depend on interleaving.
 //! 2. The stage's watermark is the minimum over its partitions that are neither idle nor ended, and never falls.
 //! 3. A partition that returns from idleness gets the stage's watermark at that instant as its floor.
-//! 4. A record without a valid time is malformed and moves nothing.
+//! 4. A partition is silent only if it was asked and had nothing: one that could not be read (a slow sink, alignment, a
+//!    process that was stopped) is not. However long that lasts, its records do not become late by it.
+//! 5. A record without a valid time is malformed and moves nothing.
 
 use crate::batch::{Batch, Behind, Stamp};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
@@ -241,6 +243,8 @@ pub struct EventTimeLink<T, R, F, G, N> {
     /// Idle event last passed on; `None` while some partition is active.
     told_idle: Option<bool>,
     started: bool,
+    /// Driver's nanoseconds of the last flush.
+    advanced_ns: u64,
     record: PhantomData<fn(T) -> R>,
 }
 
@@ -273,6 +277,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             merged: EventTime::BEGINNING,
             told_idle: None,
             started: false,
+            advanced_ns: 0,
             record: PhantomData,
         }
     }
@@ -351,6 +356,15 @@ where
                 }
                 self.advance(cx);
             }
+            Control::PartitionPending { partition } => {
+                let part = &mut self.parts[partition];
+                if part.state == PartState::Active
+                    && let Some(after) = self.idle_after_ns
+                    && cx.now_ns.saturating_sub(part.last_ns) >= after
+                {
+                    part.state = PartState::Idle; // Law 4.
+                }
+            }
             Control::Flush => {
                 self.advance(cx);
                 self.next.control(Control::Flush, cx);
@@ -370,6 +384,8 @@ where
                 .iter()
                 .filter(|p| p.state == PartState::Active)
                 .map(|p| p.last_ns.saturating_add(after))
+                // Past: it could not be asked, and is judged when it is.
+                .filter(|&at| at > self.advanced_ns)
                 .min();
             let close = self
                 .close_after_ns
@@ -438,8 +454,9 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
             .max()
     }
 
-    /// Looks at idleness, merges the partitions' watermarks and passes on what has changed (law 2).
+    /// Merges the partitions' watermarks and passes on what has changed (law 2).
     fn advance(&mut self, cx: &mut Cx) {
+        self.advanced_ns = cx.now_ns;
         if !self.started {
             self.started = true;
             for part in &mut self.parts {
@@ -460,11 +477,6 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
                 if let Some(alignment) = &self.alignment {
                     alignment.told(part.global, part.watermark);
                 }
-            } else if part.state == PartState::Active
-                && let Some(after) = self.idle_after_ns
-                && cx.now_ns.saturating_sub(part.last_ns) >= after
-            {
-                part.state = PartState::Idle;
             }
             match part.state {
                 PartState::Active => {
@@ -490,7 +502,8 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
             }
             self.next.control(Control::Watermark(low), cx);
         }
-        if !active && idle {
+        // Blocked: nobody was asked in this step (law 4).
+        if !active && idle && !self.next.blocked() {
             let silent = self
                 .last_ns()
                 .map_or(0, |last| cx.now_ns.saturating_sub(last));

@@ -1,1 +1,25 @@
-//! Under construction.
+//! Seeded schedules and the naive model that judges the engine. Tests only; nothing depends on this crate.
+//!
+//! A [`Case`] is a job with its records, all drawn from one seed. [`model::judge`] says what the job must give, by
+//! keeping every record and recomputing; [`run::run`] steps the engine through it with any number of shards, any batch
+//! size, any order of steps; [`compare::check`] holds one against the other by class of operator. [`cases::each`] does
+//! it for many seeds and makes a failing case small.
+//!
+//! The model is written from the rules (what lateness, a window, a session is), not from the operators: it knows no
+//! watermark but V(r), no batch, no shard and no order of arrival.
+
+#![forbid(unsafe_code)]
+
+pub mod cases;
+pub mod compare;
+mod job;
+pub mod model;
+pub mod random;
+pub mod record;
+pub mod run;
+pub mod schedule;
+pub mod source;
+pub mod spec;
+
+pub use record::{Rec, Row, Value};
+pub use spec::{Case, Spec};

@@ -162,7 +162,10 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 Ok((self.begin_watermark(time), Progress::Worked))
             }
             Arrival::Idle { close } => {
-                if close && let Some(time) = self.op.close_idle() {
+                if close
+                    && let Some(time) = self.op.close_idle()
+                    && time > self.inbox.merged()
+                {
                     self.inbox.advance_to(time);
                     return Ok((self.begin_watermark(time), Progress::Worked));
                 }

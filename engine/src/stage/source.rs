@@ -253,10 +253,17 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         if let Some(alignment) = &self.alignment {
             alignment.has_data(global, read == Read::More);
         }
-        if read == Read::End {
-            slot.ended = true;
-            self.chain
-                .control(Control::PartitionEnded { partition: at }, &mut self.cx);
+        let partition = at;
+        match read {
+            Read::More => {}
+            Read::Pending { .. } => self
+                .chain
+                .control(Control::PartitionPending { partition }, &mut self.cx),
+            Read::End => {
+                slot.ended = true;
+                self.chain
+                    .control(Control::PartitionEnded { partition }, &mut self.cx);
+            }
         }
         Ok(read)
     }

@@ -1,0 +1,173 @@
+//! Holds a run against what the model says, by class.
+
+use crate::model::Outcome;
+use crate::record::{Rec, Row};
+use crate::run::{self, Run};
+use crate::spec::{Case, End, Spec};
+use pelton::{Class, Firing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write};
+
+/// The shard counts that every case is run with.
+pub const SHARDS: [usize; 4] = [1, 2, 3, 8];
+
+/// Runs a case with each shard count and compares; an error says what differs.
+pub fn check(case: &Case) -> Result<(), String> {
+    let outcome = crate::model::judge(&case.spec);
+    for shards in SHARDS {
+        let run = run::run(&case.spec, shards, case.seed ^ (shards as u64) << 32)?;
+        compare(&case.spec, &outcome, &run)
+            .map_err(|what| format!("{what}\nin the run with {:?}", run.sizes))?;
+    }
+    Ok(())
+}
+
+fn compare(spec: &Spec, model: &Outcome, run: &Run) -> Result<(), String> {
+    let c = &run.counters;
+    equal("records read", &model.read, &run.read)?;
+    equal("counted in", &model.read, &c.records_in)?;
+    equal("times M > V(r)", &0, &c.invariant_broken)?;
+    same("dead letters", sorted(&model.dead), sorted(&dead(run)?))?;
+    equal("malformed", &(model.dead.len() as u64), &c.malformed)?;
+    same("late records", sorted(&model.late), sorted(&run.late))?;
+    equal("late", &(model.late.len() as u64), &c.late)?;
+    equal("partly late", &model.partly_late, &c.partly_late)?;
+    same("records", sorted(&model.records), sorted(&run.records))?;
+    match model.class() {
+        Class::Net => {
+            growing(run)?;
+            same_rows(true, &model.rows, &last(&run.rows))?;
+        }
+        _ => same_rows(false, &ordered(&model.rows), &ordered(&run.rows))?,
+    }
+    if let End::Window(_) = spec.end {
+        accounted(model, run)?;
+    }
+    Ok(())
+}
+
+/// Every record that entered the window is in at least one result or among the late ones, and never in both.
+fn accounted(model: &Outcome, run: &Run) -> Result<(), String> {
+    let entered: BTreeSet<_> = model.entered.iter().copied().collect();
+    equal("names are unique", &model.entered.len(), &entered.len())?;
+    let counted: BTreeSet<_> = run
+        .rows
+        .iter()
+        .flat_map(|(r, _)| r.value.names.iter().copied())
+        .collect();
+    let late: BTreeSet<_> = run.late.iter().map(|(r, _)| r.name()).collect();
+    same(
+        "counted and late",
+        vec![],
+        counted.intersection(&late).collect(),
+    )?;
+    let all: Vec<_> = counted.union(&late).copied().collect();
+    same("counted or late", entered.into_iter().collect(), all)
+}
+
+/// Partition and offset of the dead letters; each has a reason.
+fn dead(run: &Run) -> Result<Vec<(String, u64)>, String> {
+    let place = |l: &pelton::push::DeadLetter| {
+        if l.reason.contains("NULL") || l.reason.contains("outside") {
+            Ok((l.partition.clone(), l.offset))
+        } else {
+            Err(format!("dead letter without a reason: {l}"))
+        }
+    };
+    run.dead.iter().map(place).collect()
+}
+
+/// The last row of each key and window, in order; a retraction takes the one before it away.
+fn last(rows: &[(Row, i64)]) -> Vec<(Row, i64)> {
+    let mut last = BTreeMap::new();
+    for (row, time) in rows {
+        let place = (row.start, row.end, row.key);
+        if row.firing == Firing::Retraction {
+            last.remove(&place);
+        } else {
+            last.insert(place, (row.clone(), *time));
+        }
+    }
+    last.into_values().collect()
+}
+
+/// In class NET a result is replaced by one with more records, never with fewer.
+fn growing(run: &Run) -> Result<(), String> {
+    let mut before: BTreeMap<_, u64> = BTreeMap::new();
+    for (row, _) in &run.rows {
+        let place = (row.start, row.end, row.key);
+        if row.firing == Firing::Retraction {
+            before.remove(&place);
+            continue;
+        }
+        if let Some(count) = before.insert(place, row.value.count)
+            && count >= row.value.count
+        {
+            return Err(format!("replaced by a result that holds no more: {row:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn ordered(rows: &[(Row, i64)]) -> Vec<(Row, i64)> {
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|(r, time)| (r.start, r.end, r.key, r.firing, r.value.count, *time));
+    rows
+}
+
+/// Rows equal, floats to within rounding; for class NET the reason of the last firing is open.
+fn same_rows(net: bool, expected: &[(Row, i64)], found: &[(Row, i64)]) -> Result<(), String> {
+    let place = |(r, t): &(Row, i64)| (r.start, r.end, r.key, *t);
+    let key = |rows: &[(Row, i64)]| rows.iter().map(place).collect::<Vec<_>>();
+    same("windows", key(expected), key(found))?;
+    for ((e, _), (f, _)) in expected.iter().zip(found) {
+        let (a, b) = (&e.value, &f.value);
+        let close = (a.tenths - b.tenths).abs() <= 1e-12 * a.tenths.abs().max(1_000.0);
+        let exact =
+            (a.count, a.sum, a.min, a.max, &a.names) == (b.count, b.sum, b.min, b.max, &b.names);
+        let firing = e.firing == f.firing || (net && f.firing == Firing::Update);
+        if !(close && exact && firing) {
+            return Err(format!("the model says\n  {e:?}\nthe engine\n  {f:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn equal<T: PartialEq + Debug>(what: &str, expected: &T, found: &T) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: the model says {expected:?}, the engine {found:?}"
+    ))
+}
+
+fn sorted<T: Ord + Clone>(records: &[T]) -> Vec<T> {
+    let mut records = records.to_vec();
+    records.sort_unstable();
+    records
+}
+
+/// Equal lists; else says what is only in one of them.
+fn same<T: Ord + Debug>(what: &str, expected: Vec<T>, found: Vec<T>) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let mut text = format!(
+        "{what} differ: {} expected, {} found",
+        expected.len(),
+        found.len()
+    );
+    let only = |text: &mut String, name: &str, a: &[T], b: &[T]| {
+        let missing: Vec<_> = a.iter().filter(|x| !b.contains(x)).take(10).collect();
+        for x in missing {
+            let _ = write!(text, "\n  only {name}: {x:?}");
+        }
+    };
+    only(&mut text, "in the model", &expected, &found);
+    only(&mut text, "in the engine", &found, &expected);
+    Err(text)
+}
+
+/// What is compared as a record with its time.
+pub type Timed = (Rec, i64);

@@ -1,0 +1,326 @@
+//! A [`Spec`] as a job of the engine.
+
+use crate::model;
+use crate::record::{Fused, Rec, Row, Value};
+use crate::source::Uneven;
+use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
+use pelton::aggregate::{Aggregate, At};
+use pelton::push::DeadLetter;
+use pelton::testing::{Collected, Collector, collect};
+use pelton::{
+    EventTime, Inlet, Job, Pipeline, Span, Stream, Tumbling, WatermarkGenerator, Watermarks,
+    Windowed,
+};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// What comes out of a job.
+pub struct Outputs {
+    /// Records of [`End::Records`].
+    pub records: Collected<Rec>,
+    /// Results.
+    pub rows: Collected<Row>,
+    /// The late output.
+    pub late: Collected<Rec>,
+    /// The dead letters.
+    pub dead: Collected<DeadLetter>,
+}
+
+struct Sinks {
+    records: Collector<Rec>,
+    rows: Collector<Row>,
+    late: Collector<Rec>,
+}
+
+/// Writes the job. `seed` is that of the sources' portions; what they read is counted in `read`.
+pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>) -> (Job, Outputs) {
+    let job = Job::new("drawn");
+    let (records, records_to) = collect();
+    let (rows, rows_to) = collect();
+    let (late, late_to) = collect();
+    let (dead, dead_to) = collect();
+    job.dead_letters_to(dead_to);
+    let sinks = Sinks {
+        records: records_to,
+        rows: rows_to,
+        late: late_to,
+    };
+    match &spec.sources[..] {
+        [one] if spec.steps.is_empty() => direct(&job, one, seed, read, &spec.end, sinks),
+        sources => {
+            let mut streams = sources
+                .iter()
+                .enumerate()
+                .map(|(n, s)| opened(&job, s, seed + n as u64, read));
+            let mut stream = match (streams.next(), streams.next()) {
+                (Some(one), Some(two)) => one.union(two),
+                (Some(one), None) => one,
+                _ => unreachable!("a spec has one source or two"),
+            };
+            for step in &spec.steps {
+                stream = one_step(stream, *step);
+            }
+            end(stream, &spec.end, sinks);
+        }
+    }
+    let outputs = Outputs {
+        records,
+        rows,
+        late,
+        dead,
+    };
+    (job, outputs)
+}
+
+/// A filter, a map and a flat_map, fused.
+macro_rules! fused {
+    ($stream:expr, $with:expr) => {{
+        let with: Fused = $with;
+        $stream
+            .filter(move |r: &Rec| with.keeps(r))
+            .map(move |r: Rec| with.mapped(r))
+            .flat_map(move |r: Rec| with.copied(r))
+    }};
+}
+
+/// A source with its event times and what `$then` makes of it: with fused steps, or with none at all, so that its
+/// records may travel as batches.
+macro_rules! source {
+    ($job:expr, $spec:expr, $seed:expr, $read:expr, $then:expr) => {{
+        let source = Uneven {
+            partitions: $spec.partitions.clone(),
+            seed: $seed,
+            read: $read.clone(),
+        };
+        let stream = $job.source(source);
+        if $spec.before == Fused::default() && $spec.after == Fused::default() {
+            timed!(stream, $spec, $then, plain)
+        } else {
+            timed!(fused!(stream, $spec.before), $spec, $then, fused)
+        }
+    }};
+}
+
+macro_rules! plain {
+    ($stream:expr, $with:expr) => {
+        $stream
+    };
+}
+
+macro_rules! timed {
+    ($stream:expr, $spec:expr, $then:expr, $after:ident) => {{
+        let stream = $stream;
+        let time = |r: &Rec| r.time.map(EventTime::from_micros);
+        match $spec.generator {
+            Generator::Bounded(0) => {
+                let strategy = drift(Watermarks::monotonous(), $spec);
+                $then($after!(stream.event_time(time, strategy), $spec.after))
+            }
+            Generator::Bounded(bound) => {
+                let strategy = drift(Watermarks::bounded(Span::from_micros(bound)), $spec);
+                $then($after!(stream.event_time(time, strategy), $spec.after))
+            }
+            Generator::Punctuated => {
+                let mark = |r: &Rec| r.mark.map(EventTime::from_micros);
+                let strategy = drift(Watermarks::punctuated(mark), $spec);
+                $then($after!(stream.event_time(time, strategy), $spec.after))
+            }
+            Generator::Custom(behind) => {
+                let strategy = drift(Watermarks::custom(LastEven { behind, last: None }), $spec);
+                $then($after!(stream.event_time(time, strategy), $spec.after))
+            }
+        }
+    }};
+}
+
+fn drift<G>(strategy: Watermarks<G>, spec: &SourceSpec) -> Watermarks<G> {
+    match spec.max_drift {
+        Some(drift) => strategy.max_drift(Span::from_micros(drift)),
+        None => strategy,
+    }
+}
+
+/// See [`Generator::Custom`].
+#[derive(Clone, Debug)]
+struct LastEven {
+    behind: i64,
+    last: Option<EventTime>,
+}
+
+impl WatermarkGenerator<Rec> for LastEven {
+    fn on_record(&mut self, record: &Rec, time: EventTime) {
+        if record.id.is_multiple_of(2) {
+            self.last = Some(time);
+        }
+    }
+    fn watermark(&self) -> EventTime {
+        self.last.map_or(EventTime::BEGINNING, |last| {
+            last - Span::from_micros(self.behind)
+        })
+    }
+}
+
+/// A source with its end fused to it.
+fn direct(job: &Job, spec: &SourceSpec, seed: u64, read: &Arc<AtomicU64>, how: &End, sinks: Sinks) {
+    source!(job, spec, seed, read, |stream| end(stream, how, sinks));
+}
+
+/// A source with a stage boundary behind it, so that all have one type.
+fn opened(job: &Job, spec: &SourceSpec, seed: u64, read: &Arc<AtomicU64>) -> Stream<Inlet<Rec>> {
+    if seed.is_multiple_of(2) {
+        source!(job, spec, seed, read, |s: Stream<_>| s.rebalance())
+    } else {
+        source!(job, spec, seed, read, |s: Stream<_>| s
+            .key_by(|r: &Rec| r.key)
+            .exchange())
+    }
+}
+
+fn one_step(stream: Stream<Inlet<Rec>>, step: Step) -> Stream<Inlet<Rec>> {
+    match step {
+        Step::Rebalance(with) => fused!(stream, with).rebalance(),
+        Step::Exchange(with) => fused!(stream, with).key_by(|r| r.key).exchange(),
+        Step::ReKey(m) => stream
+            .map(move |r| Rec {
+                key: model::rekeyed(&r, m),
+                ..r
+            })
+            .key_by(|r| r.key)
+            .exchange(),
+        Step::SplitUnion(with) => {
+            let [even, odd] = stream.split(model::way);
+            even.union(fused!(odd, with).rebalance())
+        }
+        Step::ForkUnion(with) => {
+            let [one, two] = stream.fork();
+            let one = one.map(|r| r.with_copy(2));
+            let two = two.map(|r| r.with_copy(3)).key_by(|r| r.value).exchange();
+            fused!(one, with).union(two)
+        }
+    }
+}
+
+type Aggregated = (u64, i64, i64, i64, f64, Vec<(u64, u32)>);
+
+fn row(w: Windowed<u32, Aggregated>) -> Row {
+    let (count, sum, min, max, tenths, names) = w.value;
+    Row {
+        key: w.key,
+        start: w.window.start.micros(),
+        end: w.window.end.micros(),
+        firing: w.firing,
+        value: Value {
+            count,
+            sum,
+            min,
+            max,
+            tenths,
+            names,
+        },
+    }
+}
+
+/// The aggregates over a keyed stream's windows, as rows.
+macro_rules! aggregated {
+    ($windowed:expr) => {
+        $windowed
+            .aggregate(|a| {
+                (
+                    a.count(),
+                    a.sum(|r: &Rec| r.value),
+                    a.min(|r: &Rec| r.value),
+                    a.max(|r: &Rec| r.value),
+                    a.sum(|r: &Rec| r.value as f64 * 0.1),
+                    Names,
+                )
+            })
+            .map(row)
+    };
+}
+
+/// The window `$window` over `$stream`, then a second one or none, into the sinks.
+macro_rules! window_end {
+    ($stream:expr, $spec:expr, $window:expr, $then:expr, $sinks:expr) => {{
+        let Sinks { rows, late, .. } = $sinks;
+        let window = $window;
+        match ($then, $spec.key_by_ref) {
+            (None, false) => {
+                let keyed = $stream.key_by(|r: &Rec| r.key);
+                aggregated!(keyed.window(window).late_to(late)).sink(rows);
+            }
+            (None, true) => {
+                let keyed = $stream.key_by_ref(|r: &Rec| &r.key);
+                aggregated!(keyed.window(window).late_to(late)).sink(rows);
+            }
+            (Some(size), _) => {
+                let keyed = $stream.key_by(|r: &Rec| r.key);
+                let first = aggregated!(keyed.window(window).late_to(late));
+                let second = first
+                    .map(|row| model::as_record(&row, row.end - 1))
+                    .key_by(|r| r.key)
+                    .window(Tumbling::of(Span::from_micros(size)));
+                aggregated!(second).sink(rows);
+            }
+        }
+    }};
+}
+
+/// Sets the lateness that windows of every kind share.
+macro_rules! late {
+    ($window:expr, $spec:expr) => {{
+        let window = $window;
+        let allowed = Span::from_micros($spec.lateness);
+        match $spec.late {
+            Late::Drop => window,
+            Late::Update => window.allowed_lateness(allowed),
+            Late::OneCorrection => window.allowed_lateness(allowed).one_correction(),
+        }
+    }};
+}
+
+fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
+    match *how {
+        End::Records => stream.sink(sinks.records),
+        End::Window(spec) => windowed(stream, spec, None, sinks),
+        End::Chained(spec, size) => windowed(stream, spec, Some(size), sinks),
+    }
+}
+
+fn windowed<P: Pipeline<Item = Rec>>(
+    stream: Stream<P>,
+    spec: WindowSpec,
+    then: Option<i64>,
+    sinks: Sinks,
+) {
+    let span = Span::from_micros;
+    match spec.kind {
+        Kind::Tumbling { size, offset } => {
+            let window = Tumbling::of(span(size)).offset(span(offset));
+            window_end!(stream, spec, late!(window, spec), then, sinks);
+        }
+        other => unreachable!("{other:?} is not built"),
+    }
+}
+
+/// The very records of a window, sorted: merges in any order.
+#[derive(Clone, Copy, Debug)]
+struct Names;
+
+impl Aggregate<Rec> for Names {
+    type Acc = Vec<(u64, u32)>;
+    type Out = Vec<(u64, u32)>;
+    fn create(&self) -> Self::Acc {
+        vec![]
+    }
+    fn add(&self, acc: &mut Self::Acc, record: &Rec, _: At) {
+        acc.push(record.name());
+    }
+    fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
+        acc.extend_from_slice(other);
+    }
+    fn finish(&self, acc: &Self::Acc) -> Self::Out {
+        let mut names = acc.clone();
+        names.sort_unstable();
+        names
+    }
+}

@@ -1,0 +1,341 @@
+//! A job as data, and how one is drawn from a seed.
+
+use crate::random::Random;
+use crate::record::{Fused, Rec};
+
+/// How a source makes its watermarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generator {
+    /// The greatest time less a bound; `monotonous` where the bound is 0.
+    Bounded(i64),
+    /// Marks on records.
+    Punctuated,
+    /// The time of the last record with an even id less this much: it falls when times do.
+    Custom(i64),
+}
+
+/// A source: its partitions and what lies fused behind it.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The records of each partition.
+    pub partitions: Vec<Vec<Rec>>,
+    /// Steps before event times are assigned.
+    pub before: Fused,
+    /// Its watermarks.
+    pub generator: Generator,
+    /// How far a partition may run ahead.
+    pub max_drift: Option<i64>,
+    /// Steps after event times are assigned, in the same stage.
+    pub after: Fused,
+}
+
+/// A step between the sources and the end. Each closes a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Stateless steps, then evenly over all shards.
+    Rebalance(Fused),
+    /// Stateless steps, then by key.
+    Exchange(Fused),
+    /// Another key, then to its shard.
+    ReKey(u32),
+    /// Odd and even values go two ways, one of them longer, and meet again.
+    SplitUnion(Fused),
+    /// Each record goes both ways, as another copy, and they meet again.
+    ForkUnion(Fused),
+}
+
+/// A kind of window with its sizes, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    /// Equal, adjacent.
+    Tumbling { size: i64, offset: i64 },
+    /// Of `size`, one each `slide`.
+    Sliding { size: i64, slide: i64, offset: i64 },
+    /// Growing by `step` up to `size`, then anew.
+    Cumulate { size: i64, step: i64, offset: i64 },
+    /// Up to a silence of `gap`.
+    Session { gap: i64 },
+}
+
+/// What happens to records that are behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// A window's result comes once (for sessions: append mode).
+    Drop,
+    /// A window's result is replaced.
+    Update,
+    /// A window's result is corrected once.
+    OneCorrection,
+}
+
+/// A window with its lateness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSpec {
+    /// Where windows lie.
+    pub kind: Kind,
+    /// How late is too late, in microseconds; 0 with [`Late::Drop`] except for sessions.
+    pub lateness: i64,
+    /// What happens before that.
+    pub late: Late,
+    /// Whether the key is borrowed from the record.
+    pub key_by_ref: bool,
+}
+
+/// What a job ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The records themselves.
+    Records,
+    /// A window.
+    Window(WindowSpec),
+    /// A tumbling window over the results of a window.
+    Chained(WindowSpec, i64),
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// One source, or two that are joined by a union.
+    pub sources: Vec<SourceSpec>,
+    /// What lies between. With one source and no steps the end is fused to the source's stage.
+    pub steps: Vec<Step>,
+    /// The end.
+    pub end: End,
+}
+
+/// A job drawn from a seed.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The seed; runs draw their sizes and schedules from it as well.
+    pub seed: u64,
+    /// The job.
+    pub spec: Spec,
+}
+
+/// The kinds of windows that cases are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum KindName {
+    Tumbling,
+    Sliding,
+    Cumulate,
+    Session,
+}
+
+impl Case {
+    /// The case of `seed`, with windows of one of `kinds`.
+    pub fn draw(seed: u64, kinds: &[KindName]) -> Case {
+        let mut random = Random::new(seed);
+        let r = &mut random;
+        let shape = Shape::draw(r);
+        let mut id = 0;
+        let two = r.one_in(4);
+        let sources = (0..1 + usize::from(two))
+            .map(|_| source(r, &shape, &mut id))
+            .collect();
+        let steps = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
+        let window = window(r, kinds);
+        let end = match r.below(12) {
+            0 => End::Records,
+            1 | 2 if window.late == Late::Drop => {
+                End::Chained(window, r.pick(&[7, 50, 100, 1_000]))
+            }
+            _ => End::Window(window),
+        };
+        Case {
+            seed,
+            spec: Spec {
+                sources,
+                steps,
+                end,
+            },
+        }
+    }
+}
+
+/// The character of a case's records.
+struct Shape {
+    records: i64,
+    keys: i64,
+    /// Event time between two records.
+    pace: i64,
+    /// How far back records usually lie.
+    disorder: i64,
+    /// One in so many lies much further back, or ahead.
+    outlier: u64,
+    nulls: u64,
+    extremes: bool,
+    /// Times are rounded down to this, so that they meet.
+    grain: i64,
+}
+
+impl Shape {
+    fn draw(r: &mut Random) -> Shape {
+        Shape {
+            records: r.pick(&[0, 3, 10, 40, 40, 100, 100, 200, 300]),
+            keys: r.pick(&[1, 2, 5, 20]),
+            pace: r.pick(&[0, 1, 3, 10, 40]),
+            disorder: r.pick(&[0, 5, 30, 100, 300]),
+            outlier: r.pick(&[5, 10, 50, 1_000]),
+            nulls: r.pick(&[10, 30, 1_000]),
+            extremes: r.one_in(8),
+            grain: r.pick(&[1, 1, 1, 10, 50]),
+        }
+    }
+}
+
+fn fused(r: &mut Random) -> Fused {
+    Fused {
+        drop_each: r.pick(&[0, 0, 2, 3, 7]),
+        add: r.between(-3, 3),
+        copies: r.pick(&[0, 0, 1, 2]),
+    }
+}
+
+fn step(r: &mut Random) -> Step {
+    let with = fused(r);
+    match r.below(5) {
+        0 => Step::Rebalance(with),
+        1 => Step::Exchange(with),
+        2 => Step::ReKey(r.pick(&[1, 3, 11])),
+        3 => Step::SplitUnion(with),
+        _ => Step::ForkUnion(with),
+    }
+}
+
+fn source(r: &mut Random, shape: &Shape, id: &mut u64) -> SourceSpec {
+    let partitions = r.between(1, 5);
+    let begin = r.pick(&[0, 0, -1_000, 1_000_000]);
+    // Nothing fused to it: its records may travel as batches.
+    let plain = r.one_in(3);
+    SourceSpec {
+        partitions: (0..partitions)
+            .map(|_| partition(r, shape, begin, id))
+            .collect(),
+        before: if plain || r.one_in(2) {
+            Fused::default()
+        } else {
+            fused(r)
+        },
+        generator: match r.below(6) {
+            0 => Generator::Bounded(0),
+            1..=3 => Generator::Bounded(r.pick(&[1, 10, 50, 200])),
+            4 => Generator::Punctuated,
+            _ => Generator::Custom(r.pick(&[0, 5, 60])),
+        },
+        max_drift: r.one_in(4).then(|| r.pick(&[0, 1, 100])),
+        after: if plain { Fused::default() } else { fused(r) },
+    }
+}
+
+fn partition(r: &mut Random, shape: &Shape, begin: i64, id: &mut u64) -> Vec<Rec> {
+    // Some are empty, some end early, some run faster than others.
+    let count = match r.below(6) {
+        0 => 0,
+        1 => r.between(0, shape.records / 4),
+        _ => r.between(shape.records / 2, shape.records),
+    };
+    let pace = shape.pace * r.pick(&[1, 1, 2, 8]);
+    let mut front = begin + r.between(0, 100);
+    (0..count)
+        .map(|_| {
+            front += r.between(0, pace);
+            let back = match r.one_in(shape.outlier) {
+                true => r.between(-2_000, 2_000),
+                false => r.between(0, shape.disorder),
+            };
+            *id += 1;
+            Rec {
+                id: *id,
+                copy: 0,
+                key: r.between(1, shape.keys) as u32,
+                value: r.between(-1_000, 1_000),
+                time: time(r, shape, front - back),
+                mark: mark(r, front),
+            }
+        })
+        .collect()
+}
+
+fn time(r: &mut Random, shape: &Shape, time: i64) -> Option<i64> {
+    const EDGE: i64 = 1 << 62;
+    if r.one_in(shape.nulls) {
+        return None;
+    }
+    if shape.extremes && r.one_in(12) {
+        // The upper end carries the watermark with it: seldom.
+        return Some(match r.below(16) {
+            0 => EDGE,
+            1 => EDGE - r.between(0, 300),
+            2..=4 => EDGE + 1,
+            5 => i64::MAX,
+            6..=8 => i64::MIN,
+            9..=11 => -EDGE - 1,
+            12 | 13 => -EDGE + r.between(0, 300),
+            _ => -EDGE,
+        });
+    }
+    Some(time.div_euclid(shape.grain) * shape.grain)
+}
+
+fn mark(r: &mut Random, front: i64) -> Option<i64> {
+    match r.below(40) {
+        0..=9 => Some(front - r.between(0, 100)),
+        10 => Some(front + r.between(0, 300)),
+        11 if r.one_in(30) => Some(i64::MAX),
+        _ => None,
+    }
+}
+
+fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
+    let step = r.pick(&[1, 7, 10, 50, 100]);
+    let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
+    let kind = match r.pick(kinds) {
+        KindName::Tumbling => Kind::Tumbling {
+            size: r.pick(&[step, 10, 100, 1_000]),
+            offset,
+        },
+        KindName::Sliding => {
+            let size = match r.below(3) {
+                0 => step,
+                1 => step * r.between(2, 7),
+                _ => step + r.between(0, 3 * step),
+            };
+            Kind::Sliding {
+                size,
+                slide: step,
+                offset,
+            }
+        }
+        KindName::Cumulate => Kind::Cumulate {
+            size: step * r.between(1, 6),
+            step,
+            offset,
+        },
+        KindName::Session => Kind::Session {
+            gap: r.pick(&[1, 5, 20, 100]),
+        },
+    };
+    let late = match kind {
+        Kind::Session { .. } => r.pick(&[Late::Drop, Late::Drop, Late::Update]),
+        _ => r.pick(&[
+            Late::Drop,
+            Late::Drop,
+            Late::Update,
+            Late::Update,
+            Late::OneCorrection,
+        ]),
+    };
+    let lateness = match (late, kind) {
+        (Late::Drop, Kind::Session { .. }) => r.pick(&[0, 0, 10, 100]),
+        (Late::Drop, _) => 0,
+        _ => r.pick(&[1, 10, 50, 300, 3_000]),
+    };
+    WindowSpec {
+        kind,
+        lateness,
+        late,
+        key_by_ref: r.one_in(2),
+    }
+}
