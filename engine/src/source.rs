@@ -52,6 +52,8 @@ pub enum Read {
 pub struct ReadError {
     /// Where.
     pub offset: u64,
+    /// The line's number from 1, where the source has lines.
+    pub line: Option<u64>,
     /// What happened and what to do.
     pub what: String,
     /// A malformed record under `on_error = fail`, not a failure of the environment.

@@ -172,6 +172,23 @@ impl Shard {
         if job.shared.is_cancelled() {
             return false;
         }
+        if let Some(dead) = &mut job.dead
+            && dead.blocked()
+        {
+            // A dead-letter output that cannot keep up holds its job's shard, as any slow sink holds what feeds it.
+            job.dead_cx.now_ns = self.clock.now_ns();
+            dead.control(Control::Flush, &mut job.dead_cx);
+            if let Some(failure) = job.dead_cx.failure.take() {
+                job.shared.fail(failure);
+                return false;
+            }
+            if dead.blocked() {
+                let retry = job.dead_cx.now_ns + crate::stage::source::RETRY_NS;
+                round.until_ns = earliest(round.until_ns, Some(retry));
+                return true;
+            }
+            round.worked = true;
+        }
         let mut live = false;
         for slot in &mut job.tasklets {
             if slot.done {
@@ -206,6 +223,7 @@ impl Shard {
                 }
                 dead.control(Control::Flush, &mut job.dead_cx);
             }
+            let failure = failure.or_else(|| job.dead_cx.failure.take());
             let progress = match (stepped, failure) {
                 (_, Some(failure)) | (Ok(Err(failure)), None) => {
                     job.shared.fail(failure);

@@ -224,9 +224,18 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         let read = match result {
             Ok(read) => read,
             Err(e) if e.malformed => {
+                // The text that the dead letter would have had.
+                let letter = DeadLetter {
+                    at: self.name.clone(),
+                    partition: slot.reader.name(),
+                    offset: e.offset,
+                    line: e.line,
+                    reason: e.what,
+                    payload: vec![],
+                };
                 return Err(JobError::Malformed {
                     job: self.job.clone(),
-                    letter: format!("{}: {}", slot.reader.name(), e.what),
+                    letter: letter.to_string(),
                 });
             }
             Err(e) => {

@@ -179,7 +179,7 @@ impl Stepper {
             }
             dead.control(Control::Flush, &mut self.dead_cx);
         }
-        if let Some(failure) = failure {
+        if let Some(failure) = failure.or_else(|| self.dead_cx.failure.take()) {
             return Err(failure);
         }
         match stepped {

@@ -1,0 +1,224 @@
+//! Lines as sinks: to files and to standard output, in order, whole, and with a clear end when that cannot be.
+
+use pelton::testing::{self, Stepper};
+use pelton::{
+    BuildError, Config, Driver, EventTime, Job, JobError, Spans, Tumbling, Watermarks, sources,
+};
+use pelton_connectors::lines;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "lines-{}-{}",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn threads(shards: usize) -> Config {
+    Config::default().shards(shards).driver(Driver::Threads)
+}
+
+#[derive(Serialize)]
+struct Square {
+    of: u64,
+    is: u64,
+}
+
+#[test]
+fn files_are_appended_to_or_overwritten() {
+    let path = folder().join("out");
+    let write = |overwrite: bool| {
+        let job = Job::new("squares");
+        let sink = lines::file(&path, lines::json());
+        job.source(sources::items(1..=2u64))
+            .map(|x| Square { of: x, is: x * x })
+            .sink(if overwrite { sink.overwrite() } else { sink });
+        job.run(threads(1)).unwrap();
+        std::fs::read_to_string(&path).unwrap()
+    };
+    let once = "{\"of\":1,\"is\":1}\n{\"of\":2,\"is\":4}\n";
+    assert_eq!(write(false), once);
+    assert_eq!(write(false), [once, once].concat());
+    assert_eq!(write(true), once);
+    std::fs::write(&path, "half a line").unwrap();
+    assert_eq!(write(false), format!("half a line\n{once}"));
+}
+
+#[test]
+fn lines_of_several_shards_are_whole_and_in_each_shards_order() {
+    let path = folder().join("out");
+    let job = Job::new("lines");
+    job.source(sources::generate("numbers", 60_000, 3, |id| id))
+        .sink(lines::file(
+            &path,
+            lines::text(|n: &u64, line| writeln!(line, "{n} {}", "x".repeat((n % 40) as usize))),
+        ));
+    job.run(threads(3)).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut last = [None; 3];
+    let mut count = 0;
+    for line in text.lines() {
+        let (n, tail) = line.split_once(' ').unwrap();
+        let n: u64 = n.parse().unwrap();
+        assert_eq!(tail.len() as u64, n % 40);
+        assert!(last[(n % 3) as usize] < Some(n));
+        last[(n % 3) as usize] = Some(n);
+        count += 1;
+    }
+    assert_eq!(count, 60_000);
+}
+
+#[test]
+fn the_stepper_writes_inline() {
+    let path = folder().join("out");
+    let job = Job::new("lines");
+    job.source(sources::items(0..3000u64))
+        .sink(lines::file(&path, lines::json()));
+    let mut stepper = Stepper::new(&job, 2).unwrap();
+    stepper.run().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let expected: String = (0..3000).map(|n| format!("{n}\n")).collect();
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn changing_results_need_a_reader_who_knows() {
+    let build = |updates: bool| {
+        let (_feed, source) = testing::feed::<i64>(1);
+        let job = Job::new("updates");
+        let sink = lines::stdout(lines::text(|n: &u64, line| writeln!(line, "{n}")));
+        job.source(source)
+            .event_time(|t| EventTime::from_seconds(*t), Watermarks::monotonous())
+            .key_by(|t| *t)
+            .window(Tumbling::of(10.seconds()).allowed_lateness(5.seconds()))
+            .aggregate(|a| a.count())
+            .map(|w| w.value)
+            .sink(if updates { sink.updates() } else { sink });
+        Stepper::new(&job, 1).map(|_| ())
+    };
+    assert!(matches!(build(false), Err(BuildError::AppendOnNet { .. })));
+    assert_eq!(build(true), Ok(()));
+}
+
+#[test]
+fn what_cannot_be_opened_ends_the_build() {
+    let open = |path: &Path| {
+        let job = Job::new("lines");
+        job.source(sources::items(0..1u64))
+            .sink(lines::file(path, lines::json()));
+        Stepper::new(&job, 1).unwrap_err().to_string()
+    };
+    let here = folder();
+    assert!(open(&here).contains("it is a folder; name a file"));
+    let text = open(&here.join("none/out"));
+    assert!(
+        text.contains("its folder does not exist; make it first"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_formatted_ends_the_job() {
+    #[derive(Serialize)]
+    struct Odd(std::collections::BTreeMap<(u8, u8), u8>);
+    let path = folder().join("out");
+    let job = Job::new("odd");
+    job.source(sources::items([false, true, false]))
+        .map(|odd| Odd(odd.then_some(((1, 2), 3)).into_iter().collect()))
+        .sink(lines::file(&path, lines::json()));
+    let e = job.run(threads(1)).unwrap_err();
+    assert!(matches!(e, JobError::Sink { .. }));
+    assert!(
+        e.to_string()
+            .contains("cannot be written as JSON: key must be a string"),
+        "{e}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_ends_the_job() {
+    for count in [1u64, 1_000_000] {
+        let job = Job::new("full");
+        job.source(sources::items(0..count))
+            .sink(lines::file("/dev/full", lines::json()));
+        let e = job.run(threads(2)).unwrap_err();
+        assert_eq!(e.code(), "PLT-0105");
+        assert!(
+            e.to_string()
+                .contains("/dev/full on shard 0: the device is full; make room"),
+            "{e}"
+        );
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_under_the_dead_letters_ends_the_job() {
+    let path = folder().join("in");
+    std::fs::write(&path, "x\n".repeat(100_000)).unwrap();
+    let job = Job::new("full");
+    job.source(pelton_connectors::files::json::<u64>([&path]))
+        .sink(lines::stdout(lines::json()));
+    job.dead_letters_to(lines::file(
+        "/dev/full",
+        lines::text(|d: &pelton::push::DeadLetter, line| writeln!(line, "{d}")),
+    ));
+    let e = job.run(threads(1)).unwrap_err();
+    assert!(e.to_string().contains("the device is full"), "{e}");
+}
+
+/// Whatever the reader has taken so far, the source is never more than the buffers between them ahead of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slow_reader_holds_the_source() {
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    const LINE: u64 = 100;
+    const COUNT: u64 = 100_000;
+    // The pipe, three buffers, what one step writes beyond a buffer, and a page for luck.
+    const AHEAD: u64 = 65_536 + 3 * 65_536 + 1024 * LINE + 4096;
+
+    let path = folder().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let generated = Arc::new(AtomicU64::new(0));
+    let count = generated.clone();
+    let reader = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let mut pipe = std::fs::File::open(path).unwrap();
+            let (mut taken, mut most, mut piece) = (0, 0, vec![0; 5_000]);
+            loop {
+                most = most.max(generated.load(Ordering::Relaxed) * LINE - taken);
+                match pipe.read(&mut piece).unwrap() {
+                    0 => return (taken, most),
+                    n => taken += n as u64,
+                }
+            }
+        }
+    });
+    let job = Job::new("slow");
+    job.source(sources::generate("numbers", COUNT, 1, move |id| {
+        count.fetch_add(1, Ordering::Relaxed);
+        id
+    }))
+    .sink(lines::file(
+        &path,
+        lines::text(|n: &u64, line| writeln!(line, "{n:099}")),
+    ));
+    job.run(threads(1)).unwrap();
+    let (taken, most) = reader.join().unwrap();
+    assert_eq!(taken, COUNT * LINE);
+    assert!(most <= AHEAD, "{most} bytes ahead");
+    // The source was really held: without that it is through before the reader has begun in earnest.
+    assert!(most >= 65_536, "{most} bytes ahead");
+}
