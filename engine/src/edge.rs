@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 pub(crate) struct Lane<T> {
     /// The shard at the other end, for its doorbell.
     to: usize,
-    /// Being filled; published when full or flushed.
-    open: Box<Batch<T>>,
+    /// Being filled; published when full or flushed. In place, since each record goes through it.
+    open: Batch<T>,
     ring: Producer<Frame<T>>,
     /// Emptied batches on their way back.
     spare: Consumer<Box<Batch<T>>>,
@@ -57,7 +57,8 @@ impl<T> Lane<T> {
             Some(batch) => batch,
             None => Box::new(Batch::with_capacity(self.batch_size)),
         };
-        let mut full = std::mem::replace(&mut self.open, next);
+        let mut full = next;
+        std::mem::swap(&mut *full, &mut self.open);
         full.sent_ns = cx.now_ns;
         full.last = cx.origin;
         full.arrival_newest_ns = cx.arrival_ns;
@@ -121,27 +122,6 @@ impl<T> EdgeWriter<T> {
         self.lanes[lane].add(record, stamp, origins, cx);
     }
 
-    /// Adds record `index` of a source's batch, which is neither behind nor carries an origin.
-    #[inline(always)]
-    pub fn add_plain(
-        &mut self,
-        lane: usize,
-        record: T,
-        time: EventTime,
-        index: usize,
-        cx: &mut Cx,
-    ) {
-        let lane = &mut self.lanes[lane];
-        lane.open.records.push(record);
-        lane.open.times.push(time);
-        if lane.open.len() >= lane.batch_size {
-            let first = cx.origin;
-            cx.origin = cx.run_origin(first, index as u64);
-            lane.publish(cx);
-            cx.origin = first;
-        }
-    }
-
     /// Sends a whole batch over lane `lane`: the vectors change hands, nothing is copied.
     pub fn send_batch(&mut self, lane: usize, batch: &mut Batch<T>, cx: &mut Cx) {
         let lane = &mut self.lanes[lane];
@@ -151,7 +131,7 @@ impl<T> EdgeWriter<T> {
             batch.origins.clear();
         }
         cx.origin = cx.run_origin(cx.origin, (batch.len() as u64).saturating_sub(1));
-        std::mem::swap(&mut *lane.open, batch);
+        std::mem::swap(&mut lane.open, batch);
         lane.publish(cx);
     }
 
@@ -278,7 +258,7 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
             };
             writer.lanes.push(Lane {
                 to,
-                open: Box::new(Batch::with_capacity(config.batch_size)),
+                open: Batch::with_capacity(config.batch_size),
                 ring,
                 spare,
                 empty: Vec::with_capacity(frames * 2),
@@ -338,33 +318,24 @@ impl<T: 'static, F: crate::key::KeyOf<T>> Push<T> for ByKeyLink<T, F> {
         if self.writer.lanes.len() == 1 {
             return self.writer.send_batch(0, batch, cx);
         }
+        // Not on the steady path: with several lanes no batches are gathered.
         batch.fill_times();
-        if !batch.behind.is_empty() || !batch.origins.is_empty() {
-            let (first, carried) = (cx.origin, !batch.origins.is_empty());
-            let mut index = 0;
-            return batch.consume(|record, stamp, origin| {
-                cx.origin = match carried {
-                    true => origin,
-                    false => cx.run_origin(first, index),
-                };
-                index += 1;
-                self.push(record, stamp, cx);
-                true
-            });
-        }
-        let last = cx.run_origin(cx.origin, (batch.len() as u64).saturating_sub(1));
-        let records = batch.records.drain(..).zip(batch.times.drain(..));
-        for (index, (record, time)) in records.enumerate() {
-            let lane = crate::push::blame_at(self.op, index, || {
-                self.key.with(&record, |k| self.space.shard_of(k))
-            });
-            self.writer.add_plain(lane, record, time, index, cx);
-        }
-        cx.origin = last;
-        batch.clear();
+        let (first, carried) = (cx.origin, !batch.origins.is_empty());
+        let mut index = 0;
+        batch.consume(|record, stamp, origin| {
+            cx.origin = if carried {
+                origin
+            } else {
+                cx.run_origin(first, index)
+            };
+            index += 1;
+            self.push(record, stamp, cx);
+            true
+        });
     }
+    // With several lanes each record is copied to its lane in any case: best straight from where it is made.
     fn takes_batches(&self) -> bool {
-        true
+        self.writer.lanes.len() == 1
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
         self.writer.control(event, cx);
