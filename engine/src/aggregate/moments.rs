@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 impl<T: 'static> Aggs<T> {
     /// The population variance of a value, in the square of its unit, as `f64`: 0 for one record. `.sample()` divides by
     /// n - 1 instead. Equal within 1e-12 whatever the order. NaN if a value is NaN, infinite or of size 2^480 (3e144)
-    /// and above, whose square has no place in `f64`; differences below 1e-140 lose digits. 64-bit integers are rounded to `f64` first. O(1); 48 bytes a key.
+    /// and above, whose square has no place in `f64`; differences below 1e-140 lose digits. 64-bit integers are rounded to `f64` first. O(1), about five times the instructions of `sum`; 48 bytes a key.
     pub fn variance<V: Real, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,
@@ -285,7 +285,7 @@ mod tests {
 
         #[test]
         fn equal_values_have_none(value in super::super::scramble::finite(), n in 1usize..20, plan in plans()) {
-            prop_assume!(value.abs() < TOO_LARGE);
+            let value = if value.abs() < TOO_LARGE { value } else { 1.0 / value };
             let got = scrambled(&Aggs::new().variance(|v: &f64| *v), &vec![value; n], &plan);
             prop_assert_eq!(got.to_bits(), 0);
         }
