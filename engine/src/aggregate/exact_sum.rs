@@ -385,6 +385,22 @@ mod tests {
     }
 
     #[test]
+    fn every_power_of_two() {
+        for exponent in LAST..1024 {
+            let power = 2f64.powi(exponent);
+            assert_eq!(total(&[power]), power);
+            assert_eq!(total(&[-power, -power, -power]), -3.0 * power);
+            // By way of the long accumulator.
+            let far = if exponent < 0 {
+                2f64.powi(1000)
+            } else {
+                2f64.powi(-1000)
+            };
+            assert_eq!(total(&[power, far, -far]), power);
+        }
+    }
+
+    #[test]
     fn many_of_the_greatest() {
         // 2^20 doublings of the greatest and as many of its negative, and one.
         let mut exact = Exact::default();

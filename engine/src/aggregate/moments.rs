@@ -1,7 +1,8 @@
 //! Variance and standard deviation.
 //!
 //! Kept are the count, one of the values as a pivot, and the sums of the deviations from it and of their squares, each
-//! in twice f64's precision (Dekker, 1971). Merging moves the other's sums to this pivot, which is what Chan, Golub and
+//! in twice f64's precision (Dekker, 1971); only the deviation itself is rounded, which moves the result by 2^-52 of it
+//! or, where the pivot lies far off, by the square root of n times that. Merging moves the other's sums to this pivot, which is what Chan, Golub and
 //! LeVeque's merge does with means. Since the pivot is a value, the sum of squares round it is at most about n times that
 //! round the mean: what cancels is at most n * 2^-104 of the result. (Welford's and Chan's recurrences in plain f64
 //! lose n * 2^-53 * mean / deviation, which breaks 1e-12 for ordinary prices, and divide at each record.)
@@ -123,10 +124,13 @@ impl Deviations {
             self.pivot = value;
         }
         self.count += 1;
-        let (hi, lo) = two_sum(value, -self.pivot);
-        let deviation = Double { hi, lo };
-        self.sum = self.sum.add(deviation);
-        self.squares = self.squares.add(deviation.times(deviation));
+        let deviation = value - self.pivot;
+        let (hi, lo) = two_product(deviation, deviation);
+        self.sum = self.sum.add(Double {
+            hi: deviation,
+            lo: 0.0,
+        });
+        self.squares = self.squares.add(Double { hi, lo });
     }
 
     /// Adds what another has seen.
@@ -281,6 +285,12 @@ mod tests {
             let in_range = values.iter().all(|v| v.abs() < TOO_LARGE);
             prop_assert_eq!(got >= 0.0 && got.is_finite(), in_range, "{}", got);
             prop_assert!(in_range || got.to_bits() == f64::NAN.to_bits());
+        }
+
+        #[test]
+        fn the_least_deviations_give_nothing_rather_than_less(values in prop::collection::vec(0u8..6, 1..20), unit in 1e-163f64..1e-160, plan in plans()) {
+            let got = scrambled(&Aggs::new().variance(move |v: &u8| f64::from(*v) * unit), &values, &plan);
+            prop_assert!((0.0..1e-300).contains(&got), "{}", got);
         }
 
         #[test]
