@@ -35,6 +35,7 @@ impl<T, V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static> Aggr
     type Acc = Collected<V>;
     type Out = Vec<V>;
     const NEEDS_ORIGINS: bool = true;
+    const GROWS: bool = true;
     #[inline(always)]
     fn create(&self) -> Collected<V> {
         Collected(Vec::new())

@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
     /// The sum of a float, in its unit, as the `f64` nearest to the exact sum: byte-equal whatever the order, where
-    /// [`Aggs::sum`] is equal within rounding. (Sums of integers are exact anyway.) O(1), about three times the cost of `sum`.
+    /// [`Aggs::sum`] is equal within rounding. (Sums of integers are exact anyway.) O(1), about four times the instructions of `sum`.
     /// 24 bytes a key; 312 once the values of the key span more than 2^60 or so in size.
     pub fn sum_exact<V: Into<f64> + Clone + 'static, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
@@ -382,6 +382,22 @@ mod tests {
         assert_eq!(total(&[1.0, half, least]), 1.0 + f64::EPSILON);
         assert_eq!(total(&[-0.0, -0.0]).to_bits(), 0);
         assert_eq!(total(&[]).to_bits(), 0);
+    }
+
+    #[test]
+    fn every_power_of_two() {
+        for exponent in LAST..1024 {
+            let power = 2f64.powi(exponent);
+            assert_eq!(total(&[power]), power);
+            assert_eq!(total(&[-power, -power, -power]), -3.0 * power);
+            // By way of the long accumulator.
+            let far = if exponent < 0 {
+                2f64.powi(1000)
+            } else {
+                2f64.powi(-1000)
+            };
+            assert_eq!(total(&[power, far, -far]), power);
+        }
     }
 
     #[test]

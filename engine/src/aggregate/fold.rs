@@ -95,6 +95,7 @@ where
     type Acc = A::Acc;
     type Out = U;
     const NEEDS_ORIGINS: bool = A::NEEDS_ORIGINS;
+    const GROWS: bool = A::GROWS;
     #[inline(always)]
     fn create(&self) -> A::Acc {
         self.aggregate.create()

@@ -122,6 +122,9 @@ pub trait Aggregate<T>: Clone + Send + 'static {
     type Out: Clone + Send + 'static;
     /// Whether it breaks ties by origin: only then do records carry theirs.
     const NEEDS_ORIGINS: bool = false;
+    /// Whether an accumulator grows with its records (a list, a set): sliding windows then keep each record in one
+    /// partial result and merge these anew for each window, instead of keeping sums of them.
+    const GROWS: bool = false;
     /// An accumulator that has seen nothing.
     fn create(&self) -> Self::Acc;
     /// Takes a record.

@@ -374,6 +374,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rounded_away_at_the_end_of_the_range_counts() {
+        let (max, half) = (f64::MAX, 2f64.powi(969)); // half of what max can still be told from
+        let of = |values: &[f64]| {
+            let mut sum = Compensated::default();
+            values.iter().for_each(|&v| sum.add(v));
+            (sum.total(), sum.mean(values.len() as u64))
+        };
+        assert_eq!(
+            of(&[max, half, half, half]),
+            (f64::INFINITY, max / 4.0 + half)
+        );
+        assert_eq!(
+            of(&[max, half, half, half, half, max, -max, -max]).0,
+            4.0 * half
+        );
+    }
+
+    #[test]
     fn what_is_not_finite_is_defined() {
         let sum = |values: &[f64]| {
             let mut sum = Compensated::default();

@@ -8,6 +8,7 @@ macro_rules! tuples {
             type Acc = ($($name::Acc,)+);
             type Out = ($($name::Out,)+);
             const NEEDS_ORIGINS: bool = $($name::NEEDS_ORIGINS)||+;
+            const GROWS: bool = $($name::GROWS)||+;
             #[inline(always)]
             fn create(&self) -> Self::Acc {
                 ($(self.$index.create(),)+)
