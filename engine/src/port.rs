@@ -2,17 +2,30 @@
 //!
 //! Laws
 //! 1. A shard hands a request in and takes a response out; it never waits for either. A full port is back-pressure.
-//! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread.
+//! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread; or, where
+//!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
 //! 4. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
 
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 /// A shard's side of a port.
 pub struct Port<Q, R> {
     way: Way<Q, R>,
+    /// The thread apart that serves it, which ends with its last port.
+    _apart: Option<Arc<Helper>>,
+}
+
+/// A thread that serves ports apart from the runtime's helper thread: see [`Ports::apart`].
+#[derive(Clone)]
+pub struct Apart(Option<Arc<Helper>>);
+
+impl std::fmt::Debug for Apart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Apart")
+    }
 }
 
 enum Way<Q, R> {
@@ -250,7 +263,8 @@ impl<'a> Ports<'a> {
         partition % self.shards
     }
 
-    /// A port for `shard` that holds `capacity` requests and as many responses; `handler` serves them one by one.
+    /// A port for `shard` that holds `capacity` requests and as many responses; `handler` serves them one by one. It
+    /// shares a thread with other ports, those of other jobs too: it must not wait for anybody outside.
     pub fn port<Q, R, H>(
         &mut self,
         shard: usize,
@@ -262,45 +276,99 @@ impl<'a> Ports<'a> {
         R: Send + 'static,
         H: FnMut(Q) -> R + Send + 'static,
     {
-        let capacity = capacity.next_power_of_two().max(2);
         match &mut self.kind {
-            PortsKind::Inline => Ok(Port {
-                way: Way::Inline {
-                    handler: Box::new(handler),
-                    responses: VecDeque::new(),
-                    capacity,
-                },
-            }),
+            PortsKind::Inline => Ok(inline(capacity, handler)),
             PortsKind::Threaded { helper, shards } => {
                 let helper = match helper {
                     Some(h) => h,
-                    None => helper.insert(
-                        Helper::start()
-                            .map_err(|e| format!("no helper thread could be started: {e}"))?,
-                    ),
+                    None => helper.insert(start_helper()?),
                 };
-                let (requests, incoming) = ring(capacity).map_err(|e| e.to_string())?;
-                let (outgoing, responses) = ring(capacity).map_err(|e| e.to_string())?;
-                let server = Server {
-                    requests: incoming,
-                    responses: outgoing,
-                    held: None,
-                    handler,
-                    shard: shards[shard].clone(),
-                };
-                helper
-                    .servers
-                    .send(Box::new(server))
-                    .map_err(|_| "the helper thread has ended".to_string())?;
-                helper.doorbell.ring();
-                Ok(Port {
-                    way: Way::Threaded {
-                        requests,
-                        responses,
-                        helper: helper.doorbell.clone(),
-                    },
-                })
+                helper.serve(&shards[shard], capacity, handler)
             }
         }
+    }
+
+    /// A thread for ports whose handlers may wait: give it to [`Ports::port_apart`]. It ends with the last of them.
+    pub fn apart(&mut self) -> Result<Apart, String> {
+        Ok(Apart(match &self.kind {
+            PortsKind::Inline => None,
+            PortsKind::Threaded { .. } => Some(Arc::new(start_helper()?)),
+        }))
+    }
+
+    /// The same as [`Ports::port`], on a thread of [`Ports::apart`].
+    pub fn port_apart<Q, R, H>(
+        &mut self,
+        apart: &Apart,
+        shard: usize,
+        capacity: usize,
+        handler: H,
+    ) -> Result<Port<Q, R>, String>
+    where
+        Q: Send + 'static,
+        R: Send + 'static,
+        H: FnMut(Q) -> R + Send + 'static,
+    {
+        match (&self.kind, &apart.0) {
+            (PortsKind::Threaded { shards, .. }, Some(helper)) => {
+                let mut port = helper.serve(&shards[shard], capacity, handler)?;
+                port._apart = Some(helper.clone());
+                Ok(port)
+            }
+            _ => Ok(inline(capacity, handler)),
+        }
+    }
+}
+
+fn start_helper() -> Result<Helper, String> {
+    Helper::start().map_err(|e| format!("no helper thread could be started: {e}"))
+}
+
+fn inline<Q, R>(capacity: usize, handler: impl FnMut(Q) -> R + Send + 'static) -> Port<Q, R> {
+    Port {
+        way: Way::Inline {
+            handler: Box::new(handler),
+            responses: VecDeque::new(),
+            capacity: capacity.next_power_of_two().max(2),
+        },
+        _apart: None,
+    }
+}
+
+impl Helper {
+    /// Makes a port that this thread serves.
+    fn serve<Q, R, H>(
+        &self,
+        shard: &Doorbell,
+        capacity: usize,
+        handler: H,
+    ) -> Result<Port<Q, R>, String>
+    where
+        Q: Send + 'static,
+        R: Send + 'static,
+        H: FnMut(Q) -> R + Send + 'static,
+    {
+        let capacity = capacity.next_power_of_two().max(2);
+        let (requests, incoming) = ring(capacity).map_err(|e| e.to_string())?;
+        let (outgoing, responses) = ring(capacity).map_err(|e| e.to_string())?;
+        let server = Server {
+            requests: incoming,
+            responses: outgoing,
+            held: None,
+            handler,
+            shard: shard.clone(),
+        };
+        self.servers
+            .send(Box::new(server))
+            .map_err(|_| "the helper thread has ended".to_string())?;
+        self.doorbell.ring();
+        Ok(Port {
+            way: Way::Threaded {
+                requests,
+                responses,
+                helper: self.doorbell.clone(),
+            },
+            _apart: None,
+        })
     }
 }

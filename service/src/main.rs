@@ -1,2 +1,112 @@
-//! Under construction.
-fn main() {}
+//! The `pelton` binary.
+//!
+//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it.
+
+#![forbid(unsafe_code)]
+
+mod flights;
+
+use clap::{Parser, Subcommand};
+use pelton::{BuildError, Config, Driver, JobError};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A stream processor for one machine.
+#[derive(Parser, Debug)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Flights(flights::Args),
+}
+
+/// Where a job runs.
+#[derive(clap::Args, Debug)]
+struct Place {
+    /// Shards: threads that share the work [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: Option<u16>,
+    /// Cores, one shard on each, such as 0,1
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "shards"
+    )]
+    cores: Option<Vec<usize>>,
+    /// What runs the shards
+    #[arg(long, value_enum, default_value_t = DriverName::Auto)]
+    driver: DriverName,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum DriverName {
+    /// The best that this machine allows
+    Auto,
+    /// Threads and the standard library
+    Threads,
+    /// glommio on io_uring
+    Glommio,
+}
+
+impl Place {
+    fn config(&self) -> Config {
+        let config = Config::default().driver(match self.driver {
+            DriverName::Auto => Driver::Auto,
+            DriverName::Threads => Driver::Threads,
+            DriverName::Glommio => Driver::Glommio,
+        });
+        match (&self.cores, self.shards) {
+            (Some(cores), _) => config.cores(cores.iter().copied()),
+            (None, Some(shards)) => config.shards(usize::from(shards)),
+            (None, None) => config,
+        }
+    }
+}
+
+/// Why a command failed: one line for stderr.
+#[derive(Debug)]
+enum Failure {
+    /// The command cannot be carried out as it was given.
+    Usage(String),
+    /// It was begun and did not succeed.
+    Failed(String),
+}
+
+impl From<JobError> for Failure {
+    fn from(e: JobError) -> Self {
+        match e {
+            JobError::Build(BuildError::Config { .. }) => Failure::Usage(e.to_string()),
+            e => Failure::Failed(e.to_string()),
+        }
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(e: BuildError) -> Self {
+        JobError::from(e).into()
+    }
+}
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let Cli { command } = Cli::parse();
+    let result = match command {
+        Command::Flights(args) => flights::run(&args, started),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(what)) => {
+            eprintln!("pelton: {what}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(what)) => {
+            eprintln!("pelton: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}

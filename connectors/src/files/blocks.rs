@@ -63,9 +63,13 @@ impl Blocks {
         size: usize,
     ) -> Result<Blocks, String> {
         let mut ended = false;
-        let port = ports.port(shard, IN_FLIGHT, move |bytes| {
-            fill(&mut input, bytes, &mut ended)
-        })?;
+        let apart = (!input.fill).then(|| ports.apart()).transpose()?;
+        let handler = move |bytes| fill(&mut input, bytes, &mut ended);
+        let port = match apart {
+            // Whoever writes into a pipe may take their time.
+            Some(apart) => ports.port_apart(&apart, shard, IN_FLIGHT, handler)?,
+            None => ports.port(shard, IN_FLIGHT, handler)?,
+        };
         Ok(Blocks {
             port,
             unmade: IN_FLIGHT,

@@ -2,7 +2,7 @@
 //!
 //! Laws
 //! 1. A line is written whole, and the lines of one shard in their order; those of several shards meet in any order.
-//! 2. The shard only formats. Writing is done by the port's helper thread, from [`BUFFERS`] buffers a shard that go
+//! 2. The shard only formats. Writing is done by a helper thread, from [`BUFFERS`] buffers a shard that go
 //!    round; when all are under way and the one being filled is full, the sink is blocked, and so on up to the source.
 //! 3. A step's lines are handed on at its end, however few: output waits for nothing but the writer.
 //! 4. After a failed write nothing more is written: what is there has no gap. The job ends with that failure.
@@ -143,17 +143,21 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
             To::Stdout => Target::stdout(),
             To::File { path, overwrite } => Target::file(path, *overwrite)?,
         };
-        // Ports of one runtime are served by one thread, so this is never waited for.
+        // Whoever reads a pipe or a terminal may take their time.
+        let apart = target.may_wait().then(|| ports.apart()).transpose()?;
+        // All its ports are served by one thread, so this is never waited for.
         let target = Arc::new(Mutex::new(target));
         (0..ports.shards())
             .map(|shard| {
                 let target = target.clone();
-                let port = ports.port(shard, BUFFERS + 1, move |request| {
-                    serve(
-                        &mut target.lock().unwrap_or_else(PoisonError::into_inner),
-                        request,
-                    )
-                })?;
+                let handler = move |request| {
+                    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
+                    serve(&mut target, request)
+                };
+                let port = match &apart {
+                    Some(apart) => ports.port_apart(apart, shard, BUFFERS + 1, handler)?,
+                    None => ports.port(shard, BUFFERS + 1, handler)?,
+                };
                 Ok(LinesWriter {
                     port,
                     format: self.format.clone(),

@@ -54,6 +54,11 @@ impl Target {
         })
     }
 
+    /// Whether a write may wait for somebody who reads.
+    pub fn may_wait(&self) -> bool {
+        !matches!(self.way, Way::File { regular: true, .. })
+    }
+
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.attempt(|way| match way {
             Way::Stdout(out) => {

@@ -1,0 +1,156 @@
+//! `pelton flights`: departures from New York by the hour, on a file that is really out of order.
+
+mod job;
+mod record;
+mod summary;
+mod table;
+mod tally;
+
+use crate::{Failure, Place};
+use pelton::{Runtime, Spans};
+use pelton_connectors::files::OnError;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use summary::Summary;
+use tally::Shared;
+
+/// Departures, cancellations and delays per hour, origin and carrier, from a file of flights in the order of real departure.
+///
+/// Event time is the scheduled departure, watermarks trail the latest of those by 60 minutes, windows are hours. A
+/// flight that leaves so late that its hour has closed by then is late: counted, and kept with --late.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Newline-delimited JSON, plain or gzip [default: January 2013, from the repository]
+    path: Option<PathBuf>,
+    /// Keep hours open for late flights this many hours after their end
+    #[arg(long, value_name = "HOURS", default_value_t = 0)]
+    lateness: u32,
+    /// Correct an hour once, when its lateness ends, instead of at each late flight
+    #[arg(long, requires = "lateness")]
+    one_correction: bool,
+    /// Print each result as a line of JSON as it comes; the last line of an hour, origin and carrier counts
+    #[arg(long)]
+    json: bool,
+    /// Print every row of the table, not only the busiest; so it is anyway when the output is no terminal
+    #[arg(long, conflicts_with = "json")]
+    all: bool,
+    /// Write late flights to this file, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    late: Option<PathBuf>,
+    /// Write lines that are no flights to this file, with file, line, offset and reason
+    #[arg(long, value_name = "FILE")]
+    dead_letters: Option<PathBuf>,
+    /// What to do with a line that is no flight
+    #[arg(long, value_enum, default_value_t = OnErrorName::Skip)]
+    on_error: OnErrorName,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum OnErrorName {
+    /// Count it and go on
+    Skip,
+    /// Stop with an error
+    Fail,
+}
+
+impl From<OnErrorName> for OnError {
+    fn from(name: OnErrorName) -> Self {
+        match name {
+            OnErrorName::Skip => OnError::Skip,
+            OnErrorName::Fail => OnError::Fail,
+        }
+    }
+}
+
+/// Rows printed on a terminal unless all are asked for.
+const BUSIEST: usize = 20;
+
+/// Runs the command; `started` is when the process did.
+pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
+    let path = match &args.path {
+        Some(path) => path.clone(),
+        None => sample()?,
+    };
+    let runtime = Runtime::start(args.place.config())?;
+    for note in runtime.notes() {
+        eprintln!("pelton: note: {note}");
+    }
+    let shared = Shared::new(started);
+    let job = job::build(args, &path, &shared);
+    let bar = progress(args.json);
+    let report = runtime
+        .submit(&job)?
+        .wait_with(Duration::from_millis(100), |counters| {
+            bar.set_position(counters.records_in);
+            bar.set_message(format!("{} late", table::grouped(counters.late)));
+        });
+    bar.finish_and_clear();
+    let results = shared.take();
+    results.tell_malformed(args.dead_letters.is_some());
+    let report = report?;
+    if !args.json {
+        let most = (io::stdout().is_terminal() && !args.all).then_some(BUSIEST);
+        table::print(&results.rows, most).map_err(|e| output_failed(&e))?;
+    }
+    let summary = Summary {
+        path: &path,
+        report: &report,
+        results: &results,
+        driver: runtime.driver(),
+    };
+    eprint!("{summary}");
+    if !summary.adds_up() {
+        return Err(Failure::Failed(
+            "records are missing or counted twice: a fault in pelton, please report it".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// January 2013, where the repository lies or in the current folder.
+fn sample() -> Result<PathBuf, Failure> {
+    const SAMPLE: &str = "examples/data/flights-2013-01.jsonl.gz";
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(|repository| repository.join(SAMPLE));
+    built
+        .into_iter()
+        .chain([PathBuf::from(SAMPLE)])
+        .find(|p| p.is_file())
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{SAMPLE} is not here; run this in a clone of the repository, or name a file: pelton flights FILE"
+            ))
+        })
+}
+
+/// A line on stderr while the job runs, if somebody looks and it does not meet results there.
+fn progress(json: bool) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new_spinner();
+    if json && io::stdout().is_terminal() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = indicatif::ProgressStyle::with_template(
+        "{spinner} {human_pos} flights, {per_sec}, {msg}, {elapsed}",
+    ) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn output_failed(e: &io::Error) -> Failure {
+    Failure::Failed(match e.kind() {
+        ErrorKind::BrokenPipe => "whoever read this output has gone (broken pipe)".into(),
+        _ => format!("writing to stdout failed: {e}"),
+    })
+}
+
+impl Args {
+    /// The allowed lateness as a span.
+    fn allowed_lateness(&self) -> pelton::Span {
+        i64::from(self.lateness).hours()
+    }
+}
