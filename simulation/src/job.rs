@@ -216,6 +216,7 @@ fn row(w: Windowed<u32, Aggregated>) -> Row {
             max,
             tenths,
             names,
+            more: None,
         },
     }
 }
@@ -283,6 +284,7 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
         End::Records => stream.sink(sinks.records),
         End::Window(spec) => windowed(stream, spec, None, sinks),
         End::Chained(spec, size) => windowed(stream, spec, Some(size), sinks),
+        End::Running | End::Ordered(_) => unreachable!("not built"),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct WindowSpec {
     pub late: Late,
     /// Whether the key is borrowed from the record.
     pub key_by_ref: bool,
+    /// Whether it has further aggregates.
+    pub more: bool,
 }
 
 /// What a job ends in.
@@ -91,6 +93,10 @@ pub enum End {
     Window(WindowSpec),
     /// A tumbling window over the results of a window.
     Chained(WindowSpec, i64),
+    /// Running aggregates per key.
+    Running,
+    /// A fold per key in the order of event time, with this lateness.
+    Ordered(i64),
 }
 
 /// A job.
@@ -121,6 +127,8 @@ pub enum KindName {
     Sliding,
     Cumulate,
     Session,
+    Running,
+    Ordered,
 }
 
 impl Case {
@@ -134,14 +142,27 @@ impl Case {
         let sources = (0..1 + usize::from(two))
             .map(|_| source(r, &shape, &mut id))
             .collect();
-        let steps = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
-        let window = window(r, kinds);
-        let end = match r.below(12) {
-            0 => End::Records,
-            1 | 2 if window.late == Late::Drop => {
+        let steps: Vec<_> = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
+        let name = r.pick(kinds);
+        let end = match (name, window(r, name)) {
+            (KindName::Running, _) => End::Running,
+            (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
+            _ if r.one_in(12) => End::Records,
+            (_, window) if window.late == Late::Drop && r.one_in(5) => {
                 End::Chained(window, r.pick(&[7, 50, 100, 1_000]))
             }
-            _ => End::Window(window),
+            (_, window) => End::Window(window),
+        };
+        // The copies that a fork makes are tied: no order among them is fixed.
+        let tied = |s: &Step| matches!(s, Step::ForkUnion(_));
+        let ordered = match end {
+            End::Ordered(_) => true,
+            End::Window(w) | End::Chained(w, _) => w.more,
+            _ => false,
+        };
+        let steps = match ordered {
+            true => steps.into_iter().filter(|s| !tied(s)).collect(),
+            false => steps,
         };
         Case {
             seed,
@@ -288,11 +309,11 @@ fn mark(r: &mut Random, front: i64) -> Option<i64> {
     }
 }
 
-fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
+fn window(r: &mut Random, name: KindName) -> WindowSpec {
     let step = r.pick(&[1, 7, 10, 50, 100]);
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
-    let kind = match r.pick(kinds) {
-        KindName::Tumbling => Kind::Tumbling {
+    let kind = match name {
+        KindName::Tumbling | KindName::Running | KindName::Ordered => Kind::Tumbling {
             size: r.pick(&[step, 10, 100, 1_000]),
             offset,
         },
@@ -318,7 +339,13 @@ fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
         },
     };
     let late = match kind {
-        Kind::Session { .. } => r.pick(&[Late::Drop, Late::Drop, Late::Update]),
+        Kind::Session { .. } => r.pick(&[
+            Late::Drop,
+            Late::Drop,
+            Late::Update,
+            Late::Update,
+            Late::OneCorrection,
+        ]),
         _ => r.pick(&[
             Late::Drop,
             Late::Drop,
@@ -337,5 +364,6 @@ fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
         lateness,
         late,
         key_by_ref: r.one_in(2),
+        more: false,
     }
 }
