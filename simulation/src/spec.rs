@@ -136,7 +136,11 @@ impl Case {
     pub fn draw(seed: u64, kinds: &[KindName]) -> Case {
         let mut random = Random::new(seed);
         let r = &mut random;
-        let shape = Shape::draw(r);
+        let mut shape = Shape::draw(r);
+        if kinds.contains(&KindName::Running) {
+            // Each result holds the names of all records before it.
+            shape.records = shape.records.min(60);
+        }
         let mut id = 0;
         let two = r.one_in(4);
         let sources = (0..1 + usize::from(two))
@@ -194,7 +198,11 @@ struct Shape {
 impl Shape {
     fn draw(r: &mut Random) -> Shape {
         Shape {
-            records: r.pick(&[0, 3, 10, 40, 40, 100, 100, 200, 300]),
+            // Seldom so many that batches are taken in parts.
+            records: match r.one_in(40) {
+                true => 2_500,
+                false => r.pick(&[0, 3, 10, 40, 40, 100, 100, 200, 300]),
+            },
             keys: r.pick(&[1, 2, 5, 20]),
             pace: r.pick(&[0, 1, 3, 10, 40]),
             disorder: r.pick(&[0, 5, 30, 100, 300]),
@@ -364,6 +372,6 @@ fn window(r: &mut Random, name: KindName) -> WindowSpec {
         lateness,
         late,
         key_by_ref: r.one_in(2),
-        more: false,
+        more: r.one_in(3),
     }
 }

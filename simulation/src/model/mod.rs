@@ -76,7 +76,8 @@ pub fn judge(spec: &Spec) -> Outcome {
         End::Records => outcome.records = stream.into_iter().map(|s| (s.record, s.time)).collect(),
         End::Window(w) => windowed(&w, stream, &mut outcome),
         End::Chained(w, size) => {
-            windowed(&w, stream, &mut outcome);
+            let first = WindowSpec { more: false, ..w };
+            windowed(&first, stream, &mut outcome);
             outcome.rows = chained(&outcome.rows, size);
         }
         End::Running => running(stream, &mut outcome),
