@@ -74,7 +74,7 @@ pub enum Late {
 pub struct WindowSpec {
     /// Where windows lie.
     pub kind: Kind,
-    /// How late is too late, in microseconds; 0 with [`Late::Drop`] except for sessions.
+    /// How late is too late, in microseconds; 0 with [`Late::Drop`].
     pub lateness: i64,
     /// What happens before that.
     pub late: Late,
@@ -362,9 +362,8 @@ fn window(r: &mut Random, name: KindName) -> WindowSpec {
             Late::OneCorrection,
         ]),
     };
-    let lateness = match (late, kind) {
-        (Late::Drop, Kind::Session { .. }) => r.pick(&[0, 0, 10, 100]),
-        (Late::Drop, _) => 0,
+    let lateness = match late {
+        Late::Drop => 0,
         _ => r.pick(&[1, 10, 50, 300, 3_000]),
     };
     WindowSpec {
