@@ -1,7 +1,7 @@
 //! Holds a run against what the model says, by class.
 
 use crate::model::Outcome;
-use crate::record::{Rec, Row};
+use crate::record::{More, Rec, Row};
 use crate::run::{self, Run};
 use crate::spec::{Case, End, Spec};
 use pelton::{Class, Firing};
@@ -36,11 +36,22 @@ fn compare(spec: &Spec, model: &Outcome, run: &Run) -> Result<(), String> {
     match model.class() {
         Class::Net => {
             growing(run)?;
-            same_rows(true, &model.rows, &last(&run.rows))?;
+            let mut expected = model.rows.clone();
+            expected.sort_by_key(|(r, _)| (r.start, r.end, r.key));
+            same_rows(true, &expected, &last(&run.rows))?;
+        }
+        // Retractions and corrections are judged by what they lead to.
+        _ if model.last.is_some() => {
+            let on_time = |r: &&(Row, i64)| r.0.firing == Firing::OnTime;
+            let on_time: Vec<_> = run.rows.iter().filter(on_time).cloned().collect();
+            same_rows(false, &ordered(&model.rows), &ordered(&on_time))?;
+            let mut expected = model.last.clone().unwrap_or_default();
+            expected.sort_by_key(|(r, _)| (r.start, r.end, r.key));
+            same_rows(true, &expected, &last(&run.rows))?;
         }
         _ => same_rows(false, &ordered(&model.rows), &ordered(&run.rows))?,
     }
-    if let End::Window(_) = spec.end {
+    if let End::Window(_) | End::Running | End::Ordered(_) = spec.end {
         accounted(model, run)?;
     }
     Ok(())
@@ -111,13 +122,15 @@ fn growing(run: &Run) -> Result<(), String> {
 
 fn ordered(rows: &[(Row, i64)]) -> Vec<(Row, i64)> {
     let mut rows = rows.to_vec();
-    rows.sort_by_key(|(r, time)| (r.start, r.end, r.key, r.firing, r.value.count, *time));
+    rows.sort_by_key(|(r, time)| (r.start, r.end, r.key, *time, r.firing, r.value.count));
     rows
 }
 
 /// Rows equal, floats to within rounding; for class NET the reason of the last firing is open.
 fn same_rows(net: bool, expected: &[(Row, i64)], found: &[(Row, i64)]) -> Result<(), String> {
-    let place = |(r, t): &(Row, i64)| (r.start, r.end, r.key, *t);
+    // The last result of a running aggregate has the time of the record that came last, which is open.
+    let time = |r: &Row, t: i64| if net && r.end == 0 { 0 } else { t };
+    let place = |(r, t): &(Row, i64)| (r.start, r.end, r.key, time(r, *t));
     let key = |rows: &[(Row, i64)]| rows.iter().map(place).collect::<Vec<_>>();
     same("windows", key(expected), key(found))?;
     for ((e, _), (f, _)) in expected.iter().zip(found) {
@@ -125,12 +138,22 @@ fn same_rows(net: bool, expected: &[(Row, i64)], found: &[(Row, i64)]) -> Result
         let close = (a.tenths - b.tenths).abs() <= 1e-12 * a.tenths.abs().max(1_000.0);
         let exact =
             (a.count, a.sum, a.min, a.max, &a.names) == (b.count, b.sum, b.min, b.max, &b.names);
-        let firing = e.firing == f.firing || (net && f.firing == Firing::Update);
-        if !(close && exact && firing) {
+        let firing = e.firing == f.firing
+            || (net && matches!(f.firing, Firing::Update | Firing::Correction));
+        if !(close && exact && firing && same_more(&a.more, &b.more)) {
             return Err(format!("the model says\n  {e:?}\nthe engine\n  {f:?}"));
         }
     }
     Ok(())
+}
+
+fn same_more(a: &Option<More>, b: &Option<More>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a == b;
+    };
+    let close = |x: f64, y: f64| (x - y).abs() <= 1e-12 * x.abs().max(1_000_000.0);
+    let exact = |m: &More| (m.first, m.last, m.all.clone(), m.top.clone(), m.distinct);
+    close(a.avg, b.avg) && close(a.variance, b.variance) && exact(a) == exact(b)
 }
 
 fn equal<T: PartialEq + Debug>(what: &str, expected: &T, found: &T) -> Result<(), String> {

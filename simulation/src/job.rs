@@ -1,15 +1,15 @@
 //! A [`Spec`] as a job of the engine.
 
 use crate::model;
-use crate::record::{Fused, Rec, Row, Value};
+use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
 use crate::source::Uneven;
 use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
 use pelton::aggregate::{Aggregate, At};
 use pelton::push::DeadLetter;
 use pelton::testing::{Collected, Collector, collect};
 use pelton::{
-    EventTime, Inlet, Job, Pipeline, Span, Stream, Tumbling, WatermarkGenerator, Watermarks,
-    Windowed,
+    EventTime, Firing, Inlet, Job, Pipeline, Span, Stream, Tumbling, WatermarkGenerator,
+    Watermarks, Windowed,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -201,40 +201,84 @@ fn one_step(stream: Stream<Inlet<Rec>>, step: Step) -> Stream<Inlet<Rec>> {
 }
 
 type Aggregated = (u64, i64, i64, i64, f64, Vec<(u64, u32)>);
+type Further = (f64, f64, i64, i64, Vec<i64>, Vec<i64>, u64);
 
-fn row(w: Windowed<u32, Aggregated>) -> Row {
-    let (count, sum, min, max, tenths, names) = w.value;
+fn value((count, sum, min, max, tenths, names): Aggregated) -> Value {
+    Value {
+        count,
+        sum,
+        min,
+        max,
+        tenths,
+        names,
+        more: None,
+    }
+}
+
+fn with_more((basic, further): (Aggregated, Further)) -> Value {
+    let (avg, variance, first, last, all, top, distinct) = further;
+    let more = Some(More {
+        avg,
+        variance,
+        first,
+        last,
+        all,
+        top,
+        distinct,
+    });
+    Value {
+        more,
+        ..value(basic)
+    }
+}
+
+fn row<V>(w: Windowed<u32, V>, value: impl Fn(V) -> Value) -> Row {
     Row {
         key: w.key,
         start: w.window.start.micros(),
         end: w.window.end.micros(),
         firing: w.firing,
-        value: Value {
-            count,
-            sum,
-            min,
-            max,
-            tenths,
-            names,
-        },
+        value: value(w.value),
     }
+}
+
+macro_rules! basic {
+    ($a:expr) => {
+        (
+            $a.count(),
+            $a.sum(|r: &Rec| r.value),
+            $a.min(|r: &Rec| r.value),
+            $a.max(|r: &Rec| r.value),
+            $a.sum(|r: &Rec| r.value as f64 * 0.1),
+            Names,
+        )
+    };
 }
 
 /// The aggregates over a keyed stream's windows, as rows.
 macro_rules! aggregated {
     ($windowed:expr) => {
+        $windowed.aggregate(|a| basic!(a)).map(|w| row(w, value))
+    };
+}
+
+/// The same with further ones.
+macro_rules! more {
+    ($windowed:expr) => {
         $windowed
             .aggregate(|a| {
-                (
-                    a.count(),
-                    a.sum(|r: &Rec| r.value),
-                    a.min(|r: &Rec| r.value),
-                    a.max(|r: &Rec| r.value),
-                    a.sum(|r: &Rec| r.value as f64 * 0.1),
-                    Names,
-                )
+                let further = (
+                    a.avg(|r: &Rec| r.value),
+                    a.variance(|r: &Rec| r.value),
+                    a.first(|r: &Rec| r.value),
+                    a.last(|r: &Rec| r.value),
+                    a.collect(|r: &Rec| r.value),
+                    a.top_k(More::K, |r: &Rec| r.value),
+                    a.count_distinct(|r: &Rec| r.value),
+                );
+                (basic!(a), further)
             })
-            .map(row)
+            .map(|w| row(w, with_more))
     };
 }
 
@@ -244,6 +288,10 @@ macro_rules! window_end {
         let Sinks { rows, late, .. } = $sinks;
         let window = $window;
         match ($then, $spec.key_by_ref) {
+            (None, _) if $spec.more => {
+                let keyed = $stream.key_by(|r: &Rec| r.key);
+                more!(keyed.window(window).late_to(late)).sink(rows);
+            }
             (None, false) => {
                 let keyed = $stream.key_by(|r: &Rec| r.key);
                 aggregated!(keyed.window(window).late_to(late)).sink(rows);
@@ -283,6 +331,25 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
         End::Records => stream.sink(sinks.records),
         End::Window(spec) => windowed(stream, spec, None, sinks),
         End::Chained(spec, size) => windowed(stream, spec, Some(size), sinks),
+        End::Running => {
+            let running = stream.key_by(|r: &Rec| r.key).running(|a| basic!(a));
+            let rows = running.map(|k| Row {
+                key: k.key,
+                start: 0,
+                end: 0,
+                firing: Firing::OnTime,
+                value: value(k.value),
+            });
+            rows.sink(sinks.rows);
+        }
+        End::Ordered(lateness) => stream
+            .key_by_ref(|r: &Rec| &r.key)
+            .in_event_time_order()
+            .allowed_lateness(Span::from_micros(lateness))
+            .late_to(sinks.late)
+            .fold(Folded::default(), fold)
+            .map(|k| model::folded(k.key, k.value))
+            .sink(sinks.rows),
     }
 }
 

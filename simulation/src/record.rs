@@ -69,7 +69,7 @@ impl Rec {
 }
 
 /// What the aggregates of a window gave.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Value {
     /// `count`.
     pub count: u64,
@@ -83,6 +83,42 @@ pub struct Value {
     pub tenths: f64,
     /// The very records, sorted: a user-defined aggregate.
     pub names: Vec<(u64, u32)>,
+    /// Further aggregates, where the job has them.
+    pub more: Option<More>,
+}
+
+/// Aggregates some of which go by the order of (event time, origin).
+#[derive(Clone, Debug, PartialEq)]
+pub struct More {
+    /// `avg` of the values.
+    pub avg: f64,
+    /// `variance` of them.
+    pub variance: f64,
+    /// `first` value.
+    pub first: i64,
+    /// `last` value.
+    pub last: i64,
+    /// `collect`: all values in order.
+    pub all: Vec<i64>,
+    /// `top_k` with [`More::K`].
+    pub top: Vec<i64>,
+    /// `count_distinct`.
+    pub distinct: u64,
+}
+
+impl More {
+    /// How many `top` keeps.
+    pub const K: usize = 3;
+}
+
+/// The state of a fold in order: how many came, what was made of them, and which came last.
+pub type Folded = (u64, i64, (u64, u32));
+
+/// A fold that gives another value for another order.
+pub fn fold(state: &mut Folded, record: &Rec) {
+    state.0 += 1;
+    state.1 = state.1.wrapping_mul(31).wrapping_add(record.value);
+    state.2 = record.name();
 }
 
 /// A result of a window.

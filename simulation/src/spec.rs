@@ -74,12 +74,14 @@ pub enum Late {
 pub struct WindowSpec {
     /// Where windows lie.
     pub kind: Kind,
-    /// How late is too late, in microseconds; 0 with [`Late::Drop`] except for sessions.
+    /// How late is too late, in microseconds; 0 with [`Late::Drop`].
     pub lateness: i64,
     /// What happens before that.
     pub late: Late,
     /// Whether the key is borrowed from the record.
     pub key_by_ref: bool,
+    /// Whether it has further aggregates.
+    pub more: bool,
 }
 
 /// What a job ends in.
@@ -91,6 +93,10 @@ pub enum End {
     Window(WindowSpec),
     /// A tumbling window over the results of a window.
     Chained(WindowSpec, i64),
+    /// Running aggregates per key.
+    Running,
+    /// A fold per key in the order of event time, with this lateness.
+    Ordered(i64),
 }
 
 /// A job.
@@ -121,6 +127,8 @@ pub enum KindName {
     Sliding,
     Cumulate,
     Session,
+    Running,
+    Ordered,
 }
 
 impl Case {
@@ -128,20 +136,37 @@ impl Case {
     pub fn draw(seed: u64, kinds: &[KindName]) -> Case {
         let mut random = Random::new(seed);
         let r = &mut random;
-        let shape = Shape::draw(r);
+        let mut shape = Shape::draw(r);
+        if kinds.contains(&KindName::Running) {
+            // Each result holds the names of all records before it.
+            shape.records = shape.records.min(60);
+        }
         let mut id = 0;
         let two = r.one_in(4);
         let sources = (0..1 + usize::from(two))
             .map(|_| source(r, &shape, &mut id))
             .collect();
-        let steps = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
-        let window = window(r, kinds);
-        let end = match r.below(12) {
-            0 => End::Records,
-            1 | 2 if window.late == Late::Drop => {
+        let steps: Vec<_> = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
+        let name = r.pick(kinds);
+        let end = match (name, window(r, name)) {
+            (KindName::Running, _) => End::Running,
+            (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
+            _ if r.one_in(12) => End::Records,
+            (_, window) if window.late == Late::Drop && r.one_in(5) => {
                 End::Chained(window, r.pick(&[7, 50, 100, 1_000]))
             }
-            _ => End::Window(window),
+            (_, window) => End::Window(window),
+        };
+        // The copies that a fork makes are tied: no order among them is fixed.
+        let tied = |s: &Step| matches!(s, Step::ForkUnion(_));
+        let ordered = match end {
+            End::Ordered(_) => true,
+            End::Window(w) | End::Chained(w, _) => w.more,
+            _ => false,
+        };
+        let steps = match ordered {
+            true => steps.into_iter().filter(|s| !tied(s)).collect(),
+            false => steps,
         };
         Case {
             seed,
@@ -173,7 +198,11 @@ struct Shape {
 impl Shape {
     fn draw(r: &mut Random) -> Shape {
         Shape {
-            records: r.pick(&[0, 3, 10, 40, 40, 100, 100, 200, 300]),
+            // Seldom so many that batches are taken in parts.
+            records: match r.one_in(40) {
+                true => 2_500,
+                false => r.pick(&[0, 3, 10, 40, 40, 100, 100, 200, 300]),
+            },
             keys: r.pick(&[1, 2, 5, 20]),
             pace: r.pick(&[0, 1, 3, 10, 40]),
             disorder: r.pick(&[0, 5, 30, 100, 300]),
@@ -288,11 +317,11 @@ fn mark(r: &mut Random, front: i64) -> Option<i64> {
     }
 }
 
-fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
+fn window(r: &mut Random, name: KindName) -> WindowSpec {
     let step = r.pick(&[1, 7, 10, 50, 100]);
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
-    let kind = match r.pick(kinds) {
-        KindName::Tumbling => Kind::Tumbling {
+    let kind = match name {
+        KindName::Tumbling | KindName::Running | KindName::Ordered => Kind::Tumbling {
             size: r.pick(&[step, 10, 100, 1_000]),
             offset,
         },
@@ -318,7 +347,13 @@ fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
         },
     };
     let late = match kind {
-        Kind::Session { .. } => r.pick(&[Late::Drop, Late::Drop, Late::Update]),
+        Kind::Session { .. } => r.pick(&[
+            Late::Drop,
+            Late::Drop,
+            Late::Update,
+            Late::Update,
+            Late::OneCorrection,
+        ]),
         _ => r.pick(&[
             Late::Drop,
             Late::Drop,
@@ -327,9 +362,8 @@ fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
             Late::OneCorrection,
         ]),
     };
-    let lateness = match (late, kind) {
-        (Late::Drop, Kind::Session { .. }) => r.pick(&[0, 0, 10, 100]),
-        (Late::Drop, _) => 0,
+    let lateness = match late {
+        Late::Drop => 0,
         _ => r.pick(&[1, 10, 50, 300, 3_000]),
     };
     WindowSpec {
@@ -337,5 +371,6 @@ fn window(r: &mut Random, kinds: &[KindName]) -> WindowSpec {
         lateness,
         late,
         key_by_ref: r.one_in(2),
+        more: r.one_in(3),
     }
 }

@@ -7,3 +7,13 @@ use pelton_simulation::spec::KindName;
 fn tumbling() {
     each("tumbling", &[KindName::Tumbling], 100);
 }
+
+#[test]
+fn running_aggregates() {
+    each("running_aggregates", &[KindName::Running], 40);
+}
+
+#[test]
+fn in_event_time_order() {
+    each("in_event_time_order", &[KindName::Ordered], 60);
+}

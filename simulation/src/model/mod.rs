@@ -7,7 +7,7 @@ pub mod value;
 pub mod watermark;
 pub mod window;
 
-use crate::record::{Rec, Row};
+use crate::record::{Folded, Rec, Row, Value, fold};
 use crate::spec::{End, Kind, Late, Spec, Step, WindowSpec};
 use pelton::{Class, Firing};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Seen {
     pub time: i64,
     /// V(r); `i64::MIN` where nothing was known yet.
     pub watermark: i64,
+    /// Where it came from: source, partition, offset, and which of the copies at each step. Ties of time go by it.
+    pub origin: (usize, usize, usize, Vec<usize>),
 }
 
 /// What a job must give.
@@ -32,6 +34,8 @@ pub struct Outcome {
     pub records: Vec<(Rec, i64)>,
     /// Results with their times. For class NET the last ones.
     pub rows: Vec<(Row, i64)>,
+    /// With sessions that are corrected once: the last results, where `rows` are those that come on time.
+    pub last: Option<Vec<(Row, i64)>>,
     /// Whether the results are final rows or changes.
     pub net: bool,
     /// Too late for every window.
@@ -55,10 +59,10 @@ impl Outcome {
 pub fn judge(spec: &Spec) -> Outcome {
     let mut outcome = Outcome::default();
     let mut stream = vec![];
-    for source in &spec.sources {
+    for (place, source) in spec.sources.iter().enumerate() {
         for (number, partition) in source.partitions.iter().enumerate() {
             outcome.read += partition.len() as u64;
-            let seen = watermark::read(source, number, partition, &mut outcome.dead);
+            let seen = watermark::read(source, (place, number), partition, &mut outcome.dead);
             stream.extend(seen.into_iter().flat_map(|s| through(s, source.after)));
         }
     }
@@ -72,31 +76,38 @@ pub fn judge(spec: &Spec) -> Outcome {
         End::Records => outcome.records = stream.into_iter().map(|s| (s.record, s.time)).collect(),
         End::Window(w) => windowed(&w, stream, &mut outcome),
         End::Chained(w, size) => {
-            windowed(&w, stream, &mut outcome);
+            let first = WindowSpec { more: false, ..w };
+            windowed(&first, stream, &mut outcome);
             outcome.rows = chained(&outcome.rows, size);
         }
+        End::Running => running(stream, &mut outcome),
+        End::Ordered(lateness) => in_order(lateness, stream, &mut outcome),
     }
     outcome
 }
 
 /// Stateless steps: the time and V(r) go with each record that comes out (rule 2).
 fn through(seen: Seen, fused: crate::record::Fused) -> Vec<Seen> {
-    let Seen {
-        record,
-        time,
-        watermark,
-    } = seen;
-    if !fused.keeps(&record) {
+    if !fused.keeps(&seen.record) {
         return vec![];
     }
-    let copies = fused.copied(fused.mapped(record)).into_iter();
+    let copies = fused.copied(fused.mapped(seen.record.clone())).into_iter();
     copies
-        .map(|record| Seen {
+        .enumerate()
+        .map(|(n, record)| Seen {
             record,
-            time,
-            watermark,
+            ..seen.copy(n)
         })
         .collect()
+}
+
+impl Seen {
+    /// The same as copy number `n` of it.
+    fn copy(&self, n: usize) -> Seen {
+        let mut copy = self.clone();
+        copy.origin.3.push(n);
+        copy
+    }
 }
 
 fn one_step(step: Step, seen: Seen) -> Vec<Seen> {
@@ -112,7 +123,7 @@ fn one_step(step: Step, seen: Seen) -> Vec<Seen> {
         Step::ForkUnion(with) => {
             let way = |n| Seen {
                 record: seen.record.with_copy(n),
-                ..seen
+                ..seen.clone()
             };
             let mut both = through(way(2), with);
             both.push(way(3));
@@ -158,8 +169,8 @@ fn fixed(spec: &WindowSpec, stream: Vec<Seen>, outcome: &mut Outcome) {
         }
     }
     for ((start, end, key), group) in groups {
-        let mut row = |records: Vec<&Rec>, firing| {
-            let value = value::of(&records);
+        let mut row = |records: Vec<&Seen>, firing| {
+            let value = value::of(&records, spec.more);
             let row = Row {
                 key,
                 start,
@@ -169,14 +180,14 @@ fn fixed(spec: &WindowSpec, stream: Vec<Seen>, outcome: &mut Outcome) {
             };
             outcome.rows.push((row, end - 1));
         };
-        let all = group.iter().map(|s| &s.record).collect::<Vec<_>>();
+        let all = group.iter().collect::<Vec<_>>();
         if spec.late != Late::OneCorrection {
             row(all, Firing::OnTime);
             continue;
         }
         // Rule 7: what is not too late for the window without its lateness is in the result that comes on time.
         let on_time = group.iter().filter(|s| open(end, 0, s.watermark));
-        let on_time = on_time.map(|s| &s.record).collect::<Vec<_>>();
+        let on_time = on_time.collect::<Vec<_>>();
         let parked = on_time.len() < all.len();
         if !on_time.is_empty() {
             row(on_time, Firing::OnTime);
@@ -194,53 +205,123 @@ fn open(end: i64, lateness: i64, watermark: i64) -> bool {
 
 /// Rule 5.
 fn sessions(spec: &WindowSpec, gap: i64, stream: Vec<Seen>, outcome: &mut Outcome) {
-    let mut keys: BTreeMap<u32, Vec<Seen>> = BTreeMap::new();
+    let mut accepted = vec![];
     for seen in stream {
         let reach = i128::from(seen.time) + i128::from(spec.lateness);
         let v = i128::from(seen.watermark);
-        let accepted = match spec.late {
+        if match spec.late {
             Late::Update => reach + i128::from(gap) > v,
-            _ => reach >= v,
-        };
-        if accepted {
-            keys.entry(seen.record.key).or_default().push(seen);
+            Late::Drop | Late::OneCorrection => reach >= v,
+        } {
+            accepted.push(seen);
         } else {
             outcome.late.push((seen.record, seen.time));
         }
     }
-    for (key, mut records) in keys {
-        records.sort_by_key(|s| s.time);
-        for session in
-            records.chunk_by(|a, b| i128::from(b.time) - i128::from(a.time) <= i128::from(gap))
-        {
-            let end = session[session.len() - 1].time + gap;
+    if spec.late == Late::OneCorrection {
+        // What comes on time is what comes without lateness; the last results are of all.
+        outcome.last = Some(merged(spec, gap, accepted.clone()));
+        accepted.retain(|s| s.time >= s.watermark);
+    }
+    outcome.rows = merged(spec, gap, accepted);
+}
+
+/// The sessions of records: those of one key that overlap or touch are one.
+fn merged(spec: &WindowSpec, gap: i64, mut records: Vec<Seen>) -> Vec<(Row, i64)> {
+    records.sort_by_key(|s| (s.record.key, s.time));
+    let touch = |a: &Seen, b: &Seen| {
+        let between = i128::from(b.time) - i128::from(a.time);
+        a.record.key == b.record.key && between <= i128::from(gap)
+    };
+    let sessions = records.chunk_by(touch).map(|session| {
+        let end = session[session.len() - 1].time + gap;
+        let row = Row {
+            key: session[0].record.key,
+            start: session[0].time,
+            end,
+            firing: Firing::OnTime,
+            value: value::of(&session.iter().collect::<Vec<_>>(), spec.more),
+        };
+        (row, end - 1)
+    });
+    sessions.collect()
+}
+
+/// Running aggregates: the last result of a key is of all its records, whatever their times.
+fn running(stream: Vec<Seen>, outcome: &mut Outcome) {
+    outcome.entered = stream.iter().map(|s| s.record.name()).collect();
+    outcome.net = true;
+    let mut keys: BTreeMap<u32, Vec<Seen>> = BTreeMap::new();
+    for seen in stream {
+        keys.entry(seen.record.key).or_default().push(seen);
+    }
+    outcome.rows = keys
+        .into_iter()
+        .map(|(key, records)| {
             let row = Row {
                 key,
-                start: session[0].time,
-                end,
+                start: 0,
+                end: 0,
                 firing: Firing::OnTime,
-                value: value::of(&session.iter().map(|s| &s.record).collect::<Vec<_>>()),
+                value: value::of(&records.iter().collect::<Vec<_>>(), false),
             };
-            outcome.rows.push((row, end - 1));
+            (row, 0)
+        })
+        .collect();
+}
+
+/// A fold in the order of event time. Late iff t + lateness < V(r) (rule 6); ties go by origin.
+fn in_order(lateness: i64, mut stream: Vec<Seen>, outcome: &mut Outcome) {
+    outcome.entered = stream.iter().map(|s| s.record.name()).collect();
+    stream.sort_by_key(|s| (s.time, s.origin.clone()));
+    let mut keys: BTreeMap<u32, Folded> = BTreeMap::new();
+    for seen in stream {
+        if i128::from(seen.time) + i128::from(lateness) < i128::from(seen.watermark) {
+            outcome.late.push((seen.record, seen.time));
+            continue;
         }
+        let state = keys.entry(seen.record.key).or_default();
+        fold(state, &seen.record);
+        outcome
+            .rows
+            .push((folded(seen.record.key, *state), seen.time));
+    }
+}
+
+/// A state of the fold as a row: the user function behind it.
+pub fn folded(key: u32, (count, sum, name): Folded) -> Row {
+    Row {
+        key,
+        start: 0,
+        end: 0,
+        firing: Firing::OnTime,
+        value: Value {
+            count,
+            sum,
+            names: vec![name],
+            ..Value::default()
+        },
     }
 }
 
 /// A tumbling window over results. They carry no mark and are never late (rule 2).
 fn chained(rows: &[(Row, i64)], size: i64) -> Vec<(Row, i64)> {
-    let mut groups: BTreeMap<(i64, i64, u32), Vec<Rec>> = BTreeMap::new();
+    let mut groups: BTreeMap<(i64, i64, u32), Vec<Seen>> = BTreeMap::new();
     for (row, time) in rows {
         let [(start, end)] = window::holding(Kind::Tumbling { size, offset: 0 }, *time)[..] else {
             unreachable!("tumbling windows hold a time once")
         };
-        let record = as_record(row, *time);
-        groups
-            .entry((start, end, record.key))
-            .or_default()
-            .push(record);
+        let seen = Seen {
+            record: as_record(row, *time),
+            time: *time,
+            watermark: i64::MIN,
+            origin: Default::default(),
+        };
+        let group = groups.entry((start, end, seen.record.key)).or_default();
+        group.push(seen);
     }
-    let row = |((start, end, key), records): (_, Vec<Rec>)| {
-        let value = value::of(&records.iter().collect::<Vec<_>>());
+    let row = |((start, end, key), records): (_, Vec<Seen>)| {
+        let value = value::of(&records.iter().collect::<Vec<_>>(), false);
         let row = Row {
             key,
             start,

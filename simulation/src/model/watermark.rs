@@ -9,7 +9,7 @@ const EDGE: i64 = 1 << 62;
 /// The records of one partition that have a valid time, each with V(r). What has none is malformed and moves nothing.
 pub fn read(
     source: &SourceSpec,
-    number: usize,
+    (place, number): (usize, usize),
     partition: &[Rec],
     dead: &mut Vec<(String, u64)>,
 ) -> Vec<Seen> {
@@ -20,7 +20,8 @@ pub fn read(
         if !source.before.keeps(record) {
             continue;
         }
-        for record in source.before.copied(source.before.mapped(record.clone())) {
+        let copies = source.before.copied(source.before.mapped(record.clone()));
+        for (n, record) in copies.into_iter().enumerate() {
             let Some(time) = record.time.filter(|t| (-EDGE..=EDGE).contains(t)) else {
                 dead.push((number.to_string(), offset as u64));
                 continue;
@@ -30,6 +31,7 @@ pub fn read(
                 record,
                 time,
                 watermark,
+                origin: (place, number, offset, vec![n]),
             });
             if let Some(says) = generated(source.generator, &told) {
                 watermark = watermark.max(says);
