@@ -1,11 +1,12 @@
 //! Variance and standard deviation.
 //!
 //! Kept are the count, one of the values as a pivot, and the sums of the deviations from it and of their squares, each
-//! in twice f64's precision (Dekker, 1971); only the deviation itself is rounded, which moves the result by 2^-52 of it
-//! or, where the pivot lies far off, by the square root of n times that. Merging moves the other's sums to this pivot, which is what Chan, Golub and
+//! in twice f64's precision (Dekker, 1971). Merging moves the other's sums to this pivot, which is what Chan, Golub and
 //! LeVeque's merge does with means. Since the pivot is a value, the sum of squares round it is at most about n times that
-//! round the mean: what cancels is at most n * 2^-104 of the result. (Welford's and Chan's recurrences in plain f64
-//! lose n * 2^-53 * mean / deviation, which breaks 1e-12 for ordinary prices, and divide at each record.)
+//! round the mean, so what cancels is at most n * 2^-104 of the result. Only the deviation itself is rounded: that moves
+//! the result by 2^-52, or by the square root of n times that where the pivot lies far off. (Welford's and Chan's
+//! recurrences in plain f64 lose n * 2^-53 * mean / deviation, which breaks 1e-12 for ordinary prices, and divide at
+//! each record.)
 
 use super::sum::two_sum;
 use super::{Aggregate, Aggs, At};
@@ -14,7 +15,8 @@ use std::marker::PhantomData;
 impl<T: 'static> Aggs<T> {
     /// The population variance of a value, in the square of its unit, as `f64`: 0 for one record. `.sample()` divides by
     /// n - 1 instead. Equal within 1e-12 whatever the order. NaN if a value is NaN, infinite or of size 2^480 (3e144)
-    /// and above, whose square has no place in `f64`; differences below 1e-140 lose digits. 64-bit integers are rounded to `f64` first. O(1), about five times the instructions of `sum`; 48 bytes a key.
+    /// and above, whose square has no place in `f64`; differences below 1e-140 lose digits. 64-bit integers are rounded
+    /// to `f64` first. O(1), about four times the instructions of `sum`; 48 bytes a key.
     pub fn variance<V: Real, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,
@@ -315,6 +317,11 @@ mod tests {
             .map(|n| if n % 2 == 0 { below } else { -below })
             .collect();
         assert!((of(&ends) / below / below - 1.0).abs() < 1e-12);
+        // Squares that vanish, though their sum would not.
+        let mut vanishing = Deviations::default();
+        vanishing.add(0.0);
+        (0..20).for_each(|_| vanishing.add(1.2e-162));
+        assert_eq!(vanishing.squares_round_mean().to_bits(), 0);
         let one = scrambled(
             &Aggs::new().variance(|v: &f64| *v).sample(),
             &[1.0],

@@ -84,6 +84,7 @@ ordered_with_ends! {
 }
 
 #[inline(always)]
+#[allow(clippy::double_comparisons)] // a != b holds for NaN as well
 fn float_before(a: f64, b: f64) -> bool {
     if a < b || a > b {
         a < b
