@@ -176,11 +176,11 @@ impl<T> Batch<T> {
         let mut records = self.records.drain(..);
         for record in records.by_ref() {
             let mut stamp = Stamp::at(self.times[done]);
-            if let Some(b) = self.behind.get(behind) {
-                if b.index as usize == done {
-                    stamp.behind = Some(b.watermark);
-                    behind += 1;
-                }
+            if let Some(b) = self.behind.get(behind)
+                && b.index as usize == done
+            {
+                stamp.behind = Some(b.watermark);
+                behind += 1;
             }
             let origin = self.origins.get(done).copied().unwrap_or_default();
             done += 1;

@@ -253,7 +253,8 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
             let Ok((ring, frames_in)) = ring(frames) else {
                 unreachable!("a power of two")
             };
-            let Ok((spare_back, spare)) = ring_back(frames) else {
+            // Twice as long, since the open and the read batch are about as well.
+            let Ok((spare_back, spare)) = pelton_ring::ring(frames * 2) else {
                 unreachable!("a power of two")
             };
             writer.lanes.push(Lane {
@@ -274,13 +275,6 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
         }
     }
     (writers, readers)
-}
-
-/// The ring of empty batches: twice as long, since the open and the read batch are about as well.
-fn ring_back<T>(
-    frames: usize,
-) -> Result<(Producer<Box<Batch<T>>>, Consumer<Box<Batch<T>>>), pelton_ring::CapacityError> {
-    ring(frames * 2)
 }
 
 /// The watermark that a channel has told so far, and whether it counts.

@@ -64,6 +64,8 @@ impl fmt::Display for OpInfo {
 pub(crate) struct EdgeId(pub usize);
 
 type Ends = Box<dyn Any + Send>;
+/// By (edge, shard): the writing end and the reading end, each taken once.
+type AllEnds = BTreeMap<(usize, usize), (Option<Ends>, Option<Ends>)>;
 type Connect = Box<dyn Fn(EdgeConfig) -> Vec<(Ends, Ends)> + Send>;
 
 struct EdgeSpec {
@@ -279,7 +281,7 @@ impl Plan {
         self.check()?;
         let shards = config.shards;
         let with_origins = self.edges_with_origins();
-        let mut ends: BTreeMap<(usize, usize), (Option<Ends>, Option<Ends>)> = BTreeMap::new();
+        let mut ends: AllEnds = BTreeMap::new();
         for (id, edge) in self.edges.iter().enumerate() {
             let made = (edge.connect)(EdgeConfig {
                 shards,
@@ -292,7 +294,7 @@ impl Plan {
                 ends.insert((id, shard), (Some(writer), Some(reader)));
             }
         }
-        let mut dead: Vec<_> = match &mut self.dead {
+        let dead: Vec<_> = match &mut self.dead {
             Some(open) => open(ports)?.into_iter().map(Some).collect(),
             None => (0..shards).map(|_| None).collect(),
         };
@@ -330,7 +332,7 @@ impl Plan {
             name: self.name,
             ops: self.ops,
             stages,
-            dead: dead.drain(..).collect(),
+            dead,
         })
     }
 
@@ -399,7 +401,7 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub shards: usize,
     keep_dead: bool,
     pub config: &'a PlanConfig,
-    ends: &'a mut BTreeMap<(usize, usize), (Option<Ends>, Option<Ends>)>,
+    ends: &'a mut AllEnds,
     pub ports: &'a mut Ports<'p>,
     /// Source partitions on this shard (indices among all), set by a source root before the chain is linked.
     pub partitions: Vec<usize>,

@@ -241,6 +241,11 @@ pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner>(
     op
 }
 
+/// The stream of a window's results: [`Windowed`] records.
+pub type Aggregated<P, K, W, A> = Stream<
+    OperatorRoot<<P as Pipeline>::Item, <W as WindowAssigner>::Make<<P as Pipeline>::Item, K, A>>,
+>;
+
 /// A keyed stream cut into windows; an aggregate must follow.
 #[must_use = "windows do nothing until an aggregate follows"]
 pub struct WindowedStream<P: Pipeline, K, W> {
@@ -285,15 +290,12 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner> WindowedStream<P, K, W> 
     pub fn aggregate<A: Aggregate<P::Item>>(
         self,
         make: impl FnOnce(&Aggs<P::Item>) -> A,
-    ) -> Stream<OperatorRoot<P::Item, W::Make<P::Item, K, A>>> {
+    ) -> Aggregated<P, K, W, A> {
         self.aggregate_with(make(&Aggs::new()))
     }
 
     /// Aggregates with an aggregate of your own.
-    pub fn aggregate_with<A: Aggregate<P::Item>>(
-        self,
-        aggregate: A,
-    ) -> Stream<OperatorRoot<P::Item, W::Make<P::Item, K, A>>> {
+    pub fn aggregate_with<A: Aggregate<P::Item>>(self, aggregate: A) -> Aggregated<P, K, W, A> {
         let WindowedStream {
             keyed,
             window,
