@@ -1,5 +1,7 @@
 //! Files as sources: what they hold, where it lies, and everything that may be wrong with them.
 
+#![cfg(feature = "files")]
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pelton::testing::{self, Sizes, Stepper};

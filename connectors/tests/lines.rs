@@ -1,5 +1,7 @@
 //! Lines as sinks: to files and to standard output, in order, whole, and with a clear end when that cannot be.
 
+#![cfg(feature = "files")]
+
 use pelton::testing::{self, Stepper};
 use pelton::{
     BuildError, Config, Driver, EventTime, Job, JobError, Spans, Tumbling, Watermarks, sources,
@@ -151,9 +153,10 @@ fn a_full_device_ends_the_job() {
             .sink(lines::file("/dev/full", lines::json()));
         let e = job.run(threads(2)).unwrap_err();
         assert_eq!(e.code(), "PLT-0105");
+        // Either shard may be the one to tell: they share the file, and after a failure neither writes.
+        assert!(e.to_string().contains("sink /dev/full on shard"), "{e}");
         assert!(
-            e.to_string()
-                .contains("/dev/full on shard 0: the device is full; make room"),
+            e.to_string().contains("the device is full; make room"),
             "{e}"
         );
     }

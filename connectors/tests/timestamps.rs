@@ -1,5 +1,7 @@
 //! Times in files, against jiff.
 
+#![cfg(feature = "files")]
+
 use jiff::Timestamp;
 use pelton::EventTime;
 use pelton_connectors::timestamp;

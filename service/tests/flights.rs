@@ -266,6 +266,7 @@ fn what_cannot_be_done_is_said_in_a_line() {
         &["PLT-0009", "core 9999"],
     );
     refuses(&["flights", "--on-error", "cry"], 2, &["skip", "fail"]);
+    refuses(&["flights", "--one-correction"], 2, &["--lateness <HOURS>"]);
     refuses(&["planes"], 2, &["unrecognized subcommand 'planes'"]);
 
     refuses(

@@ -24,7 +24,12 @@ pub struct Args {
     /// Newline-delimited JSON, plain or gzip [default: January 2013, from the repository]
     path: Option<PathBuf>,
     /// Keep hours open for late flights this many hours after their end
-    #[arg(long, value_name = "HOURS", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "HOURS",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     lateness: u32,
     /// Correct an hour once, when its lateness ends, instead of at each late flight
     #[arg(long, requires = "lateness")]
