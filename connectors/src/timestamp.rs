@@ -17,6 +17,7 @@
 
 use pelton::EventTime;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
 use std::fmt;
 
 /// Reads a time of RFC 3339, with any offset: `2013-01-01T10:15:00Z`, `2013-01-01T05:15:00.25-05:00`. Digits beyond
@@ -43,38 +44,35 @@ fn parse_plain(b: &[u8]) -> Option<EventTime> {
         return None;
     }
     let mut wrong = 0u8;
-    let mut digit = |i: usize| {
-        let d = b[i].wrapping_sub(b'0');
-        wrong |= u8::from(d > 9);
-        i64::from(d)
+    let mut two = |i: usize| {
+        let (tens, ones) = (b[i].wrapping_sub(b'0'), b[i + 1].wrapping_sub(b'0'));
+        wrong |= u8::from(tens > 9) | u8::from(ones > 9);
+        u32::from(tens) * 10 + u32::from(ones)
     };
-    let mut two = |i: usize| digit(i) * 10 + digit(i + 1);
     let year = two(0) * 100 + two(2);
     let (month, day) = (two(5), two(8));
     let (hour, minute, second) = (two(11), two(14), two(17));
     if wrong != 0 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
+    if year == 0 || !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
         return None;
     }
     // Days since 1970-01-01, counted in years that begin on 1 March, so that the leap day is the last of its year.
-    let years = year - i64::from(month <= 2);
+    let years = year - u32::from(month <= 2);
     let from_march = (month + 9) % 12;
-    let days = 365 * years + years.div_euclid(4) - years.div_euclid(100)
-        + years.div_euclid(400)
-        + (153 * from_march + 2) / 5
-        + day
-        - 719_469;
-    Some(EventTime::from_seconds(
-        days * 86_400 + hour * 3_600 + minute * 60 + second,
-    ))
+    let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * from_march + 2) / 5;
+    let days = i64::from(days + day) - 719_469;
+    let seconds = i64::from(hour * 3_600 + minute * 60 + second);
+    Some(EventTime::from_seconds(days * 86_400 + seconds))
 }
 
-fn days_in(year: i64, month: i64) -> i64 {
+fn days_in(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         _ => 31,
     }
@@ -152,7 +150,7 @@ impl<'de> With<'de> for Units {
 }
 
 macro_rules! with_modules {
-    ($($(#[$doc:meta])* $name:ident = $visitor:expr, $ser:expr, $ser_type:ty;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident = $visitor:expr, |$time:ident, $s:ident| $write:expr;)*) => { $(
         $(#[$doc])*
         pub mod $name {
             use super::*;
@@ -161,9 +159,15 @@ macro_rules! with_modules {
                 With::read($visitor, de)
             }
             /// Writes a time.
-            pub fn serialize<S: serde::Serializer>(time: &EventTime, s: S) -> Result<S::Ok, S::Error> {
-                let value: $ser_type = $ser(*time);
-                serde::Serialize::serialize(&value, s)
+            pub fn serialize<S: Serializer>(time: &EventTime, s: S) -> Result<S::Ok, S::Error> {
+                Written(*time).serialize(s)
+            }
+            struct Written(EventTime);
+            impl Serialize for Written {
+                fn serialize<S: Serializer>(&self, $s: S) -> Result<S::Ok, S::Error> {
+                    let $time = self.0;
+                    $write
+                }
             }
             /// The same for a time that may be missing. With `#[serde(default)]` its field may be as well.
             pub mod option {
@@ -173,9 +177,8 @@ macro_rules! with_modules {
                     de.deserialize_option(Maybe($visitor))
                 }
                 /// Writes a time, or nothing.
-                pub fn serialize<S: serde::Serializer>(time: &Option<EventTime>, s: S) -> Result<S::Ok, S::Error> {
-                    let value: Option<$ser_type> = time.map($ser);
-                    serde::Serialize::serialize(&value, s)
+                pub fn serialize<S: Serializer>(time: &Option<EventTime>, s: S) -> Result<S::Ok, S::Error> {
+                    time.map(Written).serialize(s)
                 }
             }
         }
@@ -183,11 +186,11 @@ macro_rules! with_modules {
 }
 with_modules! {
     /// Text of RFC 3339, see [`parse`].
-    rfc3339 = Text, |t: EventTime| t.to_string(), String;
+    rfc3339 = Text, |t, s| s.collect_str(&t);
     /// Whole seconds since the Unix epoch. What is written is rounded down.
-    seconds = Units(1_000_000), |t: EventTime| t.micros().div_euclid(1_000_000), i64;
+    seconds = Units(1_000_000), |t, s| s.serialize_i64(t.micros().div_euclid(1_000_000));
     /// Whole milliseconds since the Unix epoch. What is written is rounded down.
-    millis = Units(1_000), |t: EventTime| t.micros().div_euclid(1_000), i64;
+    millis = Units(1_000), |t, s| s.serialize_i64(t.micros().div_euclid(1_000));
     /// Microseconds since the Unix epoch.
-    micros = Units(1), |t: EventTime| t.micros(), i64;
+    micros = Units(1), |t, s| s.serialize_i64(t.micros());
 }

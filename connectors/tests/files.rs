@@ -152,7 +152,7 @@ fn malformed_lines_are_told_with_file_line_offset_and_reason() {
             format!(
                 "json: {at}:5 (offset 27): invalid value: integer `-1`, expected u32, column 8"
             ),
-            format!("json: {at}:6 (offset 37): invalid unicode code point, column 17"),
+            format!("json: {at}:6 (offset 37): invalid UTF-8, column 17"),
             format!("json: {at}:7 (offset 57): the line is longer than 40 bytes"),
             format!("json: {at}:9 (offset 117): missing field `id`, column 12"),
         ]
