@@ -233,6 +233,10 @@ fn an_open_quote_does_not_swallow_the_file() {
     let ran = run(files::csv::<Row>([&path]).split_every(1000));
     assert_eq!(ran.rows, [row(2, "c")]);
     assert_eq!(ran.dead.len(), 2);
+    // And the line after it is not touched by it.
+    let path = file("rows.csv", "id,name\n1,\"a\n2,b\n3,c\n");
+    let ran = run(files::csv::<Row>([&path]).split_every(1000));
+    assert_eq!(ran.rows, [row(2, "b"), row(3, "c")]);
 }
 
 #[test]

@@ -178,30 +178,35 @@ fn a_full_device_under_the_dead_letters_ends_the_job() {
     assert!(e.to_string().contains("the device is full"), "{e}");
 }
 
-/// Whatever the reader has taken so far, the source is never more than the buffers between them ahead of it.
+/// Lets a job write `count` lines of `line` bytes into a pipe (it is given the pipe and a counter to raise with each line)
+/// that nobody reads until the job has stood still for a good while. Whatever the reader has taken, the job is never
+/// more than `ahead` bytes ahead of it.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_slow_reader_holds_the_source() {
+fn a_slow_reader_holds(
+    line: u64,
+    count: u64,
+    ahead: u64,
+    run: impl FnOnce(&Path, std::sync::Arc<std::sync::atomic::AtomicU64>),
+) {
     use std::io::Read;
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
-    const LINE: u64 = 100;
-    const COUNT: u64 = 100_000;
-    // The pipe, three buffers, what one step writes beyond a buffer, and a page for luck.
-    const AHEAD: u64 = 65_536 + 3 * 65_536 + 1024 * LINE + 4096;
-
     let path = folder().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
-    let generated = Arc::new(AtomicU64::new(0));
-    let count = generated.clone();
+    let made = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let reader = std::thread::spawn({
-        let path = path.clone();
+        let (path, made) = (path.clone(), made.clone());
         move || {
             let mut pipe = std::fs::File::open(path).unwrap();
+            let (mut seen, mut still) = (0, 0);
+            while still < 50_000 && seen < count {
+                std::thread::yield_now();
+                let now = made.load(Ordering::Relaxed);
+                still = if now == seen && now > 0 { still + 1 } else { 0 };
+                seen = now;
+            }
             let (mut taken, mut most, mut piece) = (0, 0, vec![0; 5_000]);
             loop {
-                most = most.max(generated.load(Ordering::Relaxed) * LINE - taken);
+                most = most.max(made.load(Ordering::Relaxed) * line - taken);
                 match pipe.read(&mut piece).unwrap() {
                     0 => return (taken, most),
                     n => taken += n as u64,
@@ -209,19 +214,51 @@ fn a_slow_reader_holds_the_source() {
             }
         }
     });
-    let job = Job::new("slow");
-    job.source(sources::generate("numbers", COUNT, 1, move |id| {
-        count.fetch_add(1, Ordering::Relaxed);
-        id
-    }))
-    .sink(lines::file(
-        &path,
-        lines::text(|n: &u64, line| writeln!(line, "{n:099}")),
-    ));
-    job.run(threads(1)).unwrap();
+    run(&path, made);
     let (taken, most) = reader.join().unwrap();
-    assert_eq!(taken, COUNT * LINE);
-    assert!(most <= AHEAD, "{most} bytes ahead");
-    // The source was really held: without that it is through before the reader has begun in earnest.
+    assert_eq!(taken, count * line);
+    assert!(most <= ahead, "{most} bytes ahead");
+    // It was really held, not only never ahead.
     assert!(most >= 65_536, "{most} bytes ahead");
+}
+
+/// The pipe, three buffers, and a page for luck; what one step writes beyond a buffer comes on top.
+#[cfg(target_os = "linux")]
+const BETWEEN: u64 = 65_536 + 3 * 65_536 + 4096;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slow_reader_holds_the_source() {
+    a_slow_reader_holds(100, 50_000, BETWEEN + 1024 * 100, |path, made| {
+        let job = Job::new("slow");
+        job.source(sources::generate("numbers", 50_000, 1, move |id| {
+            made.fetch_add(1, Ordering::Relaxed);
+            id
+        }))
+        .sink(lines::file(
+            path,
+            lines::text(|n: &u64, line| writeln!(line, "{n:099}")),
+        ));
+        job.run(threads(1)).unwrap();
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slow_reader_of_dead_letters_holds_the_source() {
+    let input = folder().join("in");
+    std::fs::write(&input, "x\n".repeat(50_000)).unwrap();
+    a_slow_reader_holds(100, 50_000, BETWEEN + 1024 * 100, |path, made| {
+        let job = Job::new("slow");
+        job.source(pelton_connectors::files::json::<u64>([&input]))
+            .sink(lines::stdout(lines::json()));
+        job.dead_letters_to(lines::file(
+            path,
+            lines::text(move |d: &pelton::push::DeadLetter, line| {
+                made.fetch_add(1, Ordering::Relaxed);
+                writeln!(line, "{:099}", d.offset)
+            }),
+        ));
+        job.run(threads(1)).unwrap();
+    });
 }
