@@ -27,11 +27,6 @@ impl Changed {
         self.bits[word] |= 1 << (id % 64);
     }
 
-    /// Forgets all marks.
-    pub fn clear(&mut self) {
-        self.bits.clear();
-    }
-
     /// Takes at most `results` marks, in the order of ids from `cursor` on, and gives each to `tell`; whether none is left.
     pub fn take(
         &mut self,

@@ -128,7 +128,7 @@ struct Slice<K, A> {
     table: KeyTable<K, A>,
     /// Late records that wait for the one correction.
     parked: Option<Box<KeyTable<K, A>>>,
-    /// With early firing: what has changed since it was last told, until the window has fired.
+    /// With early firing: what has changed since it was last told; not looked at once the window has fired.
     changed: Changed,
     fired: bool,
 }
@@ -637,7 +637,6 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     return false;
                 }
                 slice.fired = true;
-                slice.changed.clear();
                 self.doing = self.next_work();
             }
             Doing::Early { at, word } => self.doing = self.fire_early(at, word, out, cx),

@@ -35,7 +35,7 @@ pub(crate) fn config() -> ProptestConfig {
 /// Partitions of records with few keys and much disorder; numbered in reading order, partition by partition.
 pub(crate) fn partitions() -> impl Strategy<Value = Vec<Vec<Record>>> {
     let record = (0u8..5, 0i64..60);
-    prop::collection::vec(prop::collection::vec(record, 0..80), 1..4).prop_map(|partitions| {
+    prop::collection::vec(prop::collection::vec(record, 0..150), 1..4).prop_map(|partitions| {
         let mut number = 0;
         let mut numbered = |(key, seconds)| {
             number += 1;
@@ -57,11 +57,13 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn runs() -> impl Strategy<Value = Run> {
-    (1usize..4, 1usize..20, any::<u64>()).prop_map(|(shards, batch_size, seed)| Run {
-        shards,
-        batch_size,
-        seed,
-    })
+    (1usize..4, prop_oneof![1usize..20, Just(150)], any::<u64>()).prop_map(
+        |(shards, batch_size, seed)| Run {
+            shards,
+            batch_size,
+            seed,
+        },
+    )
 }
 
 /// Runs a job to its end, steps in a random order.

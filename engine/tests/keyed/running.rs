@@ -1,8 +1,9 @@
 //! `reduce`, `fold`, `running` without an order: one result a record, and the last value of each key is fixed.
 
-use crate::{Record, config, partitions, run, runs};
+use crate::order::model;
+use crate::{Record, config, partitions, run, runs, time};
 use pelton::testing::{Collected, Stepper, collect};
-use pelton::{BuildError, Job, JobError, Keyed, sink, sources};
+use pelton::{BuildError, Job, JobError, Keyed, Spans, Tumbling, Watermarks, sink, sources};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ fn by_key<V: Clone>(results: &Collected<Keyed<u8, V>>) -> BTreeMap<u8, Vec<V>> {
     values
 }
 
-fn model(records: &[Vec<Record>]) -> BTreeMap<u8, Vec<u64>> {
+fn numbers(records: &[Vec<Record>]) -> BTreeMap<u8, Vec<u64>> {
     let mut model: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
     for r in records.iter().flatten() {
         model.entry(r.0).or_default().push(r.2);
@@ -47,7 +48,7 @@ proptest! {
         run(&job, how).unwrap();
 
         let (reduced, folded, aggregated) = (by_key(&reduced), by_key(&folded), by_key(&aggregated));
-        let model = model(&records);
+        let model = numbers(&records);
         prop_assert!(reduced.keys().eq(model.keys()) && folded.keys().eq(model.keys()) && aggregated.keys().eq(model.keys()));
         for (key, numbers) in &model {
             let sum: u64 = numbers.iter().sum();
@@ -61,6 +62,41 @@ proptest! {
             }
             prop_assert_eq!(reduced[key].len(), numbers.len());
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// An update has its record's time and behind mark: windows behind count and drop by them, whatever came first.
+    #[test]
+    fn updates_keep_time_and_mark(records in partitions(), how in runs(), bound in 0i64..20) {
+        let (results, sink) = collect();
+        let (late, late_sink) = collect();
+        let job = Job::new("marks");
+        job.source(sources::partitions(records.clone()))
+            .event_time(time, Watermarks::bounded(bound.seconds()))
+            .key_by(|r| r.0)
+            .fold(0, |last, r| *last = r.2)
+            .key_by(|k| k.key)
+            .window(Tumbling::of(1.seconds()))
+            .late_to(late_sink)
+            .aggregate(|a| a.sum(|k| k.value))
+            .sink(sink);
+        let counters = run(&job, how).unwrap();
+        prop_assert_eq!(counters.invariant_broken, 0);
+        let (in_time, too_late) = model(&records, bound, 0);
+        let mut late: Vec<u64> = late.take().into_iter().map(|k: Keyed<u8, u64>| k.value).collect();
+        let mut expected: Vec<u64> = too_late.iter().map(|r| r.2).collect();
+        late.sort();
+        expected.sort();
+        prop_assert_eq!(late, expected);
+        let mut sums = BTreeMap::new();
+        for r in in_time {
+            *sums.entry((r.0, r.1)).or_insert(0) += r.2;
+        }
+        let results = results.take().into_iter().map(|w| ((w.key, w.window.start.micros() / 1_000_000), w.value));
+        prop_assert_eq!(results.collect::<BTreeMap<_, _>>(), sums);
     }
 }
 
