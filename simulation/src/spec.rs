@@ -152,7 +152,12 @@ impl Case {
             (KindName::Running, _) => End::Running,
             (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
             _ if r.one_in(12) => End::Records,
-            (_, window) if window.late == Late::Drop && r.one_in(5) => {
+            // The corrections of sessions take results back, which a window behind does not know.
+            (name, window)
+                if (window.late == Late::Drop
+                    || window.late == Late::OneCorrection && name != KindName::Session)
+                    && r.one_in(5) =>
+            {
                 End::Chained(window, r.pick(&[7, 50, 100, 1_000]))
             }
             (_, window) => End::Window(window),

@@ -689,6 +689,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         self.doing == Doing::Nothing
     }
 
+    /// A window may give results until M has reached its end + lateness, with its last microsecond as their time: the
+    /// windows behind it must still be open then.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark - self.lateness.allowed
+    }
+
     fn close_idle(&mut self) -> Option<EventTime> {
         let last = self.slices.iter().rfind(|s| !s.fired)?;
         Some(self.end_of(last.start))
