@@ -5,11 +5,25 @@
 //! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread; or, where
 //!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
-//! 4. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
+//! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
+//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by [`TURN`] requests.
+//! 6. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
 
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
+
+/// Requests of one port served before the next port has its turn (law 5).
+const TURN: usize = 16;
+
+/// Rings when it is dropped: the last field of a side, so that its ring ends have gone by then (law 4).
+struct RingOnDrop(Doorbell);
+
+impl Drop for RingOnDrop {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
 
 /// A shard's side of a port.
 pub struct Port<Q, R> {
@@ -32,7 +46,7 @@ enum Way<Q, R> {
     Threaded {
         requests: Producer<Q>,
         responses: Consumer<R>,
-        helper: Doorbell,
+        helper: RingOnDrop,
     },
     Inline {
         handler: Box<dyn FnMut(Q) -> R + Send>,
@@ -58,7 +72,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
                 requests, helper, ..
             } => match requests.push(request) {
                 Ok(()) => {
-                    helper.ring();
+                    helper.0.ring();
                     Ok(())
                 }
                 Err(PushError::Full(q) | PushError::Closed(q)) => Err(q),
@@ -95,7 +109,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
                 let response = responses.pop().ok();
                 if response.is_some() {
                     // A server that found the ring full of responses waits for this.
-                    helper.ring();
+                    helper.0.ring();
                 }
                 response
             }
@@ -106,7 +120,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
 
 /// A port's server on the helper thread.
 trait Serve: Send {
-    /// Serves what it can; whether anything moved, or `None` when the shard's side has gone.
+    /// Serves what it can, within its turn; whether anything moved, or `None` when the port is closed.
     fn serve(&mut self) -> Option<bool>;
 }
 
@@ -116,13 +130,13 @@ struct Server<Q, R, H> {
     /// A response that found the ring full.
     held: Option<R>,
     handler: H,
-    shard: Doorbell,
+    shard: RingOnDrop,
 }
 
 impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
     fn serve(&mut self) -> Option<bool> {
         let mut moved = false;
-        loop {
+        for _ in 0..TURN {
             let response = match self.held.take() {
                 Some(r) => r,
                 None => match self.requests.pop() {
@@ -132,7 +146,10 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
                         {
                             Ok(r) => r,
                             // The port closes; its shard sees that and says so.
-                            Err(_) => return None,
+                            Err(payload) => {
+                                crate::runtime::discard_panic(payload);
+                                return None;
+                            }
                         }
                     }
                     Err(pelton_ring::PopError::Empty) => return Some(moved),
@@ -142,7 +159,7 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
             match self.responses.push(response) {
                 Ok(()) => {
                     moved = true;
-                    self.shard.ring();
+                    self.shard.0.ring();
                 }
                 Err(PushError::Full(r)) => {
                     self.held = Some(r);
@@ -151,6 +168,7 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
                 Err(PushError::Closed(_)) => return None,
             }
         }
+        Some(moved)
     }
 }
 
@@ -356,7 +374,7 @@ impl Helper {
             responses: outgoing,
             held: None,
             handler,
-            shard: shard.clone(),
+            shard: RingOnDrop(shard.clone()),
         };
         self.servers
             .send(Box::new(server))
@@ -366,7 +384,7 @@ impl Helper {
             way: Way::Threaded {
                 requests,
                 responses,
-                helper: self.doorbell.clone(),
+                helper: RingOnDrop(self.doorbell.clone()),
             },
             _apart: None,
         })
