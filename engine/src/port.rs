@@ -390,3 +390,121 @@ impl Helper {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port whose "shard" is the calling thread.
+    fn port<Q: Send + 'static, R: Send + 'static>(
+        helper: &mut Option<Helper>,
+        shard: &Sleeper,
+        capacity: usize,
+        handler: impl FnMut(Q) -> R + Send + 'static,
+    ) -> Port<Q, R> {
+        let bells = [shard.doorbell()];
+        Ports::threaded(helper, &bells)
+            .port(0, capacity, handler)
+            .unwrap()
+    }
+
+    /// Sleeps as a shard does until `found` finds something. Nothing but a doorbell ends the sleep: a lost wake-up hangs the test.
+    fn until<T>(shard: &mut Sleeper, mut found: impl FnMut() -> Option<T>) -> T {
+        loop {
+            shard.prepare();
+            match found() {
+                Some(it) => {
+                    shard.cancel();
+                    return it;
+                }
+                None => {
+                    shard.sleep(None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_sleep_and_no_wake_up_is_lost() {
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let mut port = port(&mut helper, &shard, 2, |q: u64| q + 1);
+        for q in 0..5_000 {
+            port.submit(q).unwrap();
+            assert_eq!(until(&mut shard, || port.take()), q + 1);
+        }
+        // Full both ways: the server holds a response until there is room.
+        let (mut sent, mut taken) = (0, 0);
+        while taken < 5_000 {
+            while sent < 5_000 && port.submit(sent).is_ok() {
+                sent += 1;
+            }
+            assert_eq!(until(&mut shard, || port.take()), taken + 1);
+            taken += 1;
+        }
+    }
+
+    #[test]
+    fn a_handler_that_panics_closes_its_port_and_wakes_the_shard() {
+        crate::runtime::install_panic_hook();
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let mut good = port(&mut helper, &shard, 2, |q: u64| q);
+        let mut bad = port(&mut helper, &shard, 4, |q: u64| {
+            assert_ne!(q, 2, "this panic is part of a test");
+            q
+        });
+        for q in [1, 2, 3] {
+            let _ = bad.submit(q);
+        }
+        until(&mut shard, || bad.is_closed().then_some(()));
+        assert_eq!(bad.take(), Some(1), "what came before is there");
+        assert_eq!(bad.take(), None);
+        assert_eq!(bad.submit(4), Err(4));
+        good.submit(5).unwrap();
+        assert_eq!(until(&mut shard, || good.take()), 5);
+    }
+
+    #[test]
+    fn dropping_a_port_ends_its_handler() {
+        let (mut helper, shard) = (None, Sleeper::thread());
+        let (tell, told) = mpsc::channel::<()>();
+        let port = port(&mut helper, &shard, 2, move |q: u64| {
+            let _owned = &tell;
+            q
+        });
+        drop(port);
+        // Disconnected when the handler has gone: with nobody else about, only the port's own ring can have told the helper.
+        assert!(told.recv().is_err());
+    }
+
+    #[test]
+    fn dropping_the_helper_closes_its_ports() {
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let port = port(&mut helper, &shard, 2, |q: u64| q);
+        drop(helper);
+        until(&mut shard, || port.is_closed().then_some(()));
+    }
+
+    #[test]
+    fn a_busy_port_has_its_turn_and_no_more() {
+        let (mut requests, incoming) = ring(64).unwrap();
+        let (outgoing, mut responses) = ring(64).unwrap();
+        let shard = Sleeper::thread();
+        let mut server = Server {
+            requests: incoming,
+            responses: outgoing,
+            held: None,
+            handler: |q: u64| q,
+            shard: RingOnDrop(shard.doorbell()),
+        };
+        for q in 0..20 {
+            requests.push(q).unwrap();
+        }
+        assert_eq!(server.serve(), Some(true));
+        assert_eq!(responses.drain(64).count(), TURN);
+        assert_eq!(server.serve(), Some(true));
+        assert_eq!(responses.drain(64).count(), 20 - TURN);
+        assert_eq!(server.serve(), Some(false));
+        drop(requests);
+        assert_eq!(server.serve(), None);
+    }
+}

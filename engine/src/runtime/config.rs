@@ -7,7 +7,8 @@ use crate::time::Span;
 /// What runs the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// The best that this machine allows: io_uring where it is there, else threads, with a note.
+    /// The best that this machine allows, with a note where something better was refused. At present that is [`Driver::Threads`]: no
+    /// I/O goes through io_uring yet.
     Auto,
     /// Pinned threads; nothing but the standard library.
     Threads,

@@ -18,6 +18,11 @@ const START_WITHIN: Duration = Duration::from_secs(5);
 /// How long shards may take to end. A shard stuck in user code never does: it is left behind rather than waited for.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
+/// What [`Driver::Auto`] tries, best first. glommio is to come first when I/O goes through its ring; until then it has nothing to offer:
+/// with 2 shards it starts in 10 ms where threads take 0.4, a sleep and wake-up costs it about 2.5 times the processor time and
+/// an interrupt to every core that runs one of our threads (`membarrier`), and it is no quicker (docs/benchmarks.md).
+const AUTO: &[Driver] = &[Driver::Threads];
+
 /// A shard as others see it.
 #[derive(Debug)]
 pub(crate) struct ShardRef {
@@ -60,40 +65,50 @@ pub(crate) struct Shards {
 type Run = Box<dyn FnOnce(Duty, Sleeper, Ready) + Send>;
 
 impl Shards {
-    /// Starts them with the driver that is asked for, or with the best there is; a note says what was refused.
+    /// Starts them with the driver that is asked for, or with the best there is.
     pub fn start(
         placement: &mut Placement,
         driver: Driver,
         clock: Clock,
     ) -> Result<Self, BuildError> {
-        let refused = match driver {
-            Driver::Threads => None,
-            Driver::Auto | Driver::Glommio => match Self::on_glommio(placement, clock) {
-                Ok(Ok(shards)) => return Ok(shards),
-                Ok(Err(refused)) => Some(refused),
-                Err(absent) if driver == Driver::Glommio => return Err(absent),
-                Err(_) => None,
-            },
-        };
-        if let Some(refused) = refused {
-            if driver == Driver::Glommio {
-                return Err(BuildError::Config {
-                    what: format!("the glommio driver cannot be had: {}", refused.what),
-                    advice: format!("{}, or use Driver::Threads or Driver::Auto", refused.advice),
-                });
-            }
-            placement.notes.push(format!(
-                "io_uring is refused, shards run on plain threads: {}; to have it, {}",
-                refused.what, refused.advice
-            ));
+        match driver {
+            Driver::Auto => Self::first_of(AUTO, placement, clock),
+            one => Self::first_of(&[one], placement, clock),
         }
-        Self::with(placement, Driver::Threads, clock, || {
-            (Sleeper::thread(), Box::new(threads::run) as Run)
-        })?
-        .map_err(|refused| BuildError::Config {
-            what: refused.what,
-            advice: refused.advice.into(),
-        })
+    }
+
+    /// Starts them with the first of these drivers that can be had; a note says what was refused.
+    fn first_of(
+        drivers: &[Driver],
+        placement: &mut Placement,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
+        let Some((driver, others)) = drivers.split_first() else {
+            unreachable!("there is a last one to try");
+        };
+        let started = match driver {
+            Driver::Glommio => Self::on_glommio(placement, clock)?,
+            Driver::Auto | Driver::Threads => {
+                Self::with(placement, Driver::Threads, clock, || {
+                    (Sleeper::thread(), Box::new(threads::run) as Run)
+                })?
+            }
+        };
+        let refused = match started {
+            Ok(shards) => return Ok(shards),
+            Err(refused) => refused,
+        };
+        if others.is_empty() {
+            return Err(BuildError::Config {
+                what: format!("{driver:?} cannot run the shards: {}", refused.what),
+                advice: format!("{}, or use Driver::Threads", refused.advice),
+            });
+        }
+        placement.notes.push(format!(
+            "{driver:?} cannot run the shards, {:?} does: {}; to have it, {}",
+            others[0], refused.what, refused.advice
+        ));
+        Self::first_of(others, placement, clock)
     }
 
     #[cfg(all(feature = "glommio", target_os = "linux"))]
@@ -215,6 +230,96 @@ impl Drop for Shards {
                 // It has nothing left to do. A driver's panic has been printed, and its jobs have been told.
                 let _ = thread.join();
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "glommio", target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::runtime::Config;
+
+    /// What happens where glommio is tried first and then threads.
+    fn start() -> (Driver, Vec<String>) {
+        crate::runtime::panics::install();
+        let mut placement = Config::default().shards(2).place().unwrap();
+        let order = [Driver::Glommio, Driver::Threads];
+        let shards = Shards::first_of(&order, &mut placement, Clock::start()).unwrap();
+        (shards.driver, placement.notes)
+    }
+
+    /// Run by the tests below, in a process of its own in which something is forbidden.
+    #[test]
+    #[ignore = "a part of other tests"]
+    fn child() {
+        let (driver, notes) = start();
+        println!("driver {driver:?}");
+        notes.iter().for_each(|note| println!("note {note}"));
+        let forced = crate::Runtime::start(Config::default().shards(2).driver(Driver::Glommio));
+        println!("forced {}", forced.unwrap_err());
+        let auto = crate::Runtime::start(Config::default().shards(2)).unwrap();
+        println!("auto {:?} {:?}", auto.driver(), auto.notes());
+    }
+
+    /// Runs [`child`] behind a command that forbids something; what it said.
+    fn forbidden(program: &str, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(program)
+            .args(arguments)
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "runtime::drivers::tests::child",
+                "--ignored",
+                "--nocapture",
+            ])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("panicked"),
+            "it is no panic"
+        );
+        assert!(text.contains("auto Threads []"), "{text}");
+        text
+    }
+
+    #[test]
+    fn without_locked_memory_threads_run_and_a_note_says_why() {
+        let text = forbidden("sh", &["-c", "ulimit -l 0; exec \"$0\" \"$@\""]);
+        assert!(text.contains("driver Threads"), "{text}");
+        let why = "the process may lock 0 bytes of memory, and 524288 are needed";
+        assert!(text.contains(&format!("note Glommio cannot run the shards, Threads does: {why}; to have it, allow at least 512 KiB of locked memory (ulimit -l 512")), "{text}");
+        assert!(
+            text.contains(&format!(
+                "forced [PLT-0009] Glommio cannot run the shards: {why}; allow at least 512 KiB"
+            )),
+            "{text}"
+        );
+        assert_eq!(text.matches("note ").count(), 1, "one note: {text}");
+    }
+
+    /// As a container's seccomp profile does it.
+    #[test]
+    #[ignore = "needs python3 to install a seccomp filter"]
+    fn where_the_calls_are_forbidden_threads_run_and_a_note_says_why() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forbid_io_uring.py");
+        let why = "the kernel refuses io_uring: it is too old, or a seccomp profile forbids it";
+        // EPERM as by Docker's profile, ENOSYS as by a kernel without it.
+        for errno in ["1", "38"] {
+            let text = forbidden("python3", &[script, errno]);
+            assert!(text.contains("driver Threads"), "{text}");
+            let note = format!(
+                "note Glommio cannot run the shards, Threads does: {why}; to have it, run Linux 5.8"
+            );
+            assert!(text.contains(&note), "{text}");
+            let forced =
+                format!("forced [PLT-0009] Glommio cannot run the shards: {why}; run Linux 5.8");
+            assert!(text.contains(&forced), "{text}");
         }
     }
 }

@@ -13,10 +13,15 @@
 //!
 //! # Returning to the reactor
 //!
-//! A task that wakes itself does not return glommio to its reactor; only an event in the executor's latency ring does, and the preemption timer is
-//! such an event. [`ExecutorProxy::need_preempt`](glommio::ExecutorProxy::need_preempt) tells, by two loads, and is asked after every round. A pass through the reactor costs several
-//! system calls (about 6 µs on the machine of docs/benchmarks.md), so the timer stands at [`REACTOR_EVERY`] for as long as nothing but it
-//! is in the rings; I/O that matters is to be submitted with a latency requirement, and then ends up in that ring itself.
+//! [`ExecutorProxy::need_preempt`](glommio::ExecutorProxy::need_preempt) says, by two loads, that something has completed in the executor's latency ring; it is
+//! asked after every round, and then the task goes through the reactor (some system calls, 5 to 10 µs). Nothing else makes it: I/O that
+//! matters is to be submitted with a latency requirement, which puts it in that ring.
+//!
+//! There is no preemption timer (it stands at [`NEVER`]), for glommio 0.9 may go to sleep with a task that could run: its `run_task_queues`
+//! looks at that ring before it looks at the tasks, answers "nothing ran" if there is anything, and `run` then parks unless what has completed
+//! wakes a task. A timer of 1 ms that struck there, when the thread had been off its core for a millisecond, hung a shard for ever: on a busy
+//! machine within seconds. What remains is glommio's eventfd, written late by a thread that was held up in the middle of waking a shard
+//! which a timer has woken meanwhile; [`NET`] bounds what that can cost.
 //!
 //! # Sleeping
 //!
@@ -27,9 +32,7 @@ use crate::runtime::drivers::{Ready, Refused};
 use crate::runtime::duty::{Duty, Look, Next};
 use crate::runtime::panics::catch;
 use glommio::timer::Timer;
-use glommio::{
-    GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind,
-};
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use pelton_ring::{Sleeper, Wake};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -37,8 +40,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// Bound on how long the reactor is left alone by a busy shard.
-const REACTOR_EVERY: Duration = Duration::from_millis(1);
+/// The preemption timer, which is not wanted: see the module.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+/// The longest that a shard sleeps without looking: see the module.
+const NET: Duration = Duration::from_secs(1);
 
 /// The least that glommio takes: its buffers are not used yet.
 const IO_MEMORY: usize = 64 << 10;
@@ -119,7 +125,7 @@ impl Seat {
             .name(name)
             .io_memory(IO_MEMORY)
             .ring_depth(RING_DEPTH)
-            .preempt_timer(REACTOR_EVERY)
+            .preempt_timer(NEVER)
             .blocking_thread_pool_placement(PoolPlacement::Custom(vec![]))
             .make()
             .map_err(refused)?;
@@ -161,9 +167,9 @@ impl Seat {
         }
     }
 
-    /// Until there is a token, or the time is up.
+    /// Until there is a token, or the time is up: at the latest after [`NET`].
     async fn rung(&self, timeout: Option<Duration>) {
-        let mut timer = timeout.map(Timer::new);
+        let mut timer = Timer::new(timeout.map_or(NET, |t| t.min(NET)));
         poll_fn(|cx| {
             let mut inside = self.0.lock();
             if inside.token {
@@ -177,31 +183,31 @@ impl Seat {
                 inside.task = Some(cx.waker().clone());
             }
             drop(inside);
-            match &mut timer {
-                Some(timer) => Pin::new(timer).poll(cx).map(drop),
-                None => Poll::Pending,
-            }
+            Pin::new(&mut timer).poll(cx).map(drop)
         })
         .await;
     }
 }
 
 const ALLOW_MEMORY: &str = "allow at least 512 KiB of locked memory (ulimit -l 512, LimitMEMLOCK=512K in a unit, --ulimit memlock=524288 for a container)";
-const ALLOW_CALLS: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, and see that the sysctl kernel.io_uring_disabled is 0";
+const ALLOW_CALLS: &str = "run Linux 5.8 or later, set the sysctl kernel.io_uring_disabled to 0, and allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile";
 
 fn refused(error: GlommioError<()>) -> Refused {
-    if let GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit, least)) = &error {
+    let error = std::io::Error::from(error);
+    // glommio checks the limit itself and says no more than this: `MemLockLimit(0/524288)`.
+    let text = error.to_string();
+    let limit = text
+        .strip_prefix("MemLockLimit(")
+        .and_then(|t| t.strip_suffix(')'))
+        .and_then(|t| t.split_once('/'));
+    if let Some((limit, least)) = limit {
         return Refused {
             what: format!("the process may lock {limit} bytes of memory, and {least} are needed"),
             advice: ALLOW_MEMORY,
         };
     }
-    let error = std::io::Error::from(error);
     let advice = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => ALLOW_CALLS,
-        std::io::ErrorKind::Unsupported => {
-            "run Linux 5.8 or later with io_uring built in, and allow io_uring_setup in the container's seccomp profile"
-        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported => ALLOW_CALLS,
         std::io::ErrorKind::OutOfMemory => ALLOW_MEMORY,
         _ => "see what the error says",
     };
@@ -211,9 +217,23 @@ fn refused(error: GlommioError<()>) -> Refused {
     }
 }
 
+/// Where io_uring_setup fails, whatever the error, glommio panics in a `lazy_static`, and ever after says that it is poisoned.
 fn refused_by_panic(message: &str) -> Refused {
+    let what = if message.contains("Failed to register a probe") || message.contains("poisoned") {
+        match std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled") {
+            Ok(level) if level.trim() != "0" => format!(
+                "the kernel refuses io_uring, the sysctl kernel.io_uring_disabled is {}",
+                level.trim()
+            ),
+            _ => {
+                "the kernel refuses io_uring: it is too old, or a seccomp profile forbids it".into()
+            }
+        }
+    } else {
+        format!("the executor failed: {message}")
+    };
     Refused {
-        what: format!("the executor failed: {message}"),
+        what,
         advice: ALLOW_CALLS,
     }
 }

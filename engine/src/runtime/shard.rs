@@ -480,4 +480,115 @@ mod tests {
         assert!(goes_elsewhere(63, 1 << 63));
         assert!(goes_elsewhere(70, 1 << 63));
     }
+
+    use crate::plan::BuiltStage;
+    use crate::time::EventTime;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A tasklet that always works, and takes its time.
+    struct Busy {
+        stage: usize,
+        step_ns: u64,
+        steps: Arc<AtomicUsize>,
+        cx: Cx,
+    }
+
+    impl Tasklet for Busy {
+        fn step(&mut self, _: Now) -> Result<Progress, JobError> {
+            self.steps.fetch_add(1, Relaxed);
+            let clock = Clock::start();
+            while clock.now_ns() < self.step_ns {
+                std::hint::spin_loop();
+            }
+            Ok(Progress::Worked)
+        }
+        fn cx(&mut self) -> &mut Cx {
+            &mut self.cx
+        }
+        fn stage(&self) -> usize {
+            self.stage
+        }
+        fn position(&self) -> String {
+            String::new()
+        }
+        fn watermark(&self) -> EventTime {
+            EventTime::BEGINNING
+        }
+    }
+
+    /// A job of `stages` tasklets and how often each has been stepped.
+    fn busy(number: u32, stages: usize, step_ns: u64) -> (ShardJob, Vec<Arc<AtomicUsize>>) {
+        let built = BuiltJob {
+            name: format!("job {number}"),
+            ops: vec![],
+            stages: (0..stages)
+                .map(|_| BuiltStage {
+                    ops: vec![],
+                    tasklets: vec![],
+                })
+                .collect(),
+            dead: vec![],
+        };
+        let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();
+        let tasklets = steps.iter().enumerate().map(|(stage, steps)| {
+            let tasklet = Busy {
+                stage,
+                step_ns,
+                steps: steps.clone(),
+                cx: Cx::new(0),
+            };
+            TaskletSlot::new(Box::new(tasklet))
+        });
+        let tasklets = tasklets.collect();
+        let shared = Arc::new(JobShared::new(number, &built, 1, 0));
+        (ShardJob::new(shared, tasklets, None), steps)
+    }
+
+    fn shard() -> Shard {
+        Shard::new(0, Arc::default(), Arc::new([]), false, Clock::start())
+    }
+
+    #[test]
+    fn a_job_of_many_long_steps_does_not_keep_a_small_one_waiting() {
+        let mut shard = shard();
+        let (large, large_steps) = busy(1, 20, 60_000);
+        let (small, small_steps) = busy(2, 1, 0);
+        for job in [large, small] {
+            shard.mailbox.send(Command::Add(Box::new(job)));
+        }
+        for round in 1..=10 {
+            assert!(shard.round().worked);
+            assert_eq!(small_steps[0].load(Relaxed), round, "a turn in each round");
+            let large: usize = large_steps.iter().map(|s| s.load(Relaxed)).sum();
+            // Four steps of 60 us make the 200; a thread that is held up makes fewer.
+            assert!((round..=4 * round).contains(&large), "{large} steps");
+        }
+        // Cut turns go on where they stopped: no stage is ahead of another by more than one.
+        let counts = large_steps.iter().map(|s| s.load(Relaxed));
+        assert!(counts.clone().max().unwrap() - counts.min().unwrap() <= 1);
+    }
+
+    #[test]
+    fn a_job_alone_has_whole_turns() {
+        let mut shard = shard();
+        let (job, steps) = busy(1, 20, 60_000);
+        shard.mailbox.send(Command::Add(Box::new(job)));
+        shard.round();
+        assert!(steps.iter().all(|s| s.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn nothing_is_current_between_rounds() {
+        let mut shard = shard();
+        let (job, _) = busy(7, 1, 0);
+        let shared = job.shared.clone();
+        shard.mailbox.send(Command::Add(Box::new(job)));
+        shard.round();
+        assert_eq!(shard.mailbox.current.load(Relaxed), 0);
+        shared.fail(JobError::Cancelled { job: String::new() });
+        assert!(shard.round().worked);
+        assert_eq!(shard.mailbox.current.load(Relaxed), 0);
+        assert!(shard.jobs.is_empty());
+        assert!(!shard.round().worked);
+    }
 }
