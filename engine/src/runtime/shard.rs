@@ -508,7 +508,7 @@ mod tests {
         fn stage(&self) -> usize {
             self.stage
         }
-        fn position(&self) -> String {
+        fn position(&self, _: Option<usize>) -> String {
             String::new()
         }
         fn watermark(&self) -> EventTime {
