@@ -43,7 +43,9 @@ pub use ordered::OrderedStream;
 pub use pipeline::{Inlet, Pipeline};
 pub use plan::{Class, OpInfo};
 pub use running::Keyed;
-pub use runtime::{Config, Driver, JobHandle, JobReport, Runtime, StageReport, Waiting};
+pub use runtime::{
+    Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Waiting,
+};
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};

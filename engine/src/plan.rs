@@ -464,7 +464,14 @@ impl BuiltJob {
     pub fn blame(ops: &[OpInfo], stage_ops: &[OpInfo], blamed: Option<OpId>) -> String {
         match blamed.and_then(|id| ops.get(id.0 as usize)) {
             Some(op) => op.to_string(),
-            None => stage_name(stage_ops),
+            // What a source's reader does is the one user code of its stage that is not blamed.
+            None => match stage_ops.first() {
+                Some(source) if source.kind == "source" => source.to_string(),
+                _ => {
+                    let names: Vec<_> = stage_ops.iter().map(ToString::to_string).collect();
+                    names.join(" -> ")
+                }
+            },
         }
     }
 }

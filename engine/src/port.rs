@@ -5,11 +5,25 @@
 //! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread; or, where
 //!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
-//! 4. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
+//! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
+//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by [`TURN`] requests.
+//! 6. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
 
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
+
+/// Requests of one port served before the next port has its turn (law 5).
+const TURN: usize = 16;
+
+/// Rings when it is dropped: the last field of a side, so that its ring ends have gone by then (law 4).
+struct RingOnDrop(Doorbell);
+
+impl Drop for RingOnDrop {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
 
 /// A shard's side of a port.
 pub struct Port<Q, R> {
@@ -32,7 +46,7 @@ enum Way<Q, R> {
     Threaded {
         requests: Producer<Q>,
         responses: Consumer<R>,
-        helper: Doorbell,
+        helper: RingOnDrop,
     },
     Inline {
         handler: Box<dyn FnMut(Q) -> R + Send>,
@@ -58,7 +72,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
                 requests, helper, ..
             } => match requests.push(request) {
                 Ok(()) => {
-                    helper.ring();
+                    helper.0.ring();
                     Ok(())
                 }
                 Err(PushError::Full(q) | PushError::Closed(q)) => Err(q),
@@ -95,7 +109,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
                 let response = responses.pop().ok();
                 if response.is_some() {
                     // A server that found the ring full of responses waits for this.
-                    helper.ring();
+                    helper.0.ring();
                 }
                 response
             }
@@ -106,7 +120,7 @@ impl<Q: Send + 'static, R: Send + 'static> Port<Q, R> {
 
 /// A port's server on the helper thread.
 trait Serve: Send {
-    /// Serves what it can; whether anything moved, or `None` when the shard's side has gone.
+    /// Serves what it can, within its turn; whether anything moved, or `None` when the port is closed.
     fn serve(&mut self) -> Option<bool>;
 }
 
@@ -116,13 +130,13 @@ struct Server<Q, R, H> {
     /// A response that found the ring full.
     held: Option<R>,
     handler: H,
-    shard: Doorbell,
+    shard: RingOnDrop,
 }
 
 impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
     fn serve(&mut self) -> Option<bool> {
         let mut moved = false;
-        loop {
+        for _ in 0..TURN {
             let response = match self.held.take() {
                 Some(r) => r,
                 None => match self.requests.pop() {
@@ -132,7 +146,10 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
                         {
                             Ok(r) => r,
                             // The port closes; its shard sees that and says so.
-                            Err(_) => return None,
+                            Err(payload) => {
+                                crate::runtime::discard_panic(payload);
+                                return None;
+                            }
                         }
                     }
                     Err(pelton_ring::PopError::Empty) => return Some(moved),
@@ -142,7 +159,7 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
             match self.responses.push(response) {
                 Ok(()) => {
                     moved = true;
-                    self.shard.ring();
+                    self.shard.0.ring();
                 }
                 Err(PushError::Full(r)) => {
                     self.held = Some(r);
@@ -151,6 +168,7 @@ impl<Q: Send, R: Send, H: FnMut(Q) -> R + Send> Serve for Server<Q, R, H> {
                 Err(PushError::Closed(_)) => return None,
             }
         }
+        Some(moved)
     }
 }
 
@@ -356,7 +374,7 @@ impl Helper {
             responses: outgoing,
             held: None,
             handler,
-            shard: shard.clone(),
+            shard: RingOnDrop(shard.clone()),
         };
         self.servers
             .send(Box::new(server))
@@ -366,9 +384,127 @@ impl Helper {
             way: Way::Threaded {
                 requests,
                 responses,
-                helper: self.doorbell.clone(),
+                helper: RingOnDrop(self.doorbell.clone()),
             },
             _apart: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port whose "shard" is the calling thread.
+    fn port<Q: Send + 'static, R: Send + 'static>(
+        helper: &mut Option<Helper>,
+        shard: &Sleeper,
+        capacity: usize,
+        handler: impl FnMut(Q) -> R + Send + 'static,
+    ) -> Port<Q, R> {
+        let bells = [shard.doorbell()];
+        Ports::threaded(helper, &bells)
+            .port(0, capacity, handler)
+            .unwrap()
+    }
+
+    /// Sleeps as a shard does until `found` finds something. Nothing but a doorbell ends the sleep: a lost wake-up hangs the test.
+    fn until<T>(shard: &mut Sleeper, mut found: impl FnMut() -> Option<T>) -> T {
+        loop {
+            shard.prepare();
+            match found() {
+                Some(it) => {
+                    shard.cancel();
+                    return it;
+                }
+                None => {
+                    shard.sleep(None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_sleep_and_no_wake_up_is_lost() {
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let mut port = port(&mut helper, &shard, 2, |q: u64| q + 1);
+        for q in 0..5_000 {
+            port.submit(q).unwrap();
+            assert_eq!(until(&mut shard, || port.take()), q + 1);
+        }
+        // Full both ways: the server holds a response until there is room.
+        let (mut sent, mut taken) = (0, 0);
+        while taken < 5_000 {
+            while sent < 5_000 && port.submit(sent).is_ok() {
+                sent += 1;
+            }
+            assert_eq!(until(&mut shard, || port.take()), taken + 1);
+            taken += 1;
+        }
+    }
+
+    #[test]
+    fn a_handler_that_panics_closes_its_port_and_wakes_the_shard() {
+        crate::runtime::install_panic_hook();
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let mut good = port(&mut helper, &shard, 2, |q: u64| q);
+        let mut bad = port(&mut helper, &shard, 4, |q: u64| {
+            assert_ne!(q, 2, "this panic is part of a test");
+            q
+        });
+        for q in [1, 2, 3] {
+            let _ = bad.submit(q);
+        }
+        until(&mut shard, || bad.is_closed().then_some(()));
+        assert_eq!(bad.take(), Some(1), "what came before is there");
+        assert_eq!(bad.take(), None);
+        assert_eq!(bad.submit(4), Err(4));
+        good.submit(5).unwrap();
+        assert_eq!(until(&mut shard, || good.take()), 5);
+    }
+
+    #[test]
+    fn dropping_a_port_ends_its_handler() {
+        let (mut helper, shard) = (None, Sleeper::thread());
+        let (tell, told) = mpsc::channel::<()>();
+        let port = port(&mut helper, &shard, 2, move |q: u64| {
+            let _owned = &tell;
+            q
+        });
+        drop(port);
+        // Disconnected when the handler has gone: with nobody else about, only the port's own ring can have told the helper.
+        assert!(told.recv().is_err());
+    }
+
+    #[test]
+    fn dropping_the_helper_closes_its_ports() {
+        let (mut helper, mut shard) = (None, Sleeper::thread());
+        let port = port(&mut helper, &shard, 2, |q: u64| q);
+        drop(helper);
+        until(&mut shard, || port.is_closed().then_some(()));
+    }
+
+    #[test]
+    fn a_busy_port_has_its_turn_and_no_more() {
+        let (mut requests, incoming) = ring(64).unwrap();
+        let (outgoing, mut responses) = ring(64).unwrap();
+        let shard = Sleeper::thread();
+        let mut server = Server {
+            requests: incoming,
+            responses: outgoing,
+            held: None,
+            handler: |q: u64| q,
+            shard: RingOnDrop(shard.doorbell()),
+        };
+        for q in 0..20 {
+            requests.push(q).unwrap();
+        }
+        assert_eq!(server.serve(), Some(true));
+        assert_eq!(responses.drain(64).count(), TURN);
+        assert_eq!(server.serve(), Some(true));
+        assert_eq!(responses.drain(64).count(), 20 - TURN);
+        assert_eq!(server.serve(), Some(false));
+        drop(requests);
+        assert_eq!(server.serve(), None);
     }
 }

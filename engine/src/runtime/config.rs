@@ -7,7 +7,8 @@ use crate::time::Span;
 /// What runs the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// The best that this machine allows: io_uring where it is there, else threads, with a note.
+    /// The best that this machine allows, with a note where something better was refused. At present that is [`Driver::Threads`]: no
+    /// I/O goes through io_uring yet.
     Auto,
     /// Pinned threads; nothing but the standard library.
     Threads,
@@ -105,13 +106,14 @@ impl Config {
         self
     }
 
-    /// After how long a step that has not returned is named and its job given up. Default: 10 s.
+    /// After how long a step that has not returned is named and its job given up, by whoever waits for it. The thread cannot be
+    /// taken out of it: other jobs on that shard end with an error too, and dropping the runtime leaves it behind. Default: 10 s.
     pub fn stall_after(mut self, span: Span) -> Self {
         self.stall_after = span;
         self
     }
 
-    /// Checks the values and chooses cores and driver.
+    /// Checks the values and chooses cores.
     pub(crate) fn place(&self) -> Result<Placement, BuildError> {
         let refuse = |what: String, advice: &str| {
             Err(BuildError::Config {
@@ -203,19 +205,9 @@ impl Config {
         if crowded {
             waiting = Waiting::Park { spin_us: 0 };
         }
-        let driver = match self.driver {
-            Driver::Auto | Driver::Threads => Driver::Threads,
-            Driver::Glommio => {
-                return refuse(
-                    "the glommio driver is not part of this build".into(),
-                    "use Driver::Threads or Driver::Auto",
-                );
-            }
-        };
         Ok(Placement {
             cores,
             waiting,
-            driver,
             notes,
         })
     }
@@ -229,11 +221,22 @@ fn list(cores: &[usize]) -> String {
         .join(", ")
 }
 
-/// The processor quota of this process's control group (version 2), if there is one.
+/// The processor quota of this process's control group (version 2) or of one that it lies in, whichever is less.
 fn cpu_quota() -> Option<f64> {
     let group = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = group.lines().find_map(|l| l.strip_prefix("0::"))?;
-    let text = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.max")).ok()?;
+    let quotas = std::path::Path::new(path).ancestors().filter_map(|group| {
+        let group = group.strip_prefix("/").unwrap_or(group);
+        let file = std::path::Path::new("/sys/fs/cgroup")
+            .join(group)
+            .join("cpu.max");
+        quota(&std::fs::read_to_string(file).ok()?)
+    });
+    quotas.min_by(f64::total_cmp)
+}
+
+/// `cpu.max`: quota and period in microseconds, or `max` for none.
+fn quota(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
@@ -244,6 +247,17 @@ pub(crate) struct Placement {
     /// The core of each shard, `None` where it is not pinned.
     pub cores: Vec<Option<usize>>,
     pub waiting: Waiting,
-    pub driver: Driver,
     pub notes: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_read() {
+        assert_eq!(quota("max 100000\n"), None);
+        assert_eq!(quota("150000 100000\n"), Some(1.5));
+        assert_eq!(quota(""), None);
+    }
 }

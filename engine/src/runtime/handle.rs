@@ -4,15 +4,16 @@ use crate::error::JobError;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
 use crate::push::Counters;
 use crate::runtime::clock::Clock;
-use crate::runtime::report::{JobReport, StageReport};
+use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::shard::Mailbox;
 use crate::tasklet::Latencies;
 use crate::time::Span;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// Counters of one stage on one shard, written by that shard, read by anyone.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ struct Live {
     malformed: AtomicU64,
     behind: AtomicU64,
     invariant_broken: AtomicU64,
+    longest_step_ns: AtomicU64,
 }
 
 impl Live {
@@ -101,6 +103,12 @@ impl JobShared {
         }
     }
 
+    /// What a stage is called in an error: its operators with their places.
+    fn stage_places(&self, stage: usize) -> String {
+        let names: Vec<_> = self.stages[stage].iter().map(ToString::to_string).collect();
+        names.join(" -> ")
+    }
+
     fn end(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,6 +130,26 @@ impl JobShared {
 
     pub fn count(&self, shard: usize, stage: usize, counters: &Counters) {
         self.live[stage][shard].add(counters);
+    }
+
+    /// A step of `stage` was longer than any before it on `shard`.
+    pub fn step_took(&self, shard: usize, stage: usize, ns: u64) {
+        self.live[stage][shard]
+            .longest_step_ns
+            .store(ns, Ordering::Relaxed);
+    }
+
+    /// The longest step of a stage and the shard that made it.
+    fn longest_step(&self, stage: usize) -> LongestStep {
+        let shards = self.live[stage].iter().enumerate();
+        let longest =
+            shards.map(|(shard, live)| (live.longest_step_ns.load(Ordering::Relaxed), shard));
+        let (ns, shard) = longest.max().unwrap_or_default();
+        LongestStep {
+            stage: stage_name(&self.stages[stage]),
+            shard,
+            us: ns as f64 / 1e3,
+        }
     }
 
     pub fn tasklet_done(&self, _stage: usize, latencies: &Latencies) {
@@ -163,6 +191,23 @@ impl JobShared {
     }
 }
 
+/// The jobs of a runtime by their numbers: whose step it is that a shard hangs in.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(Mutex<BTreeMap<u32, Weak<JobShared>>>);
+
+impl Jobs {
+    pub fn add(&self, job: &Arc<JobShared>) {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.retain(|_, job| job.strong_count() > 0);
+        jobs.insert(job.number, Arc::downgrade(job));
+    }
+
+    fn get(&self, number: u32) -> Option<Arc<JobShared>> {
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(&number).and_then(Weak::upgrade)
+    }
+}
+
 /// A job on a runtime. Dropping the handle does not end the job.
 #[derive(Debug)]
 pub struct JobHandle {
@@ -170,6 +215,7 @@ pub struct JobHandle {
     mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
     clock: Clock,
     stall_after: Span,
+    jobs: Arc<Jobs>,
 }
 
 impl JobHandle {
@@ -178,12 +224,14 @@ impl JobHandle {
         mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
         clock: Clock,
         stall_after: Span,
+        jobs: Arc<Jobs>,
     ) -> Self {
         JobHandle {
             shared,
             mailboxes,
             clock,
             stall_after,
+            jobs,
         }
     }
 
@@ -199,15 +247,20 @@ impl JobHandle {
 
     /// Ends the job where it stands: nothing more is read, open windows do not fire.
     pub fn cancel(&self) {
-        self.shared.fail(JobError::Cancelled {
+        self.give_up(JobError::Cancelled {
             job: self.shared.name.clone(),
         });
+    }
+
+    /// Ends the job on all shards, also on those that sleep.
+    fn give_up(&self, error: JobError) {
+        self.shared.fail(error);
         for (_, bell) in &self.mailboxes {
             bell.ring();
         }
     }
 
-    /// Waits for the end of the job, and watches that its steps return.
+    /// Waits for the end of the job, and watches that steps return: see [`crate::Config::stall_after`].
     pub fn wait(self) -> Result<JobReport, JobError> {
         self.wait_with(Duration::from_millis(250), |_| {})
     }
@@ -219,28 +272,33 @@ impl JobHandle {
         mut each: impl FnMut(Counters),
     ) -> Result<JobReport, JobError> {
         let mut watch = Watch::new(&self);
+        // Looking eight times in the allowed span names a stall at most an eighth of it too late.
+        let look_every = Duration::from_nanos(self.stall_after.nanos() / 8)
+            .clamp(Duration::from_millis(1), Duration::from_millis(250));
+        let mut tell_at = Instant::now() + every;
         let mut end = self.shared.end();
         while !end.over {
-            let (guard, timeout) = self
+            let wait = look_every.min(tell_at.saturating_duration_since(Instant::now()));
+            let (guard, _) = self
                 .shared
                 .over
-                .wait_timeout(end, every)
+                .wait_timeout(end, wait)
                 .unwrap_or_else(PoisonError::into_inner);
-            end = guard;
-            if timeout.timed_out() {
-                drop(end);
-                each(self.counters());
-                if let Some(stalled) = watch.look(&self) {
-                    self.shared.fail(stalled.clone());
-                    return Err(stalled);
-                }
-                end = self.shared.end();
-            } else if end.error.is_some() {
-                // Others may be parked: they must see it too.
-                for (_, bell) in &self.mailboxes {
-                    bell.ring();
-                }
+            if guard.over {
+                end = guard;
+                break;
             }
+            drop(guard);
+            if Instant::now() >= tell_at {
+                each(self.counters());
+                tell_at = Instant::now() + every;
+            }
+            if let Some(stalled) = watch.look(&self) {
+                // Said even if something else had ended the job before: it is why the job's end is not waited for.
+                self.give_up(stalled.clone());
+                return Err(stalled);
+            }
+            end = self.shared.end();
         }
         match end.error.take() {
             Some(error) => Err(error),
@@ -253,57 +311,97 @@ impl JobHandle {
     }
 
     fn report(&self, latencies: Latencies) -> JobReport {
-        let stages = (0..self.shared.stages.len())
+        let stages: Vec<_> = (0..self.shared.stages.len())
             .map(|s| StageReport {
                 name: stage_name(&self.shared.stages[s]),
                 counters: self.shared.stage_counters(s),
+                longest_step: self.shared.longest_step(s),
             })
             .collect();
+        let longest = stages.iter().map(|s| &s.longest_step);
         JobReport {
             job: self.shared.name.clone(),
             shards: self.mailboxes.len(),
             seconds: (self.clock.now_ns() - self.shared.started_ns) as f64 / 1e9,
             counters: self.shared.totals(),
+            longest_step: longest
+                .max_by(|a, b| a.us.total_cmp(&b.us))
+                .cloned()
+                .unwrap_or_default(),
             stages,
             latencies,
         }
     }
 }
 
-/// Sees steps that do not return.
+/// Sees steps that do not return, of this job or of another that shares its shards.
 struct Watch {
-    /// For each shard: steps when last looked, and since when they have not changed.
-    seen: Vec<(u64, u64)>,
+    seen: Vec<Seen>,
+}
+
+/// A shard when it was last found to move.
+#[derive(Clone, Copy)]
+struct Seen {
+    steps: u64,
+    current: u64,
+    at_ns: u64,
 }
 
 impl Watch {
     fn new(handle: &JobHandle) -> Self {
+        let seen = Seen {
+            steps: u64::MAX,
+            current: 0,
+            at_ns: handle.clock.now_ns(),
+        };
         Watch {
-            seen: vec![(u64::MAX, handle.clock.now_ns()); handle.mailboxes.len()],
+            seen: vec![seen; handle.mailboxes.len()],
         }
     }
 
     fn look(&mut self, handle: &JobHandle) -> Option<JobError> {
-        let now = handle.clock.now_ns();
-        for (shard, ((mailbox, _), seen)) in handle.mailboxes.iter().zip(&mut self.seen).enumerate()
-        {
-            let current = mailbox.current.load(Ordering::Relaxed);
+        let at_ns = handle.clock.now_ns();
+        let mailboxes = handle.mailboxes.iter().map(|(mailbox, _)| mailbox);
+        for (shard, (mailbox, seen)) in mailboxes.zip(&mut self.seen).enumerate() {
             let steps = mailbox.steps.load(Ordering::Relaxed);
-            let mine = current != 0 && (current >> 32) as u32 == handle.shared.number;
-            if !mine || steps != seen.0 {
-                *seen = (steps, now);
-            } else if now - seen.1 >= handle.stall_after.nanos() {
-                let stage = (current as u32 - 1) as usize;
-                let ops = &handle.shared.stages[stage];
-                let names: Vec<_> = ops.iter().map(ToString::to_string).collect();
-                return Some(JobError::Stalled {
-                    job: handle.shared.name.clone(),
-                    stage: names.join(" -> "),
-                    shard,
-                    seconds: (now - seen.1) / 1_000_000_000,
-                });
+            let current = mailbox.current.load(Ordering::Relaxed);
+            if current == 0 || (steps, current) != (seen.steps, seen.current) {
+                *seen = Seen {
+                    steps,
+                    current,
+                    at_ns,
+                };
+                continue;
+            }
+            let stuck_ns = at_ns - seen.at_ns;
+            if stuck_ns >= handle.stall_after.nanos() {
+                return Some(stalled(handle, shard, current, stuck_ns));
             }
         }
         None
+    }
+}
+
+/// What to say of a shard that hangs in step `current` (see [`Mailbox::current`]).
+fn stalled(handle: &JobHandle, shard: usize, current: u64, stuck_ns: u64) -> JobError {
+    let number = (current >> 32) as u32;
+    let stage = (current as u32 - 1) as usize;
+    let seconds = stuck_ns / 1_000_000_000;
+    let job = handle.shared.name.clone();
+    if number == handle.shared.number {
+        return JobError::Stalled {
+            job,
+            stage: handle.shared.stage_places(stage),
+            shard,
+            seconds,
+        };
+    }
+    let culprit = match handle.jobs.get(number) {
+        Some(other) => format!("{} of job '{}'", other.stage_places(stage), other.name),
+        None => "a job that has been given up".into(),
+    };
+    JobError::RuntimeGone {
+        job,
+        what: format!("shard {shard} has been stuck for {seconds} s in {culprit}"),
     }
 }

@@ -18,6 +18,8 @@ pub struct JobReport {
     pub stages: Vec<StageReport>,
     /// Where time went.
     pub latencies: Latencies,
+    /// The longest step of all: what any other record on that shard may have had to wait for.
+    pub longest_step: LongestStep,
 }
 
 /// What one stage did.
@@ -27,4 +29,17 @@ pub struct StageReport {
     pub name: String,
     /// Its counters.
     pub counters: Counters,
+    /// Its longest step on any shard.
+    pub longest_step: LongestStep,
+}
+
+/// How long a shard was kept by a single step. Time in which the thread did not run counts: of two runs the shorter says more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LongestStep {
+    /// The stage, by its operators.
+    pub stage: String,
+    /// The shard.
+    pub shard: usize,
+    /// Microseconds.
+    pub us: f64,
 }

@@ -1,22 +1,31 @@
 //! A shard: the tasklets of all jobs on one core, stepped in turn. Drivers own one and decide how it waits.
 //!
 //! Laws
-//! 1. Each round steps every live tasklet once, in stage order: what a stage hands on is taken in the same round.
-//! 2. A panic or error ends its job on all shards and nothing else; the job's tasklets are dropped on their shard.
+//! 1. A job's turn steps each of its live tasklets once, in stage order: what a stage hands on is taken in the same turn.
+//!    Where several jobs share the shard, a turn that has used up its budget ends after the step it is in, and the job's
+//!    next turn goes on with the next stage. So a job waits at most (other jobs) x ([`TURN_NS`] + one step) for its turn,
+//!    however many stages the others have and however full their batches are.
+//! 2. A panic or error ends its job on all shards and nothing else; the job's tasklets are dropped on their shard. That holds
+//!    for whatever runs user code: steps, dead-letter sinks, and the `Drop` of what closures own.
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
+//! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::push::{Control, Cx, DeadLetter, OpId, Push};
-use crate::runtime::catch;
 use crate::runtime::clock::Clock;
 use crate::runtime::handle::JobShared;
-use crate::stage::source::earliest;
-use crate::tasklet::{Progress, Tasklet};
+use crate::runtime::panics::{Panic, catch};
+use crate::stage::source::{RETRY_NS, earliest};
+use crate::tasklet::{Now, Progress, Tasklet};
 use crossbeam_queue::SegQueue;
 use pelton_ring::Doorbell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How long a job's turn may take before another job has its own. A step is 200 µs at most, and usually far less: a busy job of two
+/// stages keeps within it, one of twenty is cut in pieces.
+const TURN_NS: u64 = 200_000;
 
 /// What a shard is told from outside.
 pub(crate) enum Command {
@@ -53,6 +62,8 @@ impl Mailbox {
 pub(crate) struct TaskletSlot {
     tasklet: Box<dyn Tasklet>,
     done: bool,
+    /// Its longest step so far; told to the job whenever it grows.
+    longest_ns: u64,
 }
 
 impl TaskletSlot {
@@ -60,6 +71,7 @@ impl TaskletSlot {
         TaskletSlot {
             tasklet,
             done: false,
+            longest_ns: 0,
         }
     }
 }
@@ -68,6 +80,8 @@ impl TaskletSlot {
 pub(crate) struct ShardJob {
     shared: Arc<JobShared>,
     tasklets: Vec<TaskletSlot>,
+    /// Tasklet that the next turn begins with (law 1).
+    next: usize,
     dead: Option<Box<dyn Push<DeadLetter> + Send>>,
     dead_cx: Cx,
     dead_ended: bool,
@@ -82,9 +96,94 @@ impl ShardJob {
         ShardJob {
             shared,
             tasklets,
+            next: 0,
             dead,
             dead_cx: Cx::new(0),
             dead_ended: false,
+        }
+    }
+}
+
+/// The dead-letter output, which is user code like any other (law 2).
+impl ShardJob {
+    /// Hands on the dead letters of a step.
+    #[cold]
+    fn bury(&mut self, slot: usize, shard: usize, now_ns: u64) -> Result<(), JobError> {
+        let cx = self.tasklets[slot].tasklet.cx();
+        let Some(dead) = &mut self.dead else {
+            cx.dead.clear();
+            return Ok(());
+        };
+        self.dead_cx.now_ns = now_ns;
+        let dead_cx = &mut self.dead_cx;
+        let caught = catch(|| {
+            for letter in cx.dead.drain(..) {
+                dead.push(letter, crate::batch::Stamp::NONE, dead_cx);
+            }
+            dead.control(Control::Flush, dead_cx);
+        });
+        self.dead_failure(shard, caught)
+    }
+
+    /// Whether the sink holds as much as it may, having tried to hand on what it holds.
+    fn dead_blocked(&mut self, shard: usize, now_ns: u64) -> Result<bool, JobError> {
+        match &self.dead {
+            Some(_) if !self.dead_ended => self.dead_control(Control::Flush, shard, now_ns),
+            _ => Ok(false),
+        }
+    }
+
+    /// Ends the output; whether it has ended.
+    fn end_dead(&mut self, shard: usize, now_ns: u64) -> Result<bool, JobError> {
+        let event = if self.dead_ended {
+            Control::Flush
+        } else {
+            Control::End
+        };
+        self.dead_ended = true;
+        Ok(!self.dead_control(event, shard, now_ns)?)
+    }
+
+    /// Whether the sink is blocked; the event goes to it only if it was before, or if it is the end.
+    fn dead_control(
+        &mut self,
+        event: Control,
+        shard: usize,
+        now_ns: u64,
+    ) -> Result<bool, JobError> {
+        let Some(dead) = &mut self.dead else {
+            return Ok(false);
+        };
+        self.dead_cx.now_ns = now_ns;
+        let dead_cx = &mut self.dead_cx;
+        let caught = catch(|| {
+            if event == Control::End || dead.blocked() {
+                dead.control(event, dead_cx);
+            }
+            dead.blocked()
+        });
+        let blocked = matches!(caught, Ok(true));
+        self.dead_failure(shard, caught.map(drop))?;
+        Ok(blocked)
+    }
+
+    fn dead_failure(&mut self, shard: usize, caught: Result<(), Panic>) -> Result<(), JobError> {
+        match (caught, self.dead_cx.failure.take()) {
+            (_, Some(failure)) => Err(failure),
+            (Ok(()), None) => Ok(()),
+            (Err(panic), None) => Err(JobError::Panic {
+                job: self.shared.name.clone(),
+                op: match panic
+                    .op
+                    .and_then(|(op, _)| self.shared.ops.get(op.0 as usize))
+                {
+                    Some(op) => op.to_string(),
+                    None => "the dead-letter sink".into(),
+                },
+                shard,
+                position: "a dead letter".into(),
+                message: panic.message,
+            }),
         }
     }
 }
@@ -96,18 +195,22 @@ pub(crate) struct Round {
     /// When to look again although nothing arrives.
     pub until_ns: Option<u64>,
     pub shutdown: bool,
+    /// The time at its end.
+    pub ended_ns: u64,
 }
 
 /// See the module.
 pub(crate) struct Shard {
     pub id: usize,
-    pub mailbox: Arc<Mailbox>,
-    pub bells: Arc<[Doorbell]>,
+    mailbox: Arc<Mailbox>,
+    bells: Arc<[Doorbell]>,
     /// Whether shards ever sleep (law 3).
-    pub sleepers: bool,
-    pub clock: Clock,
+    sleepers: bool,
+    clock: Clock,
     jobs: Vec<ShardJob>,
     steps: u64,
+    /// The end of the last step, if it is now: taken for the start of the next.
+    now: Option<Now>,
 }
 
 impl Shard {
@@ -126,15 +229,28 @@ impl Shard {
             clock,
             jobs: vec![],
             steps: 0,
+            now: None,
         }
     }
 
-    /// Steps everything once.
+    /// The driver has waited, or been elsewhere: the time is to be read anew.
+    #[inline]
+    pub fn time_passed(&mut self) {
+        self.now = None;
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Gives every job its turn. The clock is read once a step and handed from each to the next: the end of one is the start of the other.
     pub fn round(&mut self) -> Round {
+        let mut now = self.now.take().unwrap_or_else(|| self.clock.now());
         let mut round = Round {
             worked: false,
             until_ns: None,
             shutdown: false,
+            ended_ns: now.ns,
         };
         while let Some(command) = self.mailbox.queue.pop() {
             round.worked = true;
@@ -143,87 +259,106 @@ impl Shard {
                 Command::Shutdown => round.shutdown = true,
             }
         }
+        let before = self.steps;
         let mut at = 0;
         while at < self.jobs.len() {
-            if self.step_job(at, &mut round) {
+            if self.turn(at, &mut now, &mut round) {
                 at += 1;
             } else {
                 let job = self.jobs.swap_remove(at);
-                let shared = job.shared.clone();
-                // Tasklets are dropped here, on their shard, before the job counts as over.
-                drop(job);
-                shared.shard_over();
-                if self.sleepers && shared.is_cancelled() {
-                    // Other shards may sleep: they must drop their part as well.
-                    ring(&self.bells, self.id, u64::MAX);
-                }
+                self.end(job);
+                now = self.clock.now();
                 round.worked = true;
             }
         }
-        if !self.jobs.is_empty() {
+        if self.steps != before {
+            // Also when that was the last job: a step that has returned is not to be taken for one that hangs.
             self.mailbox.current.store(0, Relaxed);
+            self.now = Some(now);
         }
+        round.ended_ns = now.ns;
         round
     }
 
-    /// Steps one job's tasklets; whether the job goes on here.
-    fn step_job(&mut self, at: usize, round: &mut Round) -> bool {
+    /// Drops a job's part, here where it ran, and only then says so (laws 2 and 4).
+    fn end(&self, job: ShardJob) {
+        let shared = job.shared.clone();
+        if let Err(panic) = catch(|| drop(job)) {
+            shared.fail(JobError::Panic {
+                job: shared.name.clone(),
+                op: "dropping its functions and state".into(),
+                shard: self.id,
+                position: "the job's end".into(),
+                message: panic.message,
+            });
+        }
+        shared.shard_over();
+        if self.sleepers && shared.is_cancelled() {
+            // Other shards may sleep: they must drop their part as well.
+            ring(&self.bells, self.id, u64::MAX);
+        }
+    }
+
+    /// One job's turn (law 1); whether the job goes on here. `now` comes in as the time and goes out as the time.
+    fn turn(&mut self, at: usize, now: &mut Now, round: &mut Round) -> bool {
+        let alone = self.jobs.len() == 1;
+        let began_ns = now.ns;
         let job = &mut self.jobs[at];
         if job.shared.is_cancelled() {
             return false;
         }
-        if let Some(dead) = &mut job.dead
-            && dead.blocked()
-        {
-            // A dead-letter output that cannot keep up holds its job's shard, as any slow sink holds what feeds it.
-            job.dead_cx.now_ns = self.clock.now_ns();
-            dead.control(Control::Flush, &mut job.dead_cx);
-            if let Some(failure) = job.dead_cx.failure.take() {
-                job.shared.fail(failure);
-                return false;
-            }
-            if dead.blocked() {
-                let retry = job.dead_cx.now_ns + crate::stage::source::RETRY_NS;
-                round.until_ns = earliest(round.until_ns, Some(retry));
+        match job.dead_blocked(self.id, now.ns) {
+            Ok(false) => {}
+            Ok(true) => {
+                // The whole job waits: a dead-letter sink has a bound like any other.
+                round.until_ns = earliest(round.until_ns, Some(now.ns + RETRY_NS));
                 return true;
             }
-            round.worked = true;
+            Err(error) => {
+                job.shared.fail(error);
+                return false;
+            }
         }
+        let count = job.tasklets.len();
         let mut live = false;
-        for slot in &mut job.tasklets {
+        for _ in 0..count {
+            let slot_at = job.next;
+            job.next = if slot_at + 1 == count { 0 } else { slot_at + 1 };
+            let slot = &mut job.tasklets[slot_at];
             if slot.done {
                 continue;
             }
             live = true;
-            let now = self.clock.now();
             self.steps += 1;
             self.mailbox.steps.store(self.steps, Relaxed);
+            let stage = slot.tasklet.stage();
             self.mailbox.current.store(
-                u64::from(job.shared.number) << 32 | (slot.tasklet.stage() as u64 + 1),
+                u64::from(job.shared.number) << 32 | (stage as u64 + 1),
                 Relaxed,
             );
-            let stepped = catch(|| slot.tasklet.step(now));
-            let stage = slot.tasklet.stage();
+            let stepped = catch(|| slot.tasklet.step(*now));
             let cx = slot.tasklet.cx();
             let published = std::mem::take(&mut cx.published);
             let failure = cx.failure.take();
-            if self.sleepers && published & !(1 << self.id.min(63)) != 0 {
+            if self.sleepers && goes_elsewhere(self.id, published) {
                 ring(&self.bells, self.id, published);
             }
             if cx.counters != Default::default() {
                 job.shared
                     .count(self.id, stage, &std::mem::take(&mut cx.counters));
             }
-            if !cx.dead.is_empty()
-                && let Some(dead) = &mut job.dead
-            {
-                job.dead_cx.now_ns = now.ns;
-                for letter in cx.dead.drain(..) {
-                    dead.push(letter, crate::batch::Stamp::NONE, &mut job.dead_cx);
-                }
-                dead.control(Control::Flush, &mut job.dead_cx);
+            let began = std::mem::replace(now, self.clock.now());
+            let took = now.ns - began.ns;
+            if took > slot.longest_ns {
+                slot.longest_ns = took;
+                job.shared.step_took(self.id, stage, took);
             }
-            let failure = failure.or_else(|| job.dead_cx.failure.take());
+            let buried = if slot.tasklet.cx().dead.is_empty() {
+                Ok(())
+            } else {
+                job.bury(slot_at, self.id, now.ns)
+            };
+            let slot = &mut job.tasklets[slot_at];
             let progress = match (stepped, failure) {
                 (_, Some(failure)) | (Ok(Err(failure)), None) => {
                     job.shared.fail(failure);
@@ -231,12 +366,8 @@ impl Shard {
                 }
                 (Ok(Ok(progress)), None) => progress,
                 (Err(panic), None) => {
-                    job.shared.fail(panicked(
-                        &job.shared,
-                        slot.tasklet.as_ref(),
-                        self.id,
-                        &panic,
-                    ));
+                    let error = panicked(&job.shared, slot.tasklet.as_ref(), self.id, &panic);
+                    job.shared.fail(error);
                     return false;
                 }
             };
@@ -249,53 +380,68 @@ impl Shard {
                     job.shared.tasklet_done(stage, &slot.tasklet.cx().latencies);
                 }
             }
+            if let Err(error) = buried {
+                job.shared.fail(error);
+                return false;
+            }
+            if !alone && now.ns - began_ns > TURN_NS {
+                // Cut short: whatever the rest would have done, there is more to do.
+                round.worked = true;
+                break;
+            }
         }
         if live {
             return true;
         }
         // Every tasklet is done: the dead letters end last.
-        let Some(dead) = &mut job.dead else {
-            return false;
-        };
-        job.dead_cx.now_ns = self.clock.now_ns();
-        dead.control(
-            if job.dead_ended {
-                Control::Flush
-            } else {
-                Control::End
-            },
-            &mut job.dead_cx,
-        );
-        job.dead_ended = true;
-        if let Some(failure) = job.dead_cx.failure.take() {
-            job.shared.fail(failure);
-            return false;
+        match job.end_dead(self.id, now.ns) {
+            Ok(true) => false,
+            Ok(false) => {
+                round.until_ns = earliest(round.until_ns, Some(now.ns + RETRY_NS));
+                true
+            }
+            Err(error) => {
+                job.shared.fail(error);
+                false
+            }
         }
-        if dead.blocked() {
-            round.until_ns = earliest(
-                round.until_ns,
-                Some(job.dead_cx.now_ns + crate::stage::source::RETRY_NS),
-            );
-            return true;
+    }
+}
+
+impl Drop for Shard {
+    /// Law 4: what is still here is given up, and those who wait for it are told.
+    fn drop(&mut self) {
+        while let Some(command) = self.mailbox.queue.pop() {
+            if let Command::Add(job) = command {
+                self.jobs.push(*job);
+            }
         }
-        false
+        for job in std::mem::take(&mut self.jobs) {
+            job.shared.fail(JobError::RuntimeGone {
+                job: job.shared.name.clone(),
+                what: if std::thread::panicking() {
+                    format!("shard {} failed", self.id)
+                } else {
+                    "it was dropped while the job ran; keep it until the job's handle has been waited for".into()
+                },
+            });
+            self.end(job);
+        }
     }
 }
 
 /// What to say of a panic.
-fn panicked(
-    shared: &JobShared,
-    tasklet: &dyn Tasklet,
-    shard: usize,
-    panic: &super::panics::Panic,
-) -> JobError {
+fn panicked(shared: &JobShared, tasklet: &dyn Tasklet, shard: usize, panic: &Panic) -> JobError {
     let stage = tasklet.stage();
     let op = BuiltJob::blame(
         &shared.ops,
         &shared.stages[stage],
         panic.op.map(|(op, _): (OpId, _)| op),
     );
-    let position = tasklet.position(panic.op.and_then(|(_, index)| index));
+    // The tasklet has been left in the middle of something, and a reader's name is user code.
+    let index = panic.op.and_then(|(_, index)| index);
+    let position =
+        catch(|| tasklet.position(index)).unwrap_or_else(|_| "an unknown position".into());
     JobError::Panic {
         job: shared.name.clone(),
         op,
@@ -305,11 +451,144 @@ fn panicked(
     }
 }
 
+/// Whether a mask of [`Cx::published`] names a shard besides `own`. Bit 63 stands for many.
+fn goes_elsewhere(own: usize, published: u64) -> bool {
+    let mine = if own < 63 { 1 << own } else { 0 };
+    published & !mine != 0
+}
+
 /// Rings the shards of a mask of [`Cx::published`], but not `own`.
 fn ring(bells: &[Doorbell], own: usize, published: u64) {
     for (shard, bell) in bells.iter().enumerate() {
         if shard != own && published & (1 << shard.min(63)) != 0 {
             bell.ring();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_of_shards_goes_elsewhere_unless_it_names_the_shard_alone() {
+        assert!(!goes_elsewhere(0, 0));
+        assert!(!goes_elsewhere(5, 1 << 5));
+        assert!(goes_elsewhere(5, 1 << 5 | 1 << 6));
+        assert!(goes_elsewhere(0, 1 << 63));
+        // Shards from 63 up share a bit: it may mean another.
+        assert!(goes_elsewhere(63, 1 << 63));
+        assert!(goes_elsewhere(70, 1 << 63));
+    }
+
+    use crate::plan::BuiltStage;
+    use crate::time::EventTime;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A tasklet that always works, and takes its time.
+    struct Busy {
+        stage: usize,
+        step_ns: u64,
+        steps: Arc<AtomicUsize>,
+        cx: Cx,
+    }
+
+    impl Tasklet for Busy {
+        fn step(&mut self, _: Now) -> Result<Progress, JobError> {
+            self.steps.fetch_add(1, Relaxed);
+            let clock = Clock::start();
+            while clock.now_ns() < self.step_ns {
+                std::hint::spin_loop();
+            }
+            Ok(Progress::Worked)
+        }
+        fn cx(&mut self) -> &mut Cx {
+            &mut self.cx
+        }
+        fn stage(&self) -> usize {
+            self.stage
+        }
+        fn position(&self, _: Option<usize>) -> String {
+            String::new()
+        }
+        fn watermark(&self) -> EventTime {
+            EventTime::BEGINNING
+        }
+    }
+
+    /// A job of `stages` tasklets and how often each has been stepped.
+    fn busy(number: u32, stages: usize, step_ns: u64) -> (ShardJob, Vec<Arc<AtomicUsize>>) {
+        let built = BuiltJob {
+            name: format!("job {number}"),
+            ops: vec![],
+            stages: (0..stages)
+                .map(|_| BuiltStage {
+                    ops: vec![],
+                    tasklets: vec![],
+                })
+                .collect(),
+            dead: vec![],
+        };
+        let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();
+        let tasklets = steps.iter().enumerate().map(|(stage, steps)| {
+            let tasklet = Busy {
+                stage,
+                step_ns,
+                steps: steps.clone(),
+                cx: Cx::new(0),
+            };
+            TaskletSlot::new(Box::new(tasklet))
+        });
+        let tasklets = tasklets.collect();
+        let shared = Arc::new(JobShared::new(number, &built, 1, 0));
+        (ShardJob::new(shared, tasklets, None), steps)
+    }
+
+    fn shard() -> Shard {
+        Shard::new(0, Arc::default(), Arc::new([]), false, Clock::start())
+    }
+
+    #[test]
+    fn a_job_of_many_long_steps_does_not_keep_a_small_one_waiting() {
+        let mut shard = shard();
+        let (large, large_steps) = busy(1, 20, 60_000);
+        let (small, small_steps) = busy(2, 1, 0);
+        for job in [large, small] {
+            shard.mailbox.send(Command::Add(Box::new(job)));
+        }
+        for round in 1..=10 {
+            assert!(shard.round().worked);
+            assert_eq!(small_steps[0].load(Relaxed), round, "a turn in each round");
+            let large: usize = large_steps.iter().map(|s| s.load(Relaxed)).sum();
+            // Four steps of 60 us make the 200; a thread that is held up makes fewer.
+            assert!((round..=4 * round).contains(&large), "{large} steps");
+        }
+        // Cut turns go on where they stopped: no stage is ahead of another by more than one.
+        let counts = large_steps.iter().map(|s| s.load(Relaxed));
+        assert!(counts.clone().max().unwrap() - counts.min().unwrap() <= 1);
+    }
+
+    #[test]
+    fn a_job_alone_has_whole_turns() {
+        let mut shard = shard();
+        let (job, steps) = busy(1, 20, 60_000);
+        shard.mailbox.send(Command::Add(Box::new(job)));
+        shard.round();
+        assert!(steps.iter().all(|s| s.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn nothing_is_current_between_rounds() {
+        let mut shard = shard();
+        let (job, _) = busy(7, 1, 0);
+        let shared = job.shared.clone();
+        shard.mailbox.send(Command::Add(Box::new(job)));
+        shard.round();
+        assert_eq!(shard.mailbox.current.load(Relaxed), 0);
+        shared.fail(JobError::Cancelled { job: String::new() });
+        assert!(shard.round().worked);
+        assert_eq!(shard.mailbox.current.load(Relaxed), 0);
+        assert!(shard.jobs.is_empty());
+        assert!(!shard.round().worked);
     }
 }
