@@ -10,6 +10,7 @@ pub mod batch;
 mod edge;
 pub mod error;
 mod key;
+mod key_order;
 mod keyed;
 mod operators;
 mod ops;
@@ -20,6 +21,7 @@ pub mod port;
 pub mod push;
 mod running;
 mod runtime;
+mod session;
 mod side_output;
 pub mod sink;
 pub mod source;
@@ -32,6 +34,7 @@ mod terminal;
 pub mod testing;
 mod time;
 mod watermark;
+pub mod wheel;
 mod window;
 
 pub use error::{BuildError, JobError};
@@ -46,6 +49,7 @@ pub use running::Keyed;
 pub use runtime::{
     Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Waiting,
 };
+pub use session::{Gap, GapBy, GapOf, Session};
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
