@@ -32,6 +32,7 @@ mod terminal;
 pub mod testing;
 mod time;
 mod watermark;
+pub mod wheel;
 mod window;
 
 pub use error::{BuildError, JobError};
