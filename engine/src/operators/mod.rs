@@ -8,4 +8,5 @@ pub mod order;
 pub mod processing_time;
 pub mod replay;
 pub mod running;
+pub mod session;
 pub mod tumbling;

@@ -1,0 +1,377 @@
+//! Session windows: the open sessions of each key, one lazy timer a key.
+//!
+//! A record at t is the closed interval [t, t + gap]; a session is a connected piece of the union of its key's intervals
+//! (closed, so sessions that touch are one), and its window is [first t, greatest t + gap).
+//!
+//! Laws
+//! 1. Whether r counts is decided by V(r) alone, so the final sessions are a function of the input (SEMANTICS, time, 5):
+//!    - append: iff t >= V(r);
+//!    - update: iff t + gap + lateness > V(r);
+//!    - one correction: iff t + lateness >= V(r); it is *on time* iff t >= V(r), else *parked*.
+//! 2. A session fires on time once M > end. Not M >= end: a record with t = V(r) = M = end is on time and touches it. No
+//!    later one does: r counts on time only if t >= V(r) >= M > end.
+//! 3. What has fired is kept while a record that may still count can touch it, that is as long as some t <= end passes law 1
+//!    for a V(r) >= M: with updates up to M = end + longest gap + lateness, with one correction as long as
+//!    M <= end + lateness. So no accepted record misses a session that it touches.
+//! 4. With one correction the on-time sessions are exactly those of append mode: parked records stand apart until the
+//!    end. On-time sessions and parked ones that touch one another are a *group*; it is final once M > end of group +
+//!    lateness. If a parked record is in it, each on-time session whose window is not the group's is retracted, and the
+//!    whole comes as the correction. Groups and their contents follow from law 1, so all rows do: class ROWS.
+//! 5. With updates, a record that is behind and changes what has fired retracts each fired session that it touches, unless
+//!    the merged one has the same window. The merged one comes at once as an update if M > its end; else it is open again
+//!    and comes on time.
+//! 6. Results come in the order of (time at which they are due, key's words), in bounded pieces.
+//! 7. A key has one timer, set no later than its first true deadline. A record that prolongs a session does not touch it.
+//! 8. Keys without sessions stay for their return, up to twice as many as have sessions, and go a few a step beyond that:
+//!    no allocation in steady state for keys that recur, no growth for those that do not.
+//!
+//! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap. Class: ROWS; NET with
+//! allowed lateness in update mode. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,
+//! "The Dataflow Model" (2015); lazy timers are of the TCP kind (Varghese and Lauck 1987, section 5).
+
+mod state;
+mod store;
+
+use crate::aggregate::{Aggregate, At};
+use crate::batch::{Batch, Origin, Stamp};
+use crate::error::BuildError;
+use crate::key::KeyOf;
+use crate::operators::late::{Late, LateTo};
+use crate::operators::tumbling::{at_of, hand_late};
+use crate::pipeline::MakeOperator;
+use crate::plan::{Class, OpInfo, Origins, ShardBuild};
+use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
+use crate::session::Session;
+use crate::stage::operator::Operator;
+use crate::table::NONE;
+use crate::time::EventTime;
+use crate::wheel::Popped;
+use crate::window::{
+    Lateness, WindowAssigner, Windowed, check_not_negative, check_positive, class_of,
+};
+use state::{Core, Mode, Out, Rule};
+use store::Phase;
+
+/// Moves of timers in one step; a firing counts as [`FIRING`].
+const PIECE: u32 = 2048;
+const FIRING: u32 = 3;
+/// Records whose probes are under way together.
+const CHUNK: usize = 64;
+
+/// How long a record keeps its session open, in microseconds.
+pub trait GapOf<T>: Clone + Send + 'static {
+    /// The record's gap, 1 to the longest; `None` makes it malformed.
+    fn of(&self, record: &T) -> Option<i64>;
+    /// No gap is longer.
+    fn longest(&self) -> i64;
+}
+
+/// The same gap for every record.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed(i64);
+
+impl<T> GapOf<T> for Fixed {
+    #[inline(always)]
+    fn of(&self, _: &T) -> Option<i64> {
+        Some(self.0)
+    }
+    fn longest(&self) -> i64 {
+        self.0
+    }
+}
+
+#[allow(private_interfaces)]
+impl WindowAssigner for Session {
+    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, Fixed>;
+    fn describe(&self) -> String {
+        format!("session, gap {}", self.gap)
+    }
+    fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
+        check_positive(op, "session gap", self.gap)?;
+        check_not_negative(op, "allowed lateness", self.lateness.allowed)
+    }
+    fn class(&self) -> Class {
+        class_of(self.lateness)
+    }
+    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+        self,
+        key: K,
+        aggregate: A,
+        late: Option<LateTo<T>>,
+        op: OpId,
+    ) -> MakeSession<T, K, A, Fixed> {
+        MakeSession {
+            gap: Fixed(self.gap.micros()),
+            lateness: self.lateness,
+            key,
+            aggregate,
+            late,
+            op,
+        }
+    }
+}
+
+/// Makes [`SessionOp`] on each shard.
+#[allow(missing_debug_implementations)]
+pub struct MakeSession<T, K, A, G> {
+    gap: G,
+    lateness: Lateness,
+    key: K,
+    aggregate: A,
+    late: Option<LateTo<T>>,
+    op: OpId,
+}
+
+#[allow(private_interfaces)]
+impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<T>
+    for MakeSession<T, K, A, G>
+{
+    type Op = SessionOp<T, K, A, G>;
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        Ok(SessionOp {
+            key: self.key.clone(),
+            gap: self.gap.clone(),
+            late: LateTo::open(&mut self.late, build)?,
+            core: Core::new(
+                self.aggregate.clone(),
+                self.op,
+                Rule::new(self.lateness, self.gap.longest()),
+                self.gap.longest(),
+            ),
+        })
+    }
+    fn origins(&self) -> Origins {
+        if A::NEEDS_ORIGINS {
+            Origins::Needs
+        } else {
+            Origins::Makes
+        }
+    }
+}
+
+/// See the module.
+#[allow(missing_debug_implementations)]
+pub struct SessionOp<T, K: KeyOf<T>, A: Aggregate<T>, G> {
+    key: K,
+    gap: G,
+    late: Late<T>,
+    core: Core<T, K::Key, A>,
+}
+
+impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
+    /// Adds on-time records `from..to`, as [`crate::operators::tumbling`] does: a large table is worked in three passes over
+    /// a chunk, so that the cache misses of different records overlap.
+    #[inline(always)]
+    fn add_chunk<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        batch: &Batch<T>,
+        from: usize,
+        to: usize,
+        out: &mut Out<'_, O>,
+    ) {
+        let (key_of, op) = (&self.key, self.core.op);
+        let records = &batch.records[from..to];
+        let mut hashes = [0u64; CHUNK];
+        // First the page of each key's slot, then the candidate found there.
+        let mut found = [NONE; CHUNK];
+        let count = records.len().min(CHUNK);
+        let records = &records[..count];
+        let table = &self.core.store.table;
+        for i in 0..count {
+            hashes[i] = blame_at(op, from + i, || {
+                key_of.with(&records[i], |key| table.hash(key))
+            });
+            found[i] = table.prefetch_slot(hashes[i]);
+        }
+        for i in 0..count {
+            found[i] = table.candidate_in(found[i], hashes[i]);
+            table.prefetch_entry(found[i]);
+        }
+        for i in 0..count {
+            blame_at(op, from + i, || {
+                self.add_one(batch, from + i, hashes[i], found[i], out);
+            });
+        }
+    }
+
+    /// Adds one on-time record, to the entry that `candidate` very likely is.
+    #[inline(always)]
+    fn add_one<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        batch: &Batch<T>,
+        index: usize,
+        hash: u64,
+        candidate: u32,
+        out: &mut Out<'_, O>,
+    ) {
+        let (record, time) = (&batch.records[index], batch.times[index]);
+        let core = &mut self.core;
+        let Some(gap) = self.gap.of(record) else {
+            return malformed(batch, index, core.op, out.cx);
+        };
+        let t = time.micros();
+        let end = t + gap;
+        core.latest = core.latest.max(end);
+        let origin = if A::NEEDS_ORIGINS {
+            batch.origin(index)
+        } else {
+            Origin::default()
+        };
+        let at = At { time, origin };
+        self.key.with(
+            record,
+            #[inline(always)]
+            |key| {
+                if let Some(keyed) = core.store.table.verified(candidate, key)
+                    && keyed.phase == Phase::Open
+                    && keyed.start <= t
+                    && t <= keyed.end
+                {
+                    // The newest of its key: nothing lies above it to be touched.
+                    keyed.end = keyed.end.max(end);
+                    core.aggregate.add(&mut keyed.acc, record, at);
+                    return;
+                }
+                let id = core.entry(hash, key);
+                core.join(id, (t, end), record, at, out);
+            },
+        );
+    }
+
+    fn on_time<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        batch: &Batch<T>,
+        mut from: usize,
+        to: usize,
+        out: &mut Out<'_, O>,
+    ) {
+        while from < to {
+            let stop = (from + CHUNK).min(to);
+            self.add_chunk(batch, from, stop, out);
+            from = stop;
+        }
+    }
+
+    /// Adds a record that is behind its watermark `v`; whether it is not too late.
+    #[cold]
+    fn behind<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        batch: &Batch<T>,
+        index: usize,
+        v: EventTime,
+        out: &mut Out<'_, O>,
+    ) -> bool {
+        let (key_of, gap_of, core) = (&self.key, &self.gap, &mut self.core);
+        let op = core.op;
+        let record = &batch.records[index];
+        let t = batch.times[index].micros();
+        blame_at(op, index, || {
+            let Some(gap) = gap_of.of(record) else {
+                malformed(batch, index, op, out.cx);
+                return true;
+            };
+            let end = t + gap;
+            if !core.store.rule.accepts(t, end, v) {
+                return false;
+            }
+            let at = at_of(batch, index);
+            key_of.with(record, |key| {
+                let id = core.entry(core.store.table.hash(key), key);
+                if core.store.rule.mode == Mode::OneCorrection {
+                    core.park(id, (t, end), record, at);
+                } else {
+                    core.latest = core.latest.max(end);
+                    core.join(id, (t, end), record, at, out);
+                }
+            });
+            true
+        })
+    }
+}
+
+/// A record whose gap is not one.
+#[cold]
+fn malformed<T>(batch: &Batch<T>, index: usize, op: OpId, cx: &mut Cx) {
+    let origin = if batch.origins.is_empty() {
+        batch.last
+    } else {
+        batch.origin(index)
+    };
+    cx.malformed(|| DeadLetter {
+        at: format!("session window, operator {}", op.0),
+        partition: origin.partition.to_string(),
+        offset: origin.offset,
+        line: None,
+        reason: format!("no session gap for the record at {}", batch.times[index]),
+        payload: vec![],
+    });
+}
+
+impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
+    for SessionOp<T, K, A, G>
+{
+    type Out = Windowed<K::Key, A::Out>;
+
+    fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
+        let behind = std::mem::take(&mut batch.behind);
+        let mut late: Vec<(usize, Stamp)> = Vec::new();
+        let mut to = Out { out, cx };
+        let mut from = 0;
+        for b in &behind {
+            let index = b.index as usize;
+            self.on_time(batch, from, index, &mut to);
+            if !self.behind(batch, index, b.watermark, &mut to) {
+                let stamp = Stamp {
+                    time: batch.times[index],
+                    behind: Some(b.watermark),
+                };
+                late.push((index, stamp));
+            }
+            from = index + 1;
+        }
+        self.on_time(batch, from, batch.len(), &mut to);
+        batch.behind = behind;
+        if !late.is_empty() {
+            hand_late(batch, &late, &mut self.late, cx);
+        }
+        batch.clear();
+    }
+
+    fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
+        self.core.watermark = watermark.micros();
+    }
+
+    fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
+        let core = &mut self.core;
+        let mut to = Out { out, cx };
+        let mut budget = PIECE;
+        loop {
+            match core.wheel.pop(core.watermark, &core.store, &mut budget) {
+                Popped::Due { time, value: id } => {
+                    core.fire(id, time, &mut to);
+                    budget = budget.saturating_sub(FIRING);
+                }
+                rest => {
+                    core.sweep();
+                    return rest == Popped::Nothing;
+                }
+            }
+        }
+    }
+
+    fn close_idle(&mut self) -> Option<EventTime> {
+        // Law 2: beyond the end. Nothing that is open ends later than the latest.
+        (self.core.open > 0).then(|| EventTime::from_micros(self.core.latest + 1))
+    }
+
+    fn side_control(&mut self, event: Control, cx: &mut Cx) {
+        self.late.control(event, cx);
+    }
+
+    fn side_blocked(&self) -> bool {
+        self.late.blocked()
+    }
+}
+
+#[cfg(test)]
+mod tests;
