@@ -7,13 +7,13 @@ use crate::engine::{
     BenchError, Engine, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig, Workload,
 };
 use crate::events::{
-    CampaignView, EVENTS_PER_MS, Totals, WINDOW_MS, WindowResult, ad_campaigns, ad_event, convert,
-    ev, is_dear, micros, price,
+    CampaignView, EVENTS_PER_MS, SESSION_GAP_MS, SessionResult, Totals, WINDOW_MS, WindowResult,
+    ad_campaigns, ad_event, convert, ev, is_dear, micros, price, session_ev,
 };
 use crate::latency::LatencyFigures;
 use pelton::{
-    Config, Driver, EventTime, Job, Runtime, Span, Spans, Tumbling, Waiting, Watermarks, Windowed,
-    sink, sources,
+    Config, Driver, EventTime, Job, Runtime, Session, Span, Spans, Tumbling, Waiting, Watermarks,
+    Window, Windowed, sink, sources,
 };
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,17 @@ fn at(ts_ms: u64) -> EventTime {
 fn window_result((count, sum, max): (u64, f64, f64), key: u64, end: EventTime) -> WindowResult {
     WindowResult {
         window_end: end.micros() as u64 / 1000,
+        key,
+        count,
+        sum,
+        max,
+    }
+}
+
+fn session_result((count, sum, max): (u64, f64, f64), window: &Window, key: u64) -> SessionResult {
+    SessionResult {
+        start: window.start.micros() as u64 / 1000,
+        end: window.end.micros() as u64 / 1000,
         key,
         count,
         sum,
@@ -116,7 +127,19 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
                     tally.add(p.checksum());
                 },
             )),
-        Workload::SlidingWindow | Workload::SessionWindow => {}
+        Workload::SessionWindow => job
+            .source(sources::generate("events", events, partitions, move |id| {
+                arm.reached(id);
+                session_ev(id, EVENTS_PER_MS)
+            }))
+            .event_time(|e| at(e.ts), Watermarks::monotonous())
+            .key_by(|e| e.key)
+            .window(Session::gap((SESSION_GAP_MS as i64).millis()))
+            .aggregate(|a| (a.count(), a.sum(|e| e.value), a.max(|e| e.value)))
+            .sink(sink::callback("tally", move |w: Windowed<u64, _>, _| {
+                tally.add(session_result(w.value, &w.window, w.key).checksum());
+            })),
+        Workload::SlidingWindow => {}
     }
     job
 }
