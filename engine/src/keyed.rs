@@ -34,7 +34,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 
     /// Cuts the stream into windows.
     #[track_caller]
-    pub fn window<W: WindowAssigner>(self, window: W) -> WindowedStream<P, K, W> {
+    pub fn window<W: WindowAssigner<P::Item>>(self, window: W) -> WindowedStream<P, K, W> {
         WindowedStream::new(self, window, Location::caller())
     }
 

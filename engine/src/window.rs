@@ -143,11 +143,12 @@ macro_rules! lateness_methods {
 pub(crate) use lateness_methods;
 lateness_methods!(Tumbling);
 
-/// A kind of window: what `window(..)` takes.
+/// A kind of window over records `T`: what `window(..)` takes. Most are for any record; those that look at their records
+/// ([`crate::Session::gap_by`]) are for theirs.
 #[allow(private_interfaces)]
-pub trait WindowAssigner: Clone + Send + 'static {
-    /// The window's operator for records `T` with keys `K` and aggregate `A`.
-    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>: MakeOperator<T, Op: Operator<T, Out = Windowed<K::Key, A::Out>>>;
+pub trait WindowAssigner<T: Send + 'static>: Clone + Send + 'static {
+    /// The window's operator for keys `K` and aggregate `A`.
+    type Make<K: KeyOf<T>, A: Aggregate<T>>: MakeOperator<T, Op: Operator<T, Out = Windowed<K::Key, A::Out>>>;
     /// What `explain` says.
     #[doc(hidden)]
     fn describe(&self) -> String;
@@ -169,13 +170,13 @@ pub trait WindowAssigner: Clone + Send + 'static {
     fn class(&self) -> Class;
     /// Makes the operator's maker.
     #[doc(hidden)]
-    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+    fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
         key: K,
         aggregate: A,
         late: Option<LateTo<T>>,
         op: OpId,
-    ) -> Self::Make<T, K, A>;
+    ) -> Self::Make<K, A>;
 }
 
 /// What an event-time window with lateness gives as class.
@@ -224,7 +225,7 @@ pub(crate) fn check_offset(op: &OpInfo, offset: Span) -> Result<(), BuildError> 
 }
 
 /// Notes a window operator, what is wrong with it and what to beware of.
-pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner>(
+pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>>(
     keyed: &KeyedStream<P, K>,
     window: &W,
     location: &'static Location<'static>,
@@ -243,7 +244,7 @@ pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner>(
 
 /// The stream of a window's results: [`Windowed`] records.
 pub type Aggregated<P, K, W, A> = Stream<
-    OperatorRoot<<P as Pipeline>::Item, <W as WindowAssigner>::Make<<P as Pipeline>::Item, K, A>>,
+    OperatorRoot<<P as Pipeline>::Item, <W as WindowAssigner<<P as Pipeline>::Item>>::Make<K, A>>,
 >;
 
 /// A keyed stream cut into windows; an aggregate must follow.
@@ -255,7 +256,7 @@ pub struct WindowedStream<P: Pipeline, K, W> {
     op: OpId,
 }
 
-impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner> WindowedStream<P, K, W> {
+impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<P, K, W> {
     pub(crate) fn new(
         keyed: KeyedStream<P, K>,
         window: W,

@@ -81,8 +81,8 @@ impl Global {
 }
 
 #[allow(private_interfaces)]
-impl WindowAssigner for Global {
-    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeGlobal<T, K, A>;
+impl<T: Send + 'static> WindowAssigner<T> for Global {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeGlobal<T, K, A>;
     fn describe(&self) -> String {
         match self.timeout {
             None => format!("global, every {} records", self.count),
@@ -111,7 +111,7 @@ impl WindowAssigner for Global {
     fn class(&self) -> Class {
         Class::Exempt
     }
-    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+    fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
         key: K,
         aggregate: A,

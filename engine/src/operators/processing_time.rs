@@ -67,13 +67,16 @@ impl ProcessingTime {
 }
 
 #[allow(private_interfaces)]
-impl WindowAssigner for ProcessingTime {
-    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeByClock<MakeTumbling<T, K, A>>;
+impl<T: Send + 'static> WindowAssigner<T> for ProcessingTime {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeByClock<MakeTumbling<T, K, A>>;
     fn describe(&self) -> String {
-        format!("processing time, {}", self.windows.describe())
+        format!(
+            "processing time, {}",
+            WindowAssigner::<T>::describe(&self.windows)
+        )
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
-        self.windows.check(op)
+        WindowAssigner::<T>::check(&self.windows, op)
     }
     fn needs_time(&self) -> bool {
         false
@@ -86,13 +89,13 @@ impl WindowAssigner for ProcessingTime {
     fn class(&self) -> Class {
         Class::Exempt
     }
-    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+    fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
         key: K,
         aggregate: A,
         _: Option<LateTo<T>>,
         op: OpId,
-    ) -> Self::Make<T, K, A> {
+    ) -> Self::Make<K, A> {
         MakeByClock {
             inner: self.windows.make(key, aggregate, None, op),
             size: self.windows.size,

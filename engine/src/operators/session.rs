@@ -81,8 +81,8 @@ impl<T> GapOf<T> for Fixed {
 }
 
 #[allow(private_interfaces)]
-impl WindowAssigner for Session {
-    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, Fixed>;
+impl<T: Send + 'static> WindowAssigner<T> for Session {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, Fixed>;
     fn describe(&self) -> String {
         format!("session, gap {}", self.gap)
     }
@@ -93,7 +93,7 @@ impl WindowAssigner for Session {
     fn class(&self) -> Class {
         class_of(self.lateness)
     }
-    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+    fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
         key: K,
         aggregate: A,

@@ -35,8 +35,8 @@ const PIECE: u32 = 1024;
 const CHUNK: usize = 64;
 
 #[allow(private_interfaces)]
-impl WindowAssigner for Tumbling {
-    type Make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> = MakeTumbling<T, K, A>;
+impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeTumbling<T, K, A>;
     fn describe(&self) -> String {
         match self.early {
             None => format!("tumbling, {}", self.size),
@@ -57,7 +57,7 @@ impl WindowAssigner for Tumbling {
             Some(_) => Class::Exempt,
         }
     }
-    fn make<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
+    fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
         key: K,
         aggregate: A,
