@@ -47,7 +47,7 @@ pub use pipeline::{Inlet, Pipeline};
 pub use plan::{Class, OpInfo};
 pub use running::Keyed;
 pub use runtime::{Config, Driver, JobHandle, JobReport, Runtime, StageReport, Waiting};
-pub use session::Session;
+pub use session::{Gap, GapBy, GapOf, Session};
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};

@@ -1,7 +1,7 @@
 //! Session windows as they are written: stretches of a key's records without a longer silence than the gap.
 
 use crate::time::Span;
-use crate::window::{LateMode, Lateness, lateness_methods};
+use crate::window::{LateMode, Lateness};
 
 /// Session windows: a record at `t` keeps its key's session open up to `t` + gap, and sessions that overlap or touch are
 /// one. A session's window runs from its first record to its last record's time + gap.
@@ -36,8 +36,8 @@ use crate::window::{LateMode, Lateness, lateness_methods};
 /// assert_eq!(visits, [("ann", 3, 55), ("ann", 1, 120), ("bob", 1, 230)]);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Session {
-    pub(crate) gap: Span,
+pub struct Session<G = Gap> {
+    pub(crate) gap: G,
     pub(crate) lateness: Lateness,
 }
 
@@ -45,10 +45,113 @@ impl Session {
     /// Sessions that end when their key has been silent for `gap`.
     pub fn gap(gap: Span) -> Self {
         Session {
-            gap,
+            gap: Gap(gap),
             lateness: Lateness::NONE,
         }
     }
 }
 
-lateness_methods!(Session);
+impl<F> Session<GapBy<F>> {
+    /// Sessions to which each record gives its own gap: a record at `t` keeps its session open up to `t` + `gap(record)`,
+    /// and the session ends with the last of these. A record whose gap is not positive or above `longest` is malformed;
+    /// with allowed lateness, what has fired is kept for the longest gap.
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Session, Span, Spans, Watermarks, sources, testing};
+    /// #[derive(Clone)]
+    /// struct Visit { at: EventTime, user: u32, reads_for: Span }
+    /// let visits = [Visit { at: EventTime::from_seconds(1), user: 7, reads_for: 5.minutes() }];
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("visits");
+    /// job.source(sources::items(visits))
+    ///    .event_time(|v| v.at, Watermarks::bounded(5.seconds()))
+    ///    .key_by(|v| v.user)
+    ///    .window(Session::gap_by(1.hours(), |v: &Visit| v.reads_for))
+    ///    .aggregate(|a| a.count())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take()[0].window.end, EventTime::from_seconds(301));
+    /// ```
+    pub fn gap_by<T>(longest: Span, gap: F) -> Self
+    where
+        F: Fn(&T) -> Span + Clone + Send + 'static,
+    {
+        Session {
+            gap: GapBy { longest, gap },
+            lateness: Lateness::NONE,
+        }
+    }
+}
+
+impl<G> Session<G> {
+    /// Keeps sessions for so long after their end. A record that comes in that time changes them at once: an update,
+    /// after a retraction of each session that merges into another (class NET). See [`Session::one_correction`] for one
+    /// final correction instead.
+    pub fn allowed_lateness(mut self, allowed: Span) -> Self {
+        self.lateness.allowed = allowed;
+        self
+    }
+
+    /// Parks records within the allowed lateness and corrects the result once, when nothing more can change it (class ROWS).
+    pub fn one_correction(mut self) -> Self {
+        self.lateness.mode = LateMode::OneCorrection;
+        self
+    }
+}
+
+/// How long a record of type `T` keeps its session open: see [`Session::gap`] and [`Session::gap_by`].
+pub trait GapOf<T>: Clone + Send + 'static {
+    /// The record's gap in microseconds, from 1 to the longest; `None` makes it malformed.
+    #[doc(hidden)]
+    fn of(&self, record: &T) -> Option<i64>;
+    /// No gap is longer.
+    #[doc(hidden)]
+    fn longest(&self) -> Span;
+    /// What `explain` says.
+    #[doc(hidden)]
+    fn describe(&self) -> String;
+}
+
+/// The same gap for every record.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap(Span);
+
+impl<T> GapOf<T> for Gap {
+    #[inline(always)]
+    fn of(&self, _: &T) -> Option<i64> {
+        Some(self.0.micros())
+    }
+    fn longest(&self) -> Span {
+        self.0
+    }
+    fn describe(&self) -> String {
+        format!("gap {}", self.0)
+    }
+}
+
+/// A gap that the record says.
+#[derive(Clone, Copy)]
+pub struct GapBy<F> {
+    longest: Span,
+    gap: F,
+}
+
+impl<F> std::fmt::Debug for GapBy<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GapBy(at most {})", self.longest)
+    }
+}
+
+impl<T, F: Fn(&T) -> Span + Clone + Send + 'static> GapOf<T> for GapBy<F> {
+    #[inline(always)]
+    fn of(&self, record: &T) -> Option<i64> {
+        let gap = (self.gap)(record);
+        (gap > Span::ZERO && gap <= self.longest).then_some(gap.micros())
+    }
+    fn longest(&self) -> Span {
+        self.longest
+    }
+    fn describe(&self) -> String {
+        format!("gap by record, at most {}", self.longest)
+    }
+}

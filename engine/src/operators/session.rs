@@ -1,7 +1,8 @@
 //! Session windows: the open sessions of each key, one lazy timer a key.
 //!
-//! A record at t is the closed interval [t, t + gap]; a session is a connected piece of the union of its key's intervals
-//! (closed, so sessions that touch are one), and its window is [first t, greatest t + gap).
+//! A record at t is the closed interval [t, t + gap], with its own gap where records say theirs. A session is a connected
+//! piece of the union of its key's intervals (closed, so sessions that touch are one); its window is
+//! [first t, greatest t + gap).
 //!
 //! Laws
 //! 1. Whether r counts is decided by V(r) alone, so the final sessions are a function of the input (SEMANTICS, time, 5):
@@ -41,7 +42,7 @@ use crate::operators::tumbling::{at_of, hand_late};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Class, OpInfo, Origins, ShardBuild};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
-use crate::session::Session;
+use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
 use crate::table::NONE;
 use crate::time::EventTime;
@@ -49,7 +50,7 @@ use crate::wheel::Popped;
 use crate::window::{
     Lateness, WindowAssigner, Windowed, check_not_negative, check_positive, class_of,
 };
-use state::{Core, Mode, Out, Rule};
+use state::{Core, Mode, Out};
 use store::Phase;
 
 /// Moves of timers in one step; a firing counts as [`FIRING`].
@@ -58,36 +59,14 @@ const FIRING: u32 = 3;
 /// Records whose probes are under way together.
 const CHUNK: usize = 64;
 
-/// How long a record keeps its session open, in microseconds.
-pub trait GapOf<T>: Clone + Send + 'static {
-    /// The record's gap, 1 to the longest; `None` makes it malformed.
-    fn of(&self, record: &T) -> Option<i64>;
-    /// No gap is longer.
-    fn longest(&self) -> i64;
-}
-
-/// The same gap for every record.
-#[derive(Clone, Copy, Debug)]
-pub struct Fixed(i64);
-
-impl<T> GapOf<T> for Fixed {
-    #[inline(always)]
-    fn of(&self, _: &T) -> Option<i64> {
-        Some(self.0)
-    }
-    fn longest(&self) -> i64 {
-        self.0
-    }
-}
-
 #[allow(private_interfaces)]
-impl<T: Send + 'static> WindowAssigner<T> for Session {
-    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, Fixed>;
+impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, G>;
     fn describe(&self) -> String {
-        format!("session, gap {}", self.gap)
+        format!("session, {}", self.gap.describe())
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
-        check_positive(op, "session gap", self.gap)?;
+        check_positive(op, "session gap", self.gap.longest())?;
         check_not_negative(op, "allowed lateness", self.lateness.allowed)
     }
     fn class(&self) -> Class {
@@ -99,9 +78,9 @@ impl<T: Send + 'static> WindowAssigner<T> for Session {
         aggregate: A,
         late: Option<LateTo<T>>,
         op: OpId,
-    ) -> MakeSession<T, K, A, Fixed> {
+    ) -> MakeSession<T, K, A, G> {
         MakeSession {
-            gap: Fixed(self.gap.micros()),
+            gap: self.gap,
             lateness: self.lateness,
             key,
             aggregate,
@@ -135,8 +114,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<
             core: Core::new(
                 self.aggregate.clone(),
                 self.op,
-                Rule::new(self.lateness, self.gap.longest()),
-                self.gap.longest(),
+                self.lateness,
+                self.gap.longest().micros(),
             ),
         })
     }

@@ -165,6 +165,29 @@ fn many_timers_of_one_slot_fire_in_order_in_pieces() {
 }
 
 #[test]
+fn near_timers_are_cancelled_out_of_run_and_heap() {
+    let mut wheel = Wheel::new(30);
+    let mut timers = vec![];
+    let scattered = |n: u32| i64::from(n.wrapping_mul(2_654_435_761) % 90_000);
+    for n in 0..6000u32 {
+        timers.push((wheel.insert(100_000 + scattered(n), n), n));
+    }
+    // Near, but not due: one slot of too many for a run.
+    assert_eq!(drain(&mut wheel, 0, 100).0, []);
+    assert!(wheel.heap.len > 4000 && wheel.run.len() == MANY);
+    let mut expected = vec![];
+    for (timer, n) in timers {
+        if scattered(n) % 3 == 0 {
+            expected.push((100_000 + scattered(n), n));
+        } else {
+            assert!(wheel.cancel(timer, &Plain));
+        }
+    }
+    expected.sort();
+    assert_eq!(drain(&mut wheel, i64::MAX, 100).0, expected);
+}
+
+#[test]
 fn a_jump_by_years_costs_what_is_due() {
     let mut wheel = Wheel::new(10);
     let year = 365 * 86_400_000_000i64;

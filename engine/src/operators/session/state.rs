@@ -34,7 +34,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    pub(super) fn new(lateness: Lateness, longest: i64) -> Self {
+    fn new(lateness: Lateness, longest: i64) -> Self {
         let allowed = lateness.allowed.micros();
         let (mode, keep) = match lateness.mode {
             _ if allowed <= 0 => (Mode::Append, 0),
@@ -85,12 +85,12 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
 }
 
 impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
-    pub(super) fn new(aggregate: A, op: OpId, rule: Rule, longest: i64) -> Self {
+    pub(super) fn new(aggregate: A, op: OpId, lateness: Lateness, longest: i64) -> Self {
         Core {
             aggregate,
             op,
             store: Store {
-                rule,
+                rule: Rule::new(lateness, longest),
                 table: KeyTable::new(),
                 older: vec![],
                 free: vec![],

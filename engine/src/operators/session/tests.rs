@@ -20,8 +20,21 @@ type Row = (u8, i64, i64, (u64, i64, i64));
 struct Case {
     partitions: Vec<Vec<Record>>,
     gap: i64,
+    /// Gaps differ from record to record, up to `gap`.
+    by_record: bool,
     bound: i64,
     lateness: i64,
+}
+
+impl Case {
+    /// When this record's interval ends.
+    fn end(&self, r: &Record) -> i64 {
+        r.0 + if self.by_record {
+            1 + r.2 % self.gap
+        } else {
+            self.gap
+        }
+    }
 }
 
 /// The judge: keeps everything, sorts, merges.
@@ -44,7 +57,7 @@ impl Judge {
             for &r in partition {
                 let counts = match mode {
                     Mode::Append => false,
-                    Mode::Update => r.0 + case.gap + case.lateness > v,
+                    Mode::Update => case.end(&r) + case.lateness > v,
                     Mode::OneCorrection => r.0 + case.lateness >= v,
                 };
                 if r.0 >= v {
@@ -66,29 +79,30 @@ impl Judge {
 }
 
 /// The sessions of these records, by sorting.
-fn sessions(records: &[Record], gap: i64) -> Vec<Row> {
-    let mut sorted: Vec<_> = records.iter().map(|&(t, k, v)| (k, t, v)).collect();
-    sorted.sort();
+fn sessions(records: &[Record], case: &Case) -> Vec<Row> {
+    let mut sorted = records.to_vec();
+    sorted.sort_by_key(|r| (r.1, r.0));
     let mut rows: Vec<Row> = vec![];
-    for (k, t, v) in sorted {
+    for r in sorted {
+        let (t, k, v) = r;
         match rows.last_mut() {
             Some(row) if row.0 == k && t <= row.2 => {
-                row.2 = t + gap;
+                row.2 = row.2.max(case.end(&r));
                 row.3 = (row.3.0 + 1, row.3.1 + v, row.3.2);
             }
-            _ => rows.push((k, t, t + gap, (1, v, t))),
+            _ => rows.push((k, t, case.end(&r), (1, v, t))),
         }
     }
     rows
 }
 
 /// The rows of one correction: with what is on time, what is taken back and what corrects it.
-fn corrected(judge: &Judge, gap: i64) -> Vec<(Row, Firing)> {
-    let on_time = sessions(&judge.on_time, gap);
-    let parked = sessions(&judge.parked, gap);
+fn corrected(judge: &Judge, case: &Case) -> Vec<(Row, Firing)> {
+    let on_time = sessions(&judge.on_time, case);
+    let parked = sessions(&judge.parked, case);
     let mut rows: Vec<_> = on_time.iter().map(|&r| (r, Firing::OnTime)).collect();
     let inside = |whole: &Row, r: &Row| r.0 == whole.0 && whole.1 <= r.1 && r.2 <= whole.2;
-    for whole in sessions(&judge.all(), gap) {
+    for whole in sessions(&judge.all(), case) {
         if !parked.iter().any(|p| inside(&whole, p)) {
             continue;
         }
@@ -110,7 +124,32 @@ struct Ran {
 }
 
 /// Runs a case with tasklets chosen by `order`.
-fn run(case: &Case, window: Session, sizes: Sizes, order: &[usize]) -> Ran {
+fn run(case: &Case, mode: Mode, sizes: Sizes, order: &[usize]) -> Ran {
+    let longest = case.gap.micros();
+    if case.by_record {
+        let one = longest.micros();
+        let gap = move |r: &Record| Span::from_micros(1 + r.2 % one);
+        run_in(
+            case,
+            with(Session::gap_by(longest, gap), case, mode),
+            sizes,
+            order,
+        )
+    } else {
+        run_in(case, with(Session::gap(longest), case, mode), sizes, order)
+    }
+}
+
+fn with<G>(window: Session<G>, case: &Case, mode: Mode) -> Session<G> {
+    let lateness = case.lateness.micros();
+    match mode {
+        Mode::Append => window,
+        Mode::Update => window.allowed_lateness(lateness),
+        Mode::OneCorrection => window.one_correction().allowed_lateness(lateness),
+    }
+}
+
+fn run_in<G: GapOf<Record>>(case: &Case, window: Session<G>, sizes: Sizes, order: &[usize]) -> Ran {
     let (feed, source) = testing::feed::<Record>(case.partitions.len());
     let (results, sink) = testing::collect();
     let (late, late_sink) = testing::collect();
@@ -158,17 +197,6 @@ fn run(case: &Case, window: Session, sizes: Sizes, order: &[usize]) -> Ran {
     }
 }
 
-fn window(case: &Case, mode: Mode) -> Session {
-    let window = Session::gap(case.gap.micros());
-    match mode {
-        Mode::Append => window,
-        Mode::Update => window.allowed_lateness(case.lateness.micros()),
-        Mode::OneCorrection => window
-            .one_correction()
-            .allowed_lateness(case.lateness.micros()),
-    }
-}
-
 /// What stands when all changes have been applied; each of them must fit.
 fn net(rows: &[(Row, Firing)]) -> Vec<Row> {
     let mut standing = BTreeMap::new();
@@ -197,7 +225,7 @@ fn check(case: &Case, sizes: Sizes, order: &[usize]) {
             mut rows,
             mut late,
             counters,
-        } = run(case, window(case, mode), sizes, order);
+        } = run(case, mode, sizes, order);
         let mut expected_late = judge.late.clone();
         expected_late.sort();
         late.sort();
@@ -208,7 +236,7 @@ fn check(case: &Case, sizes: Sizes, order: &[usize]) {
             let order: Vec<_> = on_time.map(|(r, _)| (r.2, r.0)).collect();
             assert!(mode == Mode::Update || order.is_sorted(), "{order:?}");
         }
-        let whole = sessions(&judge.all(), case.gap);
+        let whole = sessions(&judge.all(), case);
         match mode {
             Mode::Append => {
                 rows.sort();
@@ -219,7 +247,7 @@ fn check(case: &Case, sizes: Sizes, order: &[usize]) {
             Mode::OneCorrection => {
                 assert_eq!(net(&rows), whole);
                 rows.sort();
-                assert_eq!(rows, corrected(&judge, case.gap));
+                assert_eq!(rows, corrected(&judge, case));
             }
         }
     }
@@ -230,24 +258,27 @@ fn case() -> impl Strategy<Value = Case> {
     let record = (0i64..40, 0u8..3, 0i64..100);
     (
         prop::collection::vec(prop::collection::vec(record, 0..60), 1..4),
-        1i64..12,
+        (1i64..12, any::<bool>()),
         0i64..12,
         1i64..40,
         prop::sample::select(vec![0, -(1 << 62), (1 << 62) - 500, -7_000_000]),
         1i64..5,
     )
-        .prop_map(|(partitions, gap, bound, lateness, base, pace)| Case {
-            partitions: partitions
-                .into_iter()
-                .map(|p| {
-                    let at = |(n, r): (usize, Record)| (base + n as i64 * pace + r.0, r.1, r.2);
-                    p.into_iter().enumerate().map(at).collect()
-                })
-                .collect(),
-            gap,
-            bound,
-            lateness,
-        })
+        .prop_map(
+            |(partitions, (gap, by_record), bound, lateness, base, pace)| Case {
+                partitions: partitions
+                    .into_iter()
+                    .map(|p| {
+                        let at = |(n, r): (usize, Record)| (base + n as i64 * pace + r.0, r.1, r.2);
+                        p.into_iter().enumerate().map(at).collect()
+                    })
+                    .collect(),
+                gap,
+                by_record,
+                bound,
+                lateness,
+            },
+        )
 }
 
 fn cases() -> u32 {
@@ -275,6 +306,7 @@ fn one(records: &[Record], gap: i64, bound: i64, lateness: i64, mode: Mode) -> V
     let case = Case {
         partitions: vec![records.to_vec()],
         gap,
+        by_record: false,
         bound,
         lateness,
     };
@@ -283,7 +315,7 @@ fn one(records: &[Record], gap: i64, bound: i64, lateness: i64, mode: Mode) -> V
         batch_size: 1,
         ..Sizes::shards(1)
     };
-    run(&case, window(&case, mode), sizes, &[0, 0, 0, 1]).rows
+    run(&case, mode, sizes, &[0, 0, 0, 1]).rows
 }
 
 #[test]
@@ -348,6 +380,77 @@ fn a_fired_session_that_opens_again_is_taken_back_and_comes_on_time() {
         ((1, 0, 18, (2, 2, 0)), Firing::OnTime),
     ];
     assert_eq!(of_one, expected);
+}
+
+#[test]
+fn a_long_gap_of_one_record_takes_in_many_sessions() {
+    // Value 40 + 40 k has the gap 1, value 39 the gap 40.
+    let short = |t| (t, 1, 40);
+    let case = Case {
+        partitions: vec![vec![
+            short(0),
+            short(5),
+            short(10),
+            short(15),
+            short(99),
+            (30, 2, 0),
+            (3, 1, 39),
+        ]],
+        gap: 40,
+        by_record: true,
+        bound: 0,
+        lateness: 200,
+    };
+    check(&case, Sizes::shards(1), &[0, 1]);
+    let sizes = Sizes {
+        batch_size: 1,
+        ..Sizes::shards(1)
+    };
+    let rows = run(&case, Mode::Update, sizes, &[0, 0, 0, 1]).rows;
+    let retracted: Vec<_> = rows
+        .iter()
+        .filter(|r| r.1 == Firing::Retraction)
+        .map(|r| r.0.1)
+        .collect();
+    assert_eq!(retracted, [5, 10, 15]);
+}
+
+#[test]
+fn a_gap_that_is_none_makes_a_record_malformed() {
+    let (feed, source) = testing::feed::<Record>(1);
+    let (results, sink) = testing::collect();
+    let (dead, dead_sink) = testing::collect();
+    let job = Job::new("sessions");
+    job.dead_letters_to(dead_sink);
+    job.source(source)
+        .event_time(|r| EventTime::from_micros(r.0), Watermarks::monotonous())
+        .key_by(|r| r.1)
+        .window(
+            Session::gap_by(10.micros(), |r: &Record| Span::from_micros(r.2))
+                .allowed_lateness(1.micros()),
+        )
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    // The last one is late as well: malformed comes first.
+    for r in [
+        (1, 1, 0),
+        (2, 1, -1),
+        (3, 1, 11),
+        (4, 1, 10),
+        (99, 1, 1),
+        (5, 1, 0),
+    ] {
+        feed.push(0, r);
+    }
+    drop(feed);
+    stepper.run().unwrap();
+    let counters = stepper.counters();
+    assert_eq!((counters.malformed, counters.late), (4, 0));
+    assert_eq!(results.take().len(), 2);
+    let reasons: Vec<_> = dead.take().into_iter().map(|d| d.reason).collect();
+    assert_eq!(reasons.len(), 4);
+    assert!(reasons[0].contains("no session gap"), "{}", reasons[0]);
 }
 
 #[test]
@@ -491,12 +594,7 @@ fn core(mode: Mode) -> Core<u64, u64, crate::aggregate::Count> {
             _ => LateMode::Update,
         },
     };
-    Core::new(
-        crate::aggregate::Count,
-        OpId(0),
-        Rule::new(lateness, 100),
-        100,
-    )
+    Core::new(crate::aggregate::Count, OpId(0), lateness, 100)
 }
 
 fn add(
