@@ -72,7 +72,7 @@ pub fn csv<T: DeserializeOwned + Send + 'static>(
     Files::new(paths, Csv::new())
 }
 
-/// Files as a source: see [`json`] and [`csv`].
+/// Files as a source: see [`json()`] and [`csv()`].
 #[derive(Clone, Debug)]
 pub struct Files<T, F> {
     paths: Vec<PathBuf>,
