@@ -493,6 +493,64 @@ fn wake_ups_between_sleeping_shards_are_not_lost() {
     }
 }
 
+/// A record each millisecond, and between them nothing but a timer.
+struct Ticks;
+struct TicksReader {
+    left: u64,
+    next_ns: u64,
+}
+
+impl Source for Ticks {
+    type Item = u64;
+    type Reader = TicksReader;
+    fn name(&self) -> String {
+        "ticks".into()
+    }
+    fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<TicksReader>, String> {
+        Ok(vec![TicksReader {
+            left: 40,
+            next_ns: 0,
+        }])
+    }
+}
+
+impl Reader for TicksReader {
+    type Item = u64;
+    fn name(&self) -> String {
+        "clock".into()
+    }
+    fn read<E: Emit<u64>>(&mut self, _: usize, out: &mut E) -> Result<Read, ReadError> {
+        if self.left == 0 {
+            return Ok(Read::End);
+        }
+        if out.now_ns() < self.next_ns {
+            return Ok(Read::Pending {
+                until_ns: Some(self.next_ns),
+            });
+        }
+        self.left -= 1;
+        self.next_ns = out.now_ns() + 1_000_000;
+        out.emit(self.left, self.left);
+        Ok(Read::More)
+    }
+}
+
+#[test]
+fn a_timer_wakes_a_sleeping_shard() {
+    for driver in drivers() {
+        let runtime = start(driver, 2);
+        let job = Job::new("ticks");
+        job.source(Ticks)
+            .rebalance()
+            .sink(sink::callback("nothing", |_, _| {}));
+        let began = Instant::now();
+        let report = wait_soon(runtime.submit(&job).unwrap()).unwrap();
+        assert_eq!(report.counters.records_out, 40);
+        // Each wait is of a millisecond; a driver that looks of its own accord once a second would need forty.
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+}
+
 #[test]
 fn a_runtime_dropped_under_a_job_ends_it_with_an_error() {
     for driver in drivers() {
