@@ -47,4 +47,4 @@ pub use runtime::{Config, Driver, JobHandle, JobReport, Runtime, StageReport, Wa
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
-pub use window::{Firing, Lateness, Tumbling, Window, Windowed, WindowedStream};
+pub use window::{Cumulate, Firing, Lateness, Sliding, Tumbling, Window, Windowed, WindowedStream};

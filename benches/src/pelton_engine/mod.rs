@@ -7,13 +7,13 @@ use crate::engine::{
     BenchError, Engine, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig, Workload,
 };
 use crate::events::{
-    CampaignView, EVENTS_PER_MS, Totals, WINDOW_MS, WindowResult, ad_campaigns, ad_event, convert,
-    ev, is_dear, micros, price,
+    CampaignView, EVENTS_PER_MS, SLIDE_MS, Totals, WINDOW_MS, WindowResult, ad_campaigns, ad_event,
+    convert, ev, is_dear, micros, price,
 };
 use crate::latency::LatencyFigures;
 use pelton::{
-    Config, Driver, EventTime, Job, Runtime, Span, Spans, Tumbling, Waiting, Watermarks, Windowed,
-    sink, sources,
+    Config, Driver, EventTime, Job, Runtime, Sliding, Span, Spans, Tumbling, Waiting, Watermarks,
+    Windowed, sink, sources,
 };
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,7 +116,19 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
                     tally.add(p.checksum());
                 },
             )),
-        Workload::SlidingWindow | Workload::SessionWindow => {}
+        Workload::SlidingWindow => job
+            .source(sources::generate("events", events, partitions, move |id| {
+                arm.reached(id);
+                ev(id, EVENTS_PER_MS)
+            }))
+            .event_time(|e| at(e.ts), Watermarks::monotonous())
+            .key_by(|e| e.key)
+            .window(Sliding::of(window(), (SLIDE_MS as i64).millis()))
+            .aggregate(|a| (a.count(), a.sum(|e| e.value), a.max(|e| e.value)))
+            .sink(sink::callback("tally", move |w: Windowed<u64, _>, _| {
+                tally.add(window_result(w.value, w.key, w.window.end).checksum());
+            })),
+        Workload::SessionWindow => {}
     }
     job
 }

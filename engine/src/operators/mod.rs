@@ -8,4 +8,5 @@ pub mod order;
 pub mod processing_time;
 pub mod replay;
 pub mod running;
+pub mod sliding;
 pub mod tumbling;
