@@ -43,6 +43,8 @@ use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 
 /// Records whose probes are under way together: enough to hide the misses of one another.
 const CHUNK: usize = 64;
+/// Keys up to which the table is taken to lie in the cache.
+const CACHED: usize = 4096;
 /// Merges, or the like, done in one step.
 const WORK: i64 = 4096;
 /// What a visit to a key counts for.
@@ -398,12 +400,14 @@ impl<K: Key, A: Clone> State<K, A> {
                 }
                 if part.slice >= start {
                     *work -= 1;
-                    scratch.push(part.clone(), kept.closed.len());
+                    blame(self.op, || {
+                        scratch.push(part.clone(), kept.closed.len());
+                        scratch.close(end, keep, aggregate, |_| ());
+                    });
                 }
                 changes.cursor += 1;
             }
             let value = blame(self.op, || {
-                scratch.close(end, keep, aggregate, |_| ());
                 if !scratch.evict(start, keep, aggregate, work) {
                     return None;
                 }
@@ -523,53 +527,65 @@ fn emit<K: Key, V, O: Push<Windowed<K, V>>>(
 }
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
-    /// Adds records `from..to`, at most [`CHUNK`]: first all probes of the index, then all entries, so that the cache misses
-    /// of different records overlap.
+    /// Adds records `from..to`, at most [`CHUNK`].
+    ///
+    /// A large table is worked in three passes (hash and ask for the slot, look it up and ask for the entry, add), so that
+    /// the cache misses of different records overlap; a small one in a single pass.
     #[inline(always)]
     fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize) {
         let (state, key_of, aggregate) = (&mut self.state, &self.key, &self.aggregate);
         let records = &batch.records[from..to];
+        let count = records.len().min(CHUNK);
         let mut hashes = [0u64; CHUNK];
-        let mut candidates = [NONE; CHUNK];
-        for (record, hash) in records.iter().zip(&mut hashes) {
-            *hash = blame(state.op, || {
-                key_of.with(record, |key| state.table.hash(key))
-            });
-            state.table.prefetch_index(*hash);
+        // First the page of each key's slot, then the candidate found there.
+        let mut found = [NONE; CHUNK];
+        let ahead = state.table.len() >= CACHED;
+        if ahead {
+            for i in 0..count {
+                hashes[i] = blame_at(state.op, from + i, || {
+                    key_of.with(&records[i], |key| state.table.hash(key))
+                });
+                found[i] = state.table.prefetch_slot(hashes[i]);
+            }
+            for i in 0..count {
+                found[i] = state.table.candidate_in(found[i], hashes[i]);
+                state.table.prefetch_entry(found[i]);
+            }
         }
-        for (hash, candidate) in hashes[..records.len()].iter().zip(&mut candidates) {
-            *candidate = state.table.candidate(*hash);
-            state.table.prefetch(*candidate);
-        }
-        for (n, ((record, &hash), &candidate)) in
-            records.iter().zip(&hashes).zip(&candidates).enumerate()
-        {
-            let time = batch.times[from + n];
+        for i in 0..count {
+            let (record, time) = (&records[i], batch.times[from + i]);
             let mut slice = state.current;
             if time.micros().wrapping_sub(slice) as u64 >= state.current_length {
                 slice = state.enter(time.micros());
             }
-            let at = if A::NEEDS_ORIGINS {
-                at_of(batch, from + n)
+            let origin = if A::NEEDS_ORIGINS {
+                batch.origin(from + i)
             } else {
-                At {
-                    time,
-                    origin: Origin::default(),
-                }
+                Origin::default()
             };
-            blame_at(state.op, from + n, || {
-                key_of.with(record, |key| {
-                    let entry = match state.table.verified(candidate, key) {
-                        Some(entry) => entry,
-                        None => {
-                            let new = || SlidingKey::new(aggregate.create());
-                            let (id, _) = state.table.find_or_insert(hash, key, new);
-                            state.table.value_mut(id)
-                        }
-                    };
-                    let acc = slot(entry, slice, &mut state.spare, aggregate);
-                    aggregate.add(acc, record, at);
-                });
+            blame_at(state.op, from + i, || {
+                key_of.with(
+                    record,
+                    #[inline(always)]
+                    |key| {
+                        let (hash, candidate) = if ahead {
+                            (hashes[i], found[i])
+                        } else {
+                            let hash = state.table.hash(key);
+                            (hash, state.table.candidate(hash))
+                        };
+                        let entry = match state.table.verified(candidate, key) {
+                            Some(entry) => entry,
+                            None => {
+                                let new = || SlidingKey::new(aggregate.create());
+                                let (id, _) = state.table.find_or_insert(hash, key, new);
+                                state.table.value_mut(id)
+                            }
+                        };
+                        let acc = slot(entry, slice, &mut state.spare, aggregate);
+                        aggregate.add(acc, record, At { time, origin });
+                    },
+                )
             });
         }
     }

@@ -112,11 +112,11 @@ impl<A: Clone> Stacks<A> {
         aggregate: &G,
         mut each: impl FnMut(&Part<A>),
     ) {
-        debug_assert!(!self.stale);
         while let Some(part) = self.parts.get(self.closed as usize) {
             if part.slice >= before {
                 break;
             }
+            debug_assert!(!self.stale, "a turn has been finished (law 3)");
             each(part);
             if keep != Keep::Slices {
                 aggregate.merge(&mut self.back, &part.acc);
