@@ -466,6 +466,18 @@ fn rest_of<'a, T, G: Aggregate<T>>(
     })
 }
 
+/// The entry of a key that the index did not show at once: most likely a new one.
+#[inline(never)]
+fn new_entry<'a, T, K: Key, G: Aggregate<T>>(
+    table: &'a mut KeyTable<K, SlidingKey<G::Acc>>,
+    hash: u64,
+    key: &K,
+    aggregate: &G,
+) -> &'a mut SlidingKey<G::Acc> {
+    let (id, _) = table.find_or_insert(hash, key, || SlidingKey::new(aggregate.create()));
+    table.value_mut(id)
+}
+
 /// The accumulator of an open slice.
 #[inline(always)]
 fn slot<'a, T, G: Aggregate<T>>(
@@ -553,7 +565,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
             }
         }
         for i in 0..count {
-            let (record, time) = (&records[i], batch.times[from + i]);
+            let time = batch.times[from + i];
             let mut slice = state.current;
             if time.micros().wrapping_sub(slice) as u64 >= state.current_length {
                 slice = state.enter(time.micros());
@@ -563,31 +575,38 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
             } else {
                 Origin::default()
             };
-            blame_at(state.op, from + i, || {
-                key_of.with(
-                    record,
-                    #[inline(always)]
-                    |key| {
-                        let (hash, candidate) = if ahead {
-                            (hashes[i], found[i])
-                        } else {
-                            let hash = state.table.hash(key);
-                            (hash, state.table.candidate(hash))
-                        };
-                        let entry = match state.table.verified(candidate, key) {
-                            Some(entry) => entry,
-                            None => {
-                                let new = || SlidingKey::new(aggregate.create());
-                                let (id, _) = state.table.find_or_insert(hash, key, new);
-                                state.table.value_mut(id)
-                            }
-                        };
-                        let acc = slot(entry, slice, &mut state.spare, aggregate);
-                        aggregate.add(acc, record, At { time, origin });
-                    },
-                )
-            });
+            blame_at(
+                state.op,
+                from + i,
+                #[inline(always)]
+                || {
+                    key_of.with(
+                        &records[i],
+                        #[inline(always)]
+                        |key| {
+                            let (hash, candidate) = if ahead {
+                                (hashes[i], found[i])
+                            } else {
+                                let hash = state.table.hash(key);
+                                (hash, state.table.candidate(hash))
+                            };
+                            let entry = match state.table.verified(candidate, key) {
+                                Some(entry) => entry,
+                                None => new_entry(&mut state.table, hash, key, aggregate),
+                            };
+                            let acc = slot(entry, slice, &mut state.spare, aggregate);
+                            aggregate.add(acc, &records[i], At { time, origin });
+                        },
+                    )
+                },
+            );
         }
+    }
+
+    /// The same for a single record: behind, but an ordinary one.
+    #[inline(never)]
+    fn on_time_one(&mut self, batch: &Batch<T>, index: usize) {
+        self.on_time(batch, index, index + 1);
     }
 
     /// Adds a record that is behind its watermark `v` (law 2); whether it is not too late.
@@ -612,7 +631,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         };
         let m = state.watermark.micros();
         if on_time == first && first > m {
-            self.on_time(batch, index, index + 1);
+            self.on_time_one(batch, index);
             return true;
         }
         state.last_end = state.last_end.max(last);
