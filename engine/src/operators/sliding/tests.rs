@@ -620,6 +620,20 @@ fn all_keys_turn_at_once_in_bounded_steps() {
 }
 
 #[test]
+fn keys_that_come_and_go_leave_nothing() {
+    let mut w = watch(Sliding::of(3.micros(), 1.micros()));
+    for time in 0..300 {
+        for key in 0..20 {
+            w.feed.push(0, (time, (time * 20 + key) as u64));
+        }
+        w.results();
+        let alive = w.aggregate.alive.load(Relaxed);
+        assert!(alive <= 20 * 5 * 4, "{alive} accumulators at {time}");
+    }
+    assert!(w.aggregate.alive.load(Relaxed) > 0);
+}
+
+#[test]
 fn a_behind_record_changes_many_windows_in_bounded_steps() {
     const N: i64 = 10_000;
     let window = Sliding::of(N.micros(), 1.micros()).allowed_lateness((2 * N).micros());
