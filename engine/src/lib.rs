@@ -53,4 +53,4 @@ pub use session::{Gap, GapBy, GapOf, Session};
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
-pub use window::{Firing, Lateness, Tumbling, Window, Windowed, WindowedStream};
+pub use window::{Cumulate, Firing, Lateness, Sliding, Tumbling, Window, Windowed, WindowedStream};

@@ -16,7 +16,7 @@
 //!         fingerprint        | id + 1, 0 = empty, u32::MAX = removed
 //! ```
 
-use pelton_ring::prefetch_read;
+use pelton_ring::{prefetch_read, prefetch_slice_at};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
@@ -146,6 +146,19 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 .is_none_or(|w| w & (1 << (id % 64)) == 0)
     }
 
+    /// The first entry from `id` on, or a number of at least [`KeyTable::id_end`]. Passes over removed ones 64 at a time.
+    #[inline]
+    pub fn next_live(&self, mut id: u32) -> u32 {
+        while let Some(word) = self.removed.get(id as usize / 64) {
+            let live = !word >> (id % 64);
+            if live != 0 {
+                return id + live.trailing_zeros();
+            }
+            id = (id / 64 + 1) * 64;
+        }
+        id
+    }
+
     /// The table's hash of a key.
     #[inline(always)]
     pub fn hash(&self, key: &K) -> u64 {
@@ -207,10 +220,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// Asks the cache for an entry: for both of the lines that it may lie on.
     #[inline(always)]
     pub fn prefetch_entry(&self, id: u32) {
-        let page = self.entries.get(id as usize / PAGE_ENTRIES);
-        if let Some(entry) = page.and_then(|p| p.get(id as usize % PAGE_ENTRIES)) {
+        let at = id as usize % PAGE_ENTRIES;
+        if let Some(page) = self.entries.get(id as usize / PAGE_ENTRIES)
+            && let Some(entry) = page.get(at)
+        {
             prefetch_read(&entry.key);
             prefetch_read(&entry.value);
+            if size_of::<V>() > 32 {
+                // The value's start may be far from its end, which is where the next entry begins.
+                prefetch_slice_at(page, at + 1);
+            }
         }
     }
 
@@ -230,6 +249,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn value_mut(&mut self, id: u32) -> &mut V {
         &mut self.entries[id as usize / PAGE_ENTRIES][id as usize % PAGE_ENTRIES].value
+    }
+
+    /// An entry.
+    #[inline(always)]
+    pub fn entry_mut(&mut self, id: u32) -> (&K, &mut V) {
+        let entry = &mut self.entries[id as usize / PAGE_ENTRIES][id as usize % PAGE_ENTRIES];
+        (&entry.key, &mut entry.value)
     }
 
     /// If entry `candidate` is the key's, its value.
@@ -459,6 +485,13 @@ mod tests {
             .map(|i| (*table.key(i), *table.value(i)))
             .collect();
         assert_eq!(&live, model);
+        let mut id = 0;
+        for expected in (0..table.id_end()).filter(|&i| table.is_live(i)) {
+            id = table.next_live(id);
+            assert_eq!(id, expected);
+            id += 1;
+        }
+        assert!(table.next_live(id) >= table.id_end());
     }
 
     proptest! {

@@ -14,6 +14,9 @@ use crate::stream::Stream;
 use crate::time::{EventTime, Span};
 use std::panic::Location;
 
+mod sliding;
+pub use sliding::{Cumulate, Sliding};
+
 /// A stretch of event time, from `start` up to but not including `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {

@@ -7,13 +7,13 @@ use crate::engine::{
     BenchError, Engine, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig, Workload,
 };
 use crate::events::{
-    CampaignView, EVENTS_PER_MS, SESSION_GAP_MS, SessionResult, Totals, WINDOW_MS, WindowResult,
-    ad_campaigns, ad_event, convert, ev, is_dear, micros, price, session_ev,
+    CampaignView, EVENTS_PER_MS, SESSION_GAP_MS, SLIDE_MS, SessionResult, Totals, WINDOW_MS,
+    WindowResult, ad_campaigns, ad_event, convert, ev, is_dear, micros, price, session_ev,
 };
 use crate::latency::LatencyFigures;
 use pelton::{
-    Config, Driver, EventTime, Job, Runtime, Session, Span, Spans, Tumbling, Waiting, Watermarks,
-    Window, Windowed, sink, sources,
+    Config, Driver, EventTime, Job, Runtime, Session, Sliding, Span, Spans, Tumbling, Waiting,
+    Watermarks, Window, Windowed, sink, sources,
 };
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -139,7 +139,18 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
             .sink(sink::callback("tally", move |w: Windowed<u64, _>, _| {
                 tally.add(session_result(w.value, &w.window, w.key).checksum());
             })),
-        Workload::SlidingWindow => {}
+        Workload::SlidingWindow => job
+            .source(sources::generate("events", events, partitions, move |id| {
+                arm.reached(id);
+                ev(id, EVENTS_PER_MS)
+            }))
+            .event_time(|e| at(e.ts), Watermarks::monotonous())
+            .key_by(|e| e.key)
+            .window(Sliding::of(window(), (SLIDE_MS as i64).millis()))
+            .aggregate(|a| (a.count(), a.sum(|e| e.value), a.max(|e| e.value)))
+            .sink(sink::callback("tally", move |w: Windowed<u64, _>, _| {
+                tally.add(window_result(w.value, w.key, w.window.end).checksum());
+            })),
     }
     job
 }

@@ -9,4 +9,5 @@ pub mod processing_time;
 pub mod replay;
 pub mod running;
 pub mod session;
+pub mod sliding;
 pub mod tumbling;

@@ -53,6 +53,7 @@ impl Duty {
         }
     }
 
+    #[cfg(all(target_os = "linux", feature = "glommio"))]
     pub fn shard_id(&self) -> usize {
         self.shard.id
     }
