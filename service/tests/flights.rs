@@ -62,10 +62,17 @@ fn key(line: &str) -> String {
     line.split_once(",\"departures\"").unwrap().0.into()
 }
 
-/// Runs the sample on 1, 2 and 3 shards and gives each run's lines of JSON and its summary.
+/// Runs the sample on 1, 2 and 3 shards, and on threads where the machine has a better driver, and gives each run's
+/// lines of JSON and its summary.
 fn on_shards(options: &[&str], mut check: impl FnMut(Vec<String>, String)) {
-    for shards in ["1", "2", "3"] {
+    for (shards, driver) in [
+        ("1", "auto"),
+        ("2", "auto"),
+        ("3", "auto"),
+        ("2", "threads"),
+    ] {
         let mut args = vec!["flights", SAMPLE, "--json", "--shards", shards];
+        args.extend(["--driver", driver]);
         args.extend(options);
         let out = pelton(&args);
         let summary = text(&out.stderr);

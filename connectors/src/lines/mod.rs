@@ -2,8 +2,8 @@
 //!
 //! Laws
 //! 1. A line is written whole, and the lines of one shard in their order; those of several shards meet in any order.
-//! 2. The shard only formats. Writing is done by a helper thread, from two buffers a shard besides the one being filled that go
-//!    round; when all are under way and the one being filled is full, the sink is blocked, and so on up to the source.
+//! 2. The shard only formats. Writing is done by a helper thread; buffers go round, two a shard besides the one being
+//!    filled. When those are under way and that one is full, the sink is blocked, and so on up to the source.
 //! 3. A step's lines are handed on at its end, however few: output waits for nothing but the writer.
 //! 4. After a failed write nothing more is written: what is there has no gap. The job ends with that failure.
 //!
