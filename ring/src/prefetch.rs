@@ -3,7 +3,7 @@
 /// Asks for the cache line at the start of `value`, to be read soon.
 ///
 /// Compiles to one instruction on x86_64 and aarch64 and to nothing elsewhere. A value longer than a cache line is fetched
-/// only at its beginning.
+/// only at its beginning; see [`prefetch_ends`].
 ///
 /// ```
 /// # let buckets = vec![0u64; 1024];
@@ -18,12 +18,25 @@
 #[inline(always)]
 pub fn prefetch_read<T>(value: &T) {
     let address: *const T = value;
+    prefetch_line(address.cast());
+}
 
+/// Asks for the cache lines at both ends of `value`: all of one that is not longer than a line, wherever it lies.
+///
+/// An entry of 40 bytes in an array crosses a line in every other place or so, and then its end is a miss of its own.
+#[inline(always)]
+pub fn prefetch_ends<T>(value: &T) {
+    let address: *const u8 = std::ptr::from_ref(value).cast();
+    prefetch_line(address);
+    prefetch_line(address.wrapping_add(size_of::<T>().saturating_sub(1)));
+}
+
+#[inline(always)]
+fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction is part of SSE, which every x86_64 target has. It faults at no address, and
-        // this one is valid besides.
+        // SAFETY: the instruction is part of SSE, which every x86_64 target has. It faults at no address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
 

@@ -23,7 +23,7 @@ enum Op {
     Insert(i64),
     Cancel(usize),
     PutOff(usize, i64),
-    /// Fires up to so many timers, in pieces of so many moves.
+    /// Fires up to so many timers, in pieces of so many moves; the time may fall.
     Pop {
         forward: i64,
         count: usize,
@@ -58,7 +58,7 @@ fn run(grain: u32, ops: Vec<Op>) {
     let mut owner = Owner::default();
     let mut handles: Vec<(u32, Timer)> = vec![];
     let mut model: BTreeSet<(i64, u32, u32)> = BTreeSet::new();
-    let (mut until, mut next) = (i64::MIN, 0);
+    let mut next = 0;
     for op in ops {
         match op {
             Op::Insert(time) => {
@@ -89,7 +89,7 @@ fn run(grain: u32, ops: Vec<Op>) {
                 count,
                 piece,
             } => {
-                until = until.max(forward);
+                let until = forward;
                 let mut fired = 0;
                 while fired < count {
                     let mut budget = piece;

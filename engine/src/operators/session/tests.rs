@@ -454,6 +454,16 @@ fn a_gap_that_is_none_makes_a_record_malformed() {
 }
 
 #[test]
+fn a_late_session_that_ends_at_the_watermark_is_open() {
+    // M = 15 when [5,15] begins: it fires when M passes 15. [4,14] would come at once.
+    for (t, firing) in [(5, Firing::OnTime), (4, Firing::Update)] {
+        let rows = one(&[(15, 2, 0), (t, 1, 1)], 10, 0, 30, Mode::Update);
+        let of_one: Vec<_> = rows.into_iter().filter(|r| r.0.0 == 1).collect();
+        assert_eq!(of_one, [((1, t, t + 10, (1, 1, t)), firing)]);
+    }
+}
+
+#[test]
 fn the_longest_gap_and_lateness_at_the_ends_of_time() {
     let long = Span::MAX.micros();
     let (low, high) = (EventTime::MIN.micros(), EventTime::MAX.micros());
