@@ -8,7 +8,7 @@ use pelton::aggregate::{Aggregate, At};
 use pelton::push::DeadLetter;
 use pelton::testing::{Collected, Collector, collect};
 use pelton::{
-    EventTime, Firing, Inlet, Job, Pipeline, Span, Stream, Tumbling, WatermarkGenerator,
+    EventTime, Firing, Inlet, Job, Pipeline, Session, Span, Stream, Tumbling, WatermarkGenerator,
     Watermarks, Windowed,
 };
 use std::sync::Arc;
@@ -363,6 +363,10 @@ fn windowed<P: Pipeline<Item = Rec>>(
     match spec.kind {
         Kind::Tumbling { size, offset } => {
             let window = Tumbling::of(span(size)).offset(span(offset));
+            window_end!(stream, spec, late!(window, spec), then, sinks);
+        }
+        Kind::Session { gap } => {
+            let window = Session::gap(span(gap));
             window_end!(stream, spec, late!(window, spec), then, sinks);
         }
         other => unreachable!("{other:?} is not built"),

@@ -17,3 +17,8 @@ fn running_aggregates() {
 fn in_event_time_order() {
     each("in_event_time_order", &[KindName::Ordered], 60);
 }
+
+#[test]
+fn session() {
+    each("session", &[KindName::Session], 100);
+}

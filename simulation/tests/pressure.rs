@@ -191,3 +191,49 @@ fn a_blocked_late_output_loses_nothing() {
         assert_eq!(counted + late.take().len() as u64, count, "seed {seed}");
     }
 }
+
+/// A stage takes a batch in parts when what it hands on is blocked: the marks of the rest stay with their records.
+#[test]
+fn marks_stay_with_their_records_when_a_batch_is_taken_in_parts() {
+    let count = 40_000;
+    // Two of three are monotonous; every third is 50 behind, with windows of 10: late.
+    let time = |id: &u64| EventTime::from_micros(*id as i64 - 50 * i64::from(id % 3 == 1));
+    let (late, late_to) = collect();
+    let (results, sink) = collect();
+    let job = Job::new("parts");
+    let none = job
+        .source(sources::items(std::iter::empty()))
+        .event_time(time, Watermarks::monotonous());
+    job.source(sources::generate("ids", count, 1, |id| id))
+        .event_time(time, Watermarks::monotonous())
+        .union(none)
+        .key_by(|id| id % 97)
+        .window(Tumbling::of(Span::from_micros(10)))
+        .late_to(late_to)
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let sizes = Sizes {
+        shards: 8,
+        batch_size: 40,
+        ring_capacity: 2,
+        key_groups: 256,
+    };
+    let mut stepper = Stepper::with(&job, sizes).unwrap();
+    let mut random = Random::new(1);
+    let last = stepper.tasklets() - sizes.shards;
+    while !stepper.all_done() {
+        // All before the window until nothing moves, then the window a little.
+        for _ in 0..20 {
+            (0..last).for_each(|t| assert!(stepper.step(t).is_ok()));
+        }
+        for _ in 0..random.between(1, 30) {
+            let tasklet = last + random.below(sizes.shards);
+            assert!(stepper.step(tasklet).is_ok());
+        }
+    }
+    let mut late = late.take();
+    late.sort_unstable();
+    assert!(late.iter().copied().eq((0..count).filter(|id| id % 3 == 1)));
+    let counted: u64 = results.take().iter().map(|w| w.value).sum();
+    assert_eq!(counted + late.len() as u64, count);
+}

@@ -45,7 +45,7 @@ use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
 use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
 use crate::table::NONE;
-use crate::time::EventTime;
+use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
 use crate::window::{
     Lateness, WindowAssigner, Windowed, check_not_negative, check_positive, class_of,
@@ -336,6 +336,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
                 }
             }
         }
+    }
+
+    /// At M = end a session has not fired (law 2), and what has fired may change up to M = end + keep (law 3). Results have
+    /// the last microsecond of their window as their time: the windows behind must still be open then.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark - Span::from_micros(1 + self.core.keep())
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {

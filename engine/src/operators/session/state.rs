@@ -106,6 +106,11 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         }
     }
 
+    /// For how long after its end a session that has fired may change (law 3).
+    pub(super) fn keep(&self) -> i64 {
+        self.store.rule.keep
+    }
+
     pub(super) fn emit<O: Push<Windowed<K, A::Out>>>(
         &self,
         id: u32,
