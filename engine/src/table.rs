@@ -16,7 +16,7 @@
 //!         fingerprint        | id + 1, 0 = empty, u32::MAX = removed
 //! ```
 
-use pelton_ring::{prefetch_read, prefetch_slice_at};
+use pelton_ring::{prefetch_read, prefetch_whole};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
@@ -220,16 +220,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// Asks the cache for an entry: for both of the lines that it may lie on.
     #[inline(always)]
     pub fn prefetch_entry(&self, id: u32) {
-        let at = id as usize % PAGE_ENTRIES;
-        if let Some(page) = self.entries.get(id as usize / PAGE_ENTRIES)
-            && let Some(entry) = page.get(at)
-        {
-            prefetch_read(&entry.key);
-            prefetch_read(&entry.value);
-            if size_of::<V>() > 32 {
-                // The value's start may be far from its end, which is where the next entry begins.
-                prefetch_slice_at(page, at + 1);
-            }
+        let page = self.entries.get(id as usize / PAGE_ENTRIES);
+        if let Some(entry) = page.and_then(|p| p.get(id as usize % PAGE_ENTRIES)) {
+            prefetch_whole(entry);
         }
     }
 

@@ -7,7 +7,7 @@
 //!   own steps, whatever the other side does; it never blocks, spins or allocates after creation.
 //! - [`Sleeper`] and [`Doorbell`] let the thread that has run out of work sleep, and let the others wake it.
 //!   Ringing costs a fence and a load while nobody sleeps.
-//! - [`prefetch_read`] and [`prefetch_slice_at`] are hints to the cache.
+//! - [`prefetch_read`], [`prefetch_whole`] and [`prefetch_slice_at`] are hints to the cache.
 //!
 //! The ring knows nothing of the doorbell: a program that never sleeps pays for no fence.
 //!
@@ -69,7 +69,7 @@ pub use error::{CapacityError, PopError, PushError};
 #[cfg(loom)]
 #[doc(hidden)]
 pub use order::mutants;
-pub use prefetch::{prefetch_read, prefetch_slice_at};
+pub use prefetch::{prefetch_read, prefetch_slice_at, prefetch_whole};
 pub use producer::{Claim, Producer};
 #[cfg(any(test, loom))]
 #[doc(hidden)]

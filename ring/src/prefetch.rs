@@ -42,6 +42,25 @@ pub fn prefetch_read<T>(value: &T) {
     let _ = address;
 }
 
+/// Asks for the first and the last cache line of `value`, most often the same one: all of it, unless it is longer than two lines.
+///
+/// ```
+/// let entry = (7u64, [0u8; 40]);
+/// pelton_ring::prefetch_whole(&entry);
+/// ```
+#[inline(always)]
+pub fn prefetch_whole<T>(value: &T) {
+    prefetch_read(value);
+    if size_of::<T>() > 8 {
+        // SAFETY: the last byte of the value lies within it. It is not read: its address is all that is asked for.
+        prefetch_read(unsafe {
+            &*std::ptr::from_ref(value)
+                .cast::<std::mem::MaybeUninit<u8>>()
+                .add(size_of::<T>() - 1)
+        });
+    }
+}
+
 /// Asks for the cache line of `slice[index]`, to be read soon; an index out of range does nothing.
 ///
 /// That is what a loop with a fixed look-ahead wants at its end:
