@@ -24,6 +24,11 @@ pub fn prefetch_read<T>(value: &T) {
 /// Asks for the cache lines at both ends of `value`: all of one that is not longer than a line, wherever it lies.
 ///
 /// An entry of 40 bytes in an array crosses a line in every other place or so, and then its end is a miss of its own.
+///
+/// ```
+/// let entry = (7u64, [0u8; 40]);
+/// pelton_ring::prefetch_ends(&entry);
+/// ```
 #[inline(always)]
 pub fn prefetch_ends<T>(value: &T) {
     let address: *const u8 = std::ptr::from_ref(value).cast();

@@ -24,7 +24,7 @@ pub(crate) mod stacks;
 #[cfg(test)]
 mod tests;
 
-use self::entry::{NO_SLICE, Rest, SlidingKey};
+use self::entry::{NO_SLICE, Rest, Rests, SlidingKey};
 use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
 use crate::aggregate::{Aggregate, At};
@@ -32,7 +32,7 @@ use crate::batch::{Batch, Origin, Stamp};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
 use crate::operators::late::{Late, LateTo};
-use crate::operators::tumbling::{at_of, derived, hand_late};
+use crate::operators::tumbling::{CACHED, at_of, derived, hand_late};
 use crate::pipeline::MakeOperator;
 use crate::plan::{EdgeId, Origins, ShardBuild};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
@@ -43,16 +43,16 @@ use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 
 /// Records whose probes are under way together: enough to hide the misses of one another.
 const CHUNK: usize = 64;
-/// Keys up to which the table is taken to lie in the cache.
-const CACHED: usize = 4096;
 /// Merges, or the like, done in one step.
 const WORK: i64 = 4096;
 /// What a visit to a key counts for.
 const VISIT: i64 = 4;
 /// Later than every window end: nothing is due.
 const NEVER: i64 = i64::MAX;
-/// Spare [`Rest`]s that are kept even if there are fewer keys.
+/// Removed keys may keep their memory for others if they are so few, or fewer than the live ones.
 const SPARE_MIN: usize = 1024;
+/// How many ids ahead of a visit the cache is asked.
+const AHEAD: u32 = 8;
 
 /// Makes [`SlidingOp`] on each shard.
 #[allow(missing_debug_implementations)]
@@ -90,7 +90,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
                 corrects: self.lateness.mode == LateMode::OneCorrection,
                 keep,
                 table: KeyTable::new(),
-                spare: vec![],
+                rests: Rests::new(),
                 scratch,
                 current: 0,
                 current_length: 0,
@@ -189,8 +189,7 @@ struct State<K, A> {
     corrects: bool,
     keep: Keep,
     table: KeyTable<K, SlidingKey<A>>,
-    /// Empty ones of removed keys.
-    spare: Vec<Box<Rest<A>>>,
+    rests: Rests<A>,
     /// Stacks for the windows that a behind record changes.
     scratch: Stacks<A>,
     /// The slice last written to, and its length.
@@ -220,6 +219,20 @@ impl<K: Key, A: Clone> State<K, A> {
         self.fire_at = self.fire_at.min(self.slicing.first_end(slice.start));
         self.last_end = self.last_end.max(self.slicing.last_end(slice.start));
         slice.start
+    }
+
+    /// The id of a key, which most likely is a new one.
+    #[inline(never)]
+    fn find_or_insert<T, G: Aggregate<T, Acc = A>>(
+        &mut self,
+        hash: u64,
+        key: &K,
+        aggregate: &G,
+    ) -> u32 {
+        let new = || SlidingKey::new(aggregate.create());
+        let (id, _) = self.table.find_or_insert(hash, key, new);
+        self.rests.issued(id, || aggregate.create());
+        id
     }
 
     /// When slices may be forgotten that were last needed for a window with this end. A slide later than need be: by then a window has most likely fired.
@@ -293,6 +306,7 @@ impl<K: Key, A: Clone> State<K, A> {
         cx: &mut Cx,
     ) -> bool {
         let (key, entry) = self.table.entry_mut(pass.id);
+        let rest = self.rests.get_mut(pass.id);
         let (end, keep) = (pass.end, self.keep);
         if pass.reason == Reason::Fire {
             let start = pass.start;
@@ -300,13 +314,8 @@ impl<K: Key, A: Clone> State<K, A> {
                 if entry.slice < end {
                     let acc = std::mem::replace(&mut entry.acc, aggregate.create());
                     let slice = std::mem::replace(&mut entry.slice, NO_SLICE);
-                    let rest = rest_of(&mut entry.rest, &mut self.spare, aggregate);
                     rest.stacks.push(Part { slice, acc }, self.most_parts);
                 }
-                let Some(rest) = &mut entry.rest else {
-                    pass.open = pass.open.min(entry.slice);
-                    return true;
-                };
                 let kept = &mut rest.kept;
                 blame(self.op, || {
                     rest.stacks.close(end, keep, aggregate, |part| {
@@ -328,22 +337,14 @@ impl<K: Key, A: Clone> State<K, A> {
                 }
                 pass.emitted = true;
             }
-            if let Some(rest) = &mut entry.rest {
-                let next_start = pass.next_start;
-                if !blame(self.op, || {
-                    rest.stacks.evict(next_start, keep, aggregate, work)
-                }) {
-                    return false;
-                }
-                pass.again |= rest.stacks.has_closed();
-                pass.open = pass
-                    .open
-                    .min(rest.stacks.oldest_open().unwrap_or(entry.slice));
+            let evict = || rest.stacks.evict(pass.next_start, keep, aggregate, work);
+            if !blame(self.op, evict) {
+                return false;
             }
+            pass.again |= rest.stacks.has_closed();
+            let open = rest.stacks.oldest_open().unwrap_or(entry.slice);
+            pass.open = pass.open.min(open);
         }
-        let Some(rest) = &mut entry.rest else {
-            return true;
-        };
         if let Some(kept) = &mut rest.kept {
             *work -= kept.forget(pass.kept_from);
             if let Some(oldest) = kept.oldest() {
@@ -363,12 +364,11 @@ impl<K: Key, A: Clone> State<K, A> {
             *work -= kept.sides.len() as i64;
         }
         if entry.slice == NO_SLICE && rest.is_empty() {
-            let gone = SlidingKey::new(aggregate.create());
-            let gone = self.table.remove(pass.id, gone);
-            if let Some(rest) = gone.rest
-                && self.spare.len() < self.table.len().max(SPARE_MIN)
-            {
-                self.spare.push(rest);
+            self.table
+                .remove(pass.id, SlidingKey::new(aggregate.create()));
+            let (live, issued) = (self.table.len(), self.table.id_end() as usize);
+            if issued - live > live.max(SPARE_MIN) {
+                rest.free();
             }
         }
         true
@@ -383,8 +383,8 @@ impl<K: Key, A: Clone> State<K, A> {
         out: &mut O,
         cx: &mut Cx,
     ) -> bool {
-        let (key, entry) = self.table.entry_mut(changes.id);
-        let Some(kept) = entry.rest.as_ref().and_then(|r| r.kept.as_ref()) else {
+        let key = self.table.key(changes.id);
+        let Some(kept) = &self.rests.get(changes.id).kept else {
             unreachable!("changes come of behind records, which are kept");
         };
         let (scratch, keep) = (&mut self.scratch, self.keep);
@@ -432,13 +432,10 @@ impl<K: Key, A: Clone> State<K, A> {
     /// The changes of a key's windows that end from `next` to `last`.
     fn changes(&self, id: u32, next: i64, last: i64, firing: Firing) -> Changes {
         let start = self.slicing.start_of(next);
-        let kept = self
-            .table
-            .value(id)
-            .rest
+        let kept = &self.rests.get(id).kept;
+        let cursor = kept
             .as_ref()
-            .and_then(|r| r.kept.as_ref());
-        let cursor = kept.map_or(0, |k| k.closed.partition_point(|p| p.slice < start));
+            .map_or(0, |k| k.closed.partition_point(|p| p.slice < start));
         Changes {
             id,
             next,
@@ -449,61 +446,14 @@ impl<K: Key, A: Clone> State<K, A> {
     }
 }
 
-/// The rest of an entry, made if need be.
-#[inline]
-fn rest_of<'a, T, G: Aggregate<T>>(
-    rest: &'a mut Option<Box<Rest<G::Acc>>>,
-    spare: &mut Vec<Box<Rest<G::Acc>>>,
-    aggregate: &G,
-) -> &'a mut Rest<G::Acc> {
-    rest.get_or_insert_with(|| {
-        spare.pop().unwrap_or_else(|| {
-            Box::new(Rest {
-                stacks: Stacks::new(aggregate.create()),
-                kept: None,
-            })
-        })
-    })
-}
-
-/// The entry of a key that the index did not show at once: most likely a new one.
-#[inline(never)]
-fn new_entry<'a, T, K: Key, G: Aggregate<T>>(
-    table: &'a mut KeyTable<K, SlidingKey<G::Acc>>,
-    hash: u64,
-    key: &K,
-    aggregate: &G,
-) -> &'a mut SlidingKey<G::Acc> {
-    let (id, _) = table.find_or_insert(hash, key, || SlidingKey::new(aggregate.create()));
-    table.value_mut(id)
-}
-
-/// The accumulator of an open slice.
-#[inline(always)]
-fn slot<'a, T, G: Aggregate<T>>(
-    entry: &'a mut SlidingKey<G::Acc>,
-    slice: i64,
-    spare: &mut Vec<Box<Rest<G::Acc>>>,
-    aggregate: &G,
-) -> &'a mut G::Acc {
-    if entry.slice != slice {
-        if entry.slice != NO_SLICE {
-            return other_slot(entry, slice, spare, aggregate);
-        }
-        entry.slice = slice;
-    }
-    &mut entry.acc
-}
-
-/// The same where another slice is open.
+/// The accumulator of a slice that is open, where the key's newest is another.
 #[inline(never)]
 fn other_slot<'a, T, G: Aggregate<T>>(
     entry: &'a mut SlidingKey<G::Acc>,
+    rest: &'a mut Rest<G::Acc>,
     slice: i64,
-    spare: &mut Vec<Box<Rest<G::Acc>>>,
     aggregate: &G,
 ) -> &'a mut G::Acc {
-    let rest = rest_of(&mut entry.rest, spare, aggregate);
     if slice < entry.slice {
         return rest.stacks.open(slice, || aggregate.create());
     }
@@ -590,11 +540,22 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                                 let hash = state.table.hash(key);
                                 (hash, state.table.candidate(hash))
                             };
-                            let entry = match state.table.verified(candidate, key) {
+                            let mut id = candidate;
+                            let entry = match state.table.verified(id, key) {
                                 Some(entry) => entry,
-                                None => new_entry(&mut state.table, hash, key, aggregate),
+                                None => {
+                                    id = state.find_or_insert(hash, key, aggregate);
+                                    state.table.value_mut(id)
+                                }
                             };
-                            let acc = slot(entry, slice, &mut state.spare, aggregate);
+                            if entry.slice == NO_SLICE {
+                                entry.slice = slice;
+                            }
+                            let acc = if entry.slice == slice {
+                                &mut entry.acc
+                            } else {
+                                other_slot(entry, state.rests.get_mut(id), slice, aggregate)
+                            };
                             aggregate.add(acc, &records[i], At { time, origin });
                         },
                     )
@@ -650,12 +611,8 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         let (key_of, aggregate) = (&self.key, &self.aggregate);
         let id = blame_at(state.op, index, || {
             key_of.with(&batch.records[index], |key| {
-                let new = || SlidingKey::new(aggregate.create());
-                let hash = state.table.hash(key);
-                let (id, _) = state.table.find_or_insert(hash, key, new);
-                let entry = state.table.value_mut(id);
-                let rest = rest_of(&mut entry.rest, &mut state.spare, aggregate);
-                let kept = rest.kept.get_or_insert_default();
+                let id = state.find_or_insert(state.table.hash(key), key, aggregate);
+                let kept = state.rests.get_mut(id).kept.get_or_insert_default();
                 let side = kept.side(slice, from, on_time, || aggregate.create());
                 aggregate.add(side, &batch.records[index], at_of(batch, index));
                 id
@@ -696,8 +653,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
     ) -> bool {
         if pass.reason == Reason::Correct && !pass.emitted {
             let start = pass.start;
-            let rest = &self.state.table.value(pass.id).rest;
-            if let Some(kept) = rest.as_ref().and_then(|r| r.kept.as_ref())
+            if let Some(kept) = &self.state.rests.get(pass.id).kept
                 && kept.is_parked(start, pass.end)
             {
                 let changes = self
@@ -771,6 +727,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
                 return self.pass.is_none();
             }
             work -= VISIT;
+            self.state.rests.prefetch(pass.id + AHEAD);
             if !self.visit(&mut pass, &mut work, out, cx) {
                 break;
             }

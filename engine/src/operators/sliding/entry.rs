@@ -13,15 +13,13 @@ use std::collections::VecDeque;
 /// No slice: after all others.
 pub(super) const NO_SLICE: i64 = i64::MAX;
 
-/// One key. Small: what a record on time needs is here, the rest is behind a pointer.
+/// One key: what a record on time needs. Small, since a record costs the cache lines that this lies on.
 #[derive(Debug)]
 pub(crate) struct SlidingKey<A> {
     /// Start of the newest slice that has records and is open, or [`NO_SLICE`].
     pub slice: i64,
     /// Its records.
     pub acc: A,
-    /// Made when the first slice closes; used again for other keys.
-    pub rest: Option<Box<Rest<A>>>,
 }
 
 impl<A> SlidingKey<A> {
@@ -29,12 +27,11 @@ impl<A> SlidingKey<A> {
         SlidingKey {
             slice: NO_SLICE,
             acc,
-            rest: None,
         }
     }
 }
 
-/// The older slices of a key.
+/// The older slices of a key. That of a removed key is empty and waits for the key that gets its id.
 #[derive(Debug)]
 pub(crate) struct Rest<A> {
     pub stacks: Stacks<A>,
@@ -43,8 +40,67 @@ pub(crate) struct Rest<A> {
 }
 
 impl<A: Clone> Rest<A> {
+    pub fn new(nothing: A) -> Self {
+        Rest {
+            stacks: Stacks::new(nothing),
+            kept: None,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.stacks.is_empty() && self.kept.as_ref().is_none_or(|k| k.is_empty())
+    }
+
+    /// Frees the memory of an empty one.
+    pub fn free(&mut self) {
+        self.stacks.free();
+        self.kept = None;
+    }
+}
+
+/// The rests of all keys, by the ids of the table: pages that never move.
+#[derive(Debug)]
+pub(crate) struct Rests<A>(Vec<Vec<Rest<A>>>);
+
+impl<A: Clone> Rests<A> {
+    const PAGE: usize = 1024;
+
+    pub fn new() -> Self {
+        Rests(vec![])
+    }
+
+    /// Makes the rest of an id that has just been issued, unless it has one from an earlier key.
+    pub fn issued(&mut self, id: u32, nothing: impl FnOnce() -> A) {
+        let page = id as usize / Self::PAGE;
+        if page == self.0.len() {
+            // As in the table: few keys need little.
+            let room = if page == 0 { 16 } else { Self::PAGE };
+            self.0.push(Vec::with_capacity(room));
+        }
+        let page = &mut self.0[page];
+        if page.len() == id as usize % Self::PAGE {
+            page.push(Rest::new(nothing()));
+        }
+    }
+
+    #[inline(always)]
+    pub fn get(&self, id: u32) -> &Rest<A> {
+        &self.0[id as usize / Self::PAGE][id as usize % Self::PAGE]
+    }
+
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: u32) -> &mut Rest<A> {
+        &mut self.0[id as usize / Self::PAGE][id as usize % Self::PAGE]
+    }
+
+    /// Asks the cache for what a visit to this key touches.
+    #[inline(always)]
+    pub fn prefetch(&self, id: u32) {
+        if let Some(page) = self.0.get(id as usize / Self::PAGE)
+            && let Some(rest) = page.get(id as usize % Self::PAGE)
+        {
+            rest.stacks.prefetch();
+        }
     }
 }
 

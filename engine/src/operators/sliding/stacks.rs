@@ -15,6 +15,7 @@
 //! Two stacks make a queue with an aggregate: folklore; "two-stacks lite" in one deque after Tangwongsan, Hirzel, Schneider (2021).
 
 use crate::aggregate::Aggregate;
+use pelton_ring::prefetch_ends;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
@@ -80,14 +81,17 @@ impl<A: Clone> Stacks<A> {
         self.parts.get(self.closed as usize).map(|p| p.slice)
     }
 
-    /// Appends the newest part, still open. Room is made for `most` parts at the most, unless there are more.
+    /// Appends the newest part, still open. Room is made for `most` parts at the most, unless there are more; for four at
+    /// first, since many keys are seen once, then for all if that is no waste.
     #[inline]
     pub fn push(&mut self, part: Part<A>, most: usize) {
         debug_assert!(self.parts.back().is_none_or(|p| p.slice < part.slice));
         let len = self.parts.len();
         if len == self.parts.capacity() {
-            self.parts
-                .reserve_exact(len.min(most.saturating_sub(len)).max(4));
+            let more = most.saturating_sub(len);
+            let more = if more <= 16 { more } else { len.min(more) };
+            let more = if len == 0 { more.min(4) } else { more };
+            self.parts.reserve_exact(more.max(4));
         }
         self.parts.push_back(part);
     }
@@ -217,6 +221,23 @@ impl<A: Clone> Stacks<A> {
         } else {
             1
         }
+    }
+
+    /// Asks the cache for the oldest part and the newest.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        if let Some(part) = self.parts.front() {
+            prefetch_ends(part);
+        }
+        if let Some(part) = self.parts.back() {
+            prefetch_ends(part);
+        }
+    }
+
+    /// Frees the memory of one that is empty.
+    pub fn free(&mut self) {
+        debug_assert!(self.is_empty());
+        self.parts = VecDeque::new();
     }
 
     /// Forgets everything and keeps the memory.
