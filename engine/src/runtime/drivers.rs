@@ -19,9 +19,9 @@ const START_WITHIN: Duration = Duration::from_secs(5);
 const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// What [`Driver::Auto`] tries, best first. glommio is to come first when I/O goes through its ring; until then it has nothing to offer and
-/// costs more: with 2 shards it starts in 8 to 15 ms where threads take 0.4, and to sleep and wake takes it seven `io_uring_enter` and a
-/// `membarrier`, which interrupts every core that runs a thread of ours, where a thread makes one call of `futex`: at 10,000
-/// wake-ups a second about twice the processor time, for the same latency.
+/// costs more: with 2 shards it started in 7 to 25 ms where threads took 0.4, and to sleep and wake took it seven `io_uring_enter` and a
+/// `membarrier`, which interrupts every core that runs a thread of ours, where a thread makes one call of `futex`. One shard at 10,000
+/// timed wake-ups a second took 1.5 to 2.5 times the processor time of a thread.
 const AUTO: &[Driver] = &[Driver::Threads];
 
 /// A shard as others see it.
@@ -209,7 +209,7 @@ impl Shards {
     }
 }
 
-/// Linux lets the timers of a thread be 50 µs late, so that it may wake several sleepers at once: as much again as a wake-up takes.
+/// Linux lets the timers of a thread be 50 µs late, so that it may wake several sleepers at once.
 fn precise_timers() {
     #[cfg(target_os = "linux")]
     {
