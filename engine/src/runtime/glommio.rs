@@ -14,7 +14,7 @@
 //! # Returning to the reactor
 //!
 //! [`ExecutorProxy::need_preempt`](glommio::ExecutorProxy::need_preempt) says, by two loads, that something has completed in the executor's latency ring; it is
-//! asked after every round, and then the task goes through the reactor (some system calls, 5 to 10 µs). Nothing else makes it: I/O that
+//! asked after every round, and then the task goes through the reactor (several system calls). Nothing else makes it: I/O that
 //! matters is to be submitted with a latency requirement, which puts it in that ring.
 //!
 //! There is no preemption timer (it stands at [`NEVER`]), for glommio 0.9 may go to sleep with a task that could run: its `run_task_queues`
