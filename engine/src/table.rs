@@ -53,6 +53,11 @@ impl Page {
         }
     }
 
+    fn clear(&mut self) {
+        self.slots.fill(0);
+        self.used = 0;
+    }
+
     /// Whether one more slot may be taken.
     fn has_room(&self) -> bool {
         (self.used as usize + 1) * 2 <= PAGE_SLOTS
@@ -379,16 +384,20 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[cold]
     fn make_room(&mut self, number: usize) -> bool {
         let depth = self.pages[number].depth;
-        let live: Vec<(u64, u32)> = self.pages[number]
-            .slots
-            .iter()
-            .map(|&s| s as u32)
-            .filter(|&i| i != 0 && i != REMOVED)
-            .map(|i| (self.hash(self.key(i - 1)), i - 1))
-            .collect();
+        // A page is at most half full.
+        let mut all = [(0, 0); PAGE_SLOTS / 2];
+        let mut count = 0;
+        for &slot in self.pages[number].slots.iter() {
+            let id = slot as u32;
+            if id != 0 && id != REMOVED {
+                all[count] = (self.hash(self.key(id - 1)), id - 1);
+                count += 1;
+            }
+        }
+        let live = &all[..count];
         if live.len() * 3 <= PAGE_SLOTS {
-            // The removed slots were the trouble.
-            self.pages[number] = Page::new(depth);
+            // The removed slots were the trouble. In place: where keys come and go, nothing is allocated.
+            self.pages[number].clear();
             live.iter()
                 .for_each(|&(hash, id)| self.pages[number].place(hash, id));
             return true;
@@ -401,9 +410,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             self.shift -= 1;
         }
         let new = self.pages.len();
-        self.pages[number] = Page::new(depth + 1);
+        self.pages[number].clear();
+        self.pages[number].depth = depth + 1;
         self.pages.push(Page::new(depth + 1));
-        for &(hash, id) in &live {
+        for &(hash, id) in live {
             let high = (hash >> (63 - depth)) & 1 == 1;
             self.pages[if high { new } else { number }].place(hash, id);
         }
@@ -423,8 +433,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         const PAGES: usize = 64;
         let (start, end) = (*cursor, *cursor + PAGES);
         for page in self.pages.iter_mut().skip(start).take(PAGES) {
-            page.used = 0;
-            page.slots.fill(0);
+            page.clear();
         }
         for page in self.entries.iter_mut().skip(start).take(PAGES) {
             page.clear();
