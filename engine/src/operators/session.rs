@@ -23,7 +23,7 @@
 //!    and comes on time.
 //! 6. Results come in the order of (time at which they are due, key's words), in bounded pieces.
 //! 7. A key has one timer, set no later than its first true deadline. A record that prolongs a session does not touch it.
-//! 8. Keys without sessions stay for their return, up to twice as many as have sessions, and go a few a step beyond that:
+//! 8. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond that:
 //!    no allocation in steady state for keys that recur, no growth for those that do not.
 //!
 //! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap. Class: ROWS; NET with

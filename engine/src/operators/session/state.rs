@@ -13,8 +13,11 @@ use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Entries looked at in one piece of the search for keys without sessions, and how many of those may stand in any case.
+/// Entries looked at in one piece of the search for keys without sessions.
 const SWEEP: u32 = 256;
+/// Keys without sessions that may stand for each key with one.
+const IDLE: usize = 4;
+/// And in any case.
 pub(super) const FEW: usize = 1024;
 
 /// What becomes of behind records (law 1).
@@ -306,8 +309,10 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         }
         let older = self.store.older_of(id);
         std::mem::swap(&mut older.sessions, &mut list);
-        // What was there has room but no sessions.
-        self.scratch = list;
+        // What was there has no sessions but, if it was not the list that was lifted, room.
+        if list.capacity() > 0 {
+            self.scratch = list;
+        }
         if older.sessions.is_empty() && older.parked.is_empty() {
             let keyed = self.store.table.value_mut(id);
             self.store
@@ -427,7 +432,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     pub(super) fn sweep(&mut self) {
         let table = &mut self.store.table;
         for _ in 0..SWEEP {
-            if self.empty <= FEW + 2 * (table.len() - self.empty) {
+            if self.empty <= FEW + IDLE * (table.len() - self.empty) {
                 return;
             }
             if self.sweep >= table.id_end() {

@@ -673,6 +673,7 @@ fn recurring_keys_use_the_same_memory_again() {
                 seen = Some(held);
             }
             if round > 30 {
+                assert!(core.scratch.capacity() > 0, "room is lost");
                 assert_eq!(Some(held), seen, "{mode:?}, round {round}");
             }
         }
@@ -698,7 +699,7 @@ fn keys_that_never_return_are_forgotten() {
         }
         let open = core.open;
         assert!(
-            core.store.table.len() <= 3 * open + FEW + 256,
+            core.store.table.len() <= 5 * open + FEW + 256,
             "{} keys, {open} open",
             core.store.table.len()
         );
