@@ -21,10 +21,12 @@
 //! 5. With updates, a record that is behind and changes what has fired retracts each fired session that it touches, unless
 //!    the merged one has the same window. The merged one comes at once as an update if M > its end; else it is open again
 //!    and comes on time.
-//! 6. Results come in the order of (time at which they are due, key's words), in bounded pieces.
+//! 6. Results come in the order of (time at which they are due, key's words), in bounded pieces. A result has the last time
+//!    of its window, a retraction that of what replaces it. Neither lies before the watermark that has been passed on, which
+//!    trails M by the time for which a result may still come.
 //! 7. A key has one timer, set no later than its first true deadline. A record that prolongs a session does not touch it.
-//! 8. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond that:
-//!    no allocation in steady state for keys that recur, no growth for those that do not.
+//! 8. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
+//!    that: no allocation in steady state for keys that recur, no growth for those that do not.
 //!
 //! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap. Class: ROWS; NET with
 //! allowed lateness in update mode. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,

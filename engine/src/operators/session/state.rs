@@ -7,7 +7,7 @@ use crate::key::{Key, stable_hash};
 use crate::operators::tumbling::derived;
 use crate::push::{Cx, OpId, Push, blame};
 use crate::table::{KeyTable, NONE};
-use crate::time::{EventTime, Span};
+use crate::time::EventTime;
 use crate::wheel::Wheel;
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 use std::collections::VecDeque;
@@ -114,8 +114,34 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         self.store.rule.keep
     }
 
+    /// Emits a result; its time is the last of its window.
     pub(super) fn emit<O: Push<Windowed<K, A::Out>>>(
         &self,
+        id: u32,
+        window: (i64, i64),
+        acc: &A::Acc,
+        firing: Firing,
+        to: &mut Out<'_, O>,
+    ) {
+        self.emit_at(window.1, id, window, acc, firing, to);
+    }
+
+    /// Takes back a session that becomes part of `whole`, at the time of what replaces it: its own may lie so far back that
+    /// windows behind have closed (law 6).
+    fn retract<O: Push<Windowed<K, A::Out>>>(
+        &self,
+        id: u32,
+        part: &Part<A::Acc>,
+        whole: (i64, i64),
+        to: &mut Out<'_, O>,
+    ) {
+        let window = (part.start, part.end);
+        self.emit_at(whole.1, id, window, &part.acc, Firing::Retraction, to);
+    }
+
+    fn emit_at<O: Push<Windowed<K, A::Out>>>(
+        &self,
+        before: i64,
         id: u32,
         (start, end): (i64, i64),
         acc: &A::Acc,
@@ -136,7 +162,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
                 value,
                 firing,
             },
-            Stamp::at(window.end - Span::from_micros(1)),
+            Stamp::at(EventTime::from_micros(before - 1)),
             to.cx,
         );
     }
@@ -201,8 +227,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             if !part.fired {
                 self.open -= 1;
             } else if !due || (part.start, part.end) != window {
-                let was = (part.start, part.end);
-                self.emit(id, was, &part.acc, Firing::Retraction, to);
+                self.retract(id, part, window, to);
             }
         }
         let at = self.absorb(&mut list, range, window, due, record, at);
@@ -407,8 +432,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         let mut whole: Option<A::Acc> = None;
         for part in list.drain(..group.sessions) {
             if group.parked > 0 && (part.start, part.end) != window {
-                let was = (part.start, part.end);
-                self.emit(id, was, &part.acc, Firing::Retraction, to);
+                self.retract(id, &part, window, to);
             }
             match &mut whole {
                 Some(acc) => blame(self.op, || self.aggregate.merge(acc, &part.acc)),
