@@ -39,6 +39,8 @@ const CHUNK: usize = 124;
 /// A slot of more timers than this is spread over the level below instead of sorted as a whole; on the lowest level the
 /// heap takes it.
 const MANY: usize = 1024;
+/// How many timers ahead of the one that is moved the owner is told.
+const AHEAD: usize = 12;
 const PAGE: usize = 1024;
 const NONE: u32 = u32::MAX;
 
@@ -256,7 +258,7 @@ impl<V: Copy> Wheel<V> {
         } else {
             self.slot_of(granule)
         };
-        self.put(slot, Entry { time, value, node });
+        self.put(slot, time, value, node);
         Timer {
             node,
             generation: self.nodes.get(node as usize).generation,
@@ -357,11 +359,14 @@ impl<V: Copy> Wheel<V> {
                 return false;
             }
             let mut chunk = self.take_chunk(slot);
-            for entry in &chunk {
+            for entry in chunk.iter().take(AHEAD) {
                 timers.prefetch(entry.value);
             }
-            for &entry in &chunk {
-                self.settle(entry, timers);
+            for (n, entry) in chunk.iter().enumerate() {
+                if let Some(later) = chunk.get(n + AHEAD) {
+                    timers.prefetch(later.value);
+                }
+                self.settle(entry.time, entry.value, entry.node, timers);
             }
             *budget = budget.saturating_sub(chunk.len() as u32);
             chunk.clear();
@@ -397,19 +402,19 @@ impl<V: Copy> Wheel<V> {
 
     /// Puts a timer that is in no slot where it belongs now.
     #[inline]
-    fn settle<T: Timers<V>>(&mut self, mut entry: Entry<V>, timers: &T) {
-        entry.time = timers.deadline(entry.value, entry.time).max(entry.time);
-        let granule = self.granule(entry.time);
+    fn settle<T: Timers<V>>(&mut self, set: i64, value: V, number: u32, timers: &T) {
+        let time = timers.deadline(value, set).max(set);
+        let granule = self.granule(time);
         if granule > self.cursor {
-            return self.put(self.slot_of(granule), entry);
+            return self.put(self.slot_of(granule), time, value, number);
         }
-        let node = self.nodes.get_mut(entry.node as usize);
+        let node = self.nodes.get_mut(number as usize);
         node.slot = IN_RUN;
         let due = Due {
-            time: entry.time,
-            tie: timers.tie(entry.value),
-            value: entry.value,
-            node: entry.node,
+            time,
+            tie: timers.tie(value),
+            value,
+            node: number,
             generation: node.generation,
         };
         // Only a move gathers; what has been put off a little joins the heap.
@@ -420,20 +425,21 @@ impl<V: Copy> Wheel<V> {
         }
     }
 
-    #[inline]
-    fn put(&mut self, number: usize, entry: Entry<V>) {
+    #[inline(always)]
+    fn put(&mut self, number: usize, time: i64, value: V, node: u32) {
         let mut slot = &mut self.slots[number];
         if slot.open.len() == slot.open.capacity() {
             self.add_chunk(number);
             slot = &mut self.slots[number];
         }
-        let node = self.nodes.get_mut(entry.node as usize);
-        node.slot = number as u32;
-        node.chunk = slot.full.len() as u32;
-        node.index = slot.open.len() as u32;
-        slot.open.push(entry);
+        let place = self.nodes.get_mut(node as usize);
+        place.slot = number as u32;
+        place.chunk = slot.full.len() as u32;
+        place.index = slot.open.len() as u32;
+        slot.open.push(Entry { time, value, node });
     }
 
+    #[cold]
     fn add_chunk(&mut self, number: usize) {
         let chunk = self.spare.pop();
         let chunk = chunk.unwrap_or_else(|| Vec::with_capacity(CHUNK));
@@ -504,8 +510,7 @@ impl<V: Copy> Wheel<V> {
             self.take_from_heap(0, timers)
         };
         if timers.deadline(first.value, first.time) > first.time {
-            let (time, value, node) = (first.time, first.value, first.node);
-            self.settle(Entry { time, value, node }, timers);
+            self.settle(first.time, first.value, first.node, timers);
             return None;
         }
         self.release(first.node);
