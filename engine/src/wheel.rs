@@ -596,20 +596,24 @@ fn compare<V: Copy, T: Timers<V>>(a: &Due<V>, b: &Due<V>, timers: &T) -> Orderin
 
 /// A vector in pages: growing copies nothing (law 2). Pages are kept when it shrinks.
 #[derive(Debug)]
-struct Paged<T> {
+pub(crate) struct Paged<T> {
     pages: Vec<Vec<T>>,
     len: usize,
 }
 
 impl<T> Paged<T> {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Paged {
             pages: vec![],
             len: 0,
         }
     }
 
-    fn push(&mut self, value: T) {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn push(&mut self, value: T) {
         let page = self.len / PAGE;
         if page == self.pages.len() {
             // The first page grows as it fills, so that a wheel of few timers is small.
@@ -626,12 +630,12 @@ impl<T> Paged<T> {
     }
 
     #[inline(always)]
-    fn get(&self, at: usize) -> &T {
+    pub fn get(&self, at: usize) -> &T {
         &self.pages[at / PAGE][at % PAGE]
     }
 
     #[inline(always)]
-    fn get_mut(&mut self, at: usize) -> &mut T {
+    pub fn get_mut(&mut self, at: usize) -> &mut T {
         &mut self.pages[at / PAGE][at % PAGE]
     }
 

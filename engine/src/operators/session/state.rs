@@ -8,7 +8,7 @@ use crate::operators::tumbling::derived;
 use crate::push::{Cx, OpId, Push, blame};
 use crate::table::{KeyTable, NONE};
 use crate::time::EventTime;
-use crate::wheel::Wheel;
+use crate::wheel::{Paged, Timer, Wheel};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -73,6 +73,8 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
     pub(super) op: OpId,
     pub(super) store: Store<K, A::Acc>,
     pub(super) wheel: Wheel<u32>,
+    /// By id, the key's timer: there iff it has a session. Apart from the table, which each record touches.
+    timers: Paged<Option<Timer>>,
     /// M.
     pub(super) watermark: i64,
     /// Sessions that have not fired.
@@ -100,6 +102,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             },
             // A gap ahead is sixteen slots.
             wheel: Wheel::new((longest / 16).max(1).ilog2()),
+            timers: Paged::new(),
             watermark: i64::MIN,
             open: 0,
             empty: 0,
@@ -173,11 +176,13 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             start: 0,
             end: 0,
             acc: self.aggregate.create(),
-            timer: None,
             older: NONE,
             phase: Phase::Empty,
         });
         self.empty += usize::from(new);
+        if id as usize == self.timers.len() {
+            self.timers.push(None);
+        }
         id
     }
 
@@ -288,13 +293,13 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     /// Sets a key's timer anew if what is due has come nearer than it was.
     fn arm(&mut self, id: u32, before: Option<i64>) {
         let due = self.store.due(id);
-        let keyed = self.store.table.value_mut(id);
-        match (due, keyed.timer) {
-            (Some(due), Some(timer)) if before.is_none_or(|b| due < b) => {
-                keyed.timer = Some(self.wheel.insert(due, id));
-                self.wheel.cancel(timer, &self.store);
+        let timer = self.timers.get_mut(id as usize);
+        match (due, *timer) {
+            (Some(due), Some(stands)) if before.is_none_or(|b| due < b) => {
+                *timer = Some(self.wheel.insert(due, id));
+                self.wheel.cancel(stands, &self.store);
             }
-            (Some(due), None) => keyed.timer = Some(self.wheel.insert(due, id)),
+            (Some(due), None) => *timer = Some(self.wheel.insert(due, id)),
             _ => {}
         }
     }
@@ -354,7 +359,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         to: &mut Out<'_, O>,
     ) {
         let keyed = self.store.table.value_mut(id);
-        keyed.timer = None;
+        *self.timers.get_mut(id as usize) = None;
         let window = (keyed.start, keyed.end);
         if keyed.older != NONE {
             self.fire_among(id, time, to);
@@ -469,7 +474,6 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
                     start: 0,
                     end: 0,
                     acc: self.aggregate.create(),
-                    timer: None,
                     older: NONE,
                     phase: Phase::Empty,
                 };

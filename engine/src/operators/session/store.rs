@@ -4,7 +4,7 @@ use super::state::{Mode, Rule};
 use crate::key::Key;
 use crate::key_order;
 use crate::table::{KeyTable, NONE};
-use crate::wheel::{Timer, Timers};
+use crate::wheel::Timers;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,13 +17,11 @@ pub(super) enum Phase {
     Fired,
 }
 
-/// A key's newest session, in its table entry.
+/// A key's newest session, in its table entry: each record of the key touches it, so what is not asked for each lies elsewhere.
 pub(super) struct Keyed<Acc> {
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) acc: Acc,
-    /// Stands iff the key has a session.
-    pub(super) timer: Option<Timer>,
     /// Index of its other sessions, or [`NONE`].
     pub(super) older: u32,
     pub(super) phase: Phase,
