@@ -8,8 +8,8 @@ use pelton::aggregate::{Aggregate, At};
 use pelton::push::DeadLetter;
 use pelton::testing::{Collected, Collector, collect};
 use pelton::{
-    EventTime, Firing, Inlet, Job, Pipeline, Session, Span, Stream, Tumbling, WatermarkGenerator,
-    Watermarks, Windowed,
+    Cumulate, EventTime, Firing, Inlet, Job, Pipeline, Session, Sliding, Span, Stream, Tumbling,
+    WatermarkGenerator, Watermarks, Windowed,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -369,7 +369,18 @@ fn windowed<P: Pipeline<Item = Rec>>(
             let window = Session::gap(span(gap));
             window_end!(stream, spec, late!(window, spec), then, sinks);
         }
-        other => unreachable!("{other:?} is not built"),
+        Kind::Sliding {
+            size,
+            slide,
+            offset,
+        } => {
+            let window = Sliding::of(span(size), span(slide)).offset(span(offset));
+            window_end!(stream, spec, late!(window, spec), then, sinks);
+        }
+        Kind::Cumulate { size, step, offset } => {
+            let window = Cumulate::of(span(size), span(step)).offset(span(offset));
+            window_end!(stream, spec, late!(window, spec), then, sinks);
+        }
     }
 }
 

@@ -22,3 +22,13 @@ fn in_event_time_order() {
 fn session() {
     each("session", &[KindName::Session], 100);
 }
+
+#[test]
+fn sliding() {
+    each("sliding", &[KindName::Sliding], 80);
+}
+
+#[test]
+fn cumulate() {
+    each("cumulate", &[KindName::Cumulate], 60);
+}

@@ -738,6 +738,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
         false
     }
 
+    /// A window may give results until M has reached its end + lateness, with its last microsecond as their time: the
+    /// windows behind it must still be open then.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark - Span::from_micros(self.state.allowed)
+    }
+
     fn close_idle(&mut self) -> Option<EventTime> {
         let last = EventTime::from_micros(self.state.last_end);
         (last > self.state.watermark).then_some(last)
