@@ -9,7 +9,8 @@
 //!    windows: partly late, counted once. Late in all: late output (SEMANTICS, time, 4).
 //! 3. With one correction, what an on-time result holds is decided by V(r) < end and never by M, so it is fixed. Corrections
 //!    come in the order of end + allowed lateness, before the windows that fire at that time.
-//! 4. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
+//! 4. The watermark handed on is M less the allowed lateness: no result's time lies below it.
+//! 5. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
 //!
 //! Class: ROWS; NET with allowed lateness in update mode. State: for each key an accumulator for each slice that has records, until
 //! M has reached the end of the last window that holds it; with allowed lateness a second one, until M has reached that end + allowed lateness.
@@ -754,6 +755,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
         }
         self.pass = Some(pass);
         false
+    }
+
+    /// A window may give results until M has reached its end + lateness, with its last microsecond as their time: the
+    /// windows behind it must still be open then.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark - Span::from_micros(self.state.allowed)
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {
