@@ -9,7 +9,8 @@
 //!    windows: partly late, counted once. Late in all: late output (SEMANTICS, time, 4).
 //! 3. With one correction, what an on-time result holds is decided by V(r) < end and never by M, so it is fixed. Corrections
 //!    come in the order of end + allowed lateness, before the windows that fire at that time.
-//! 4. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
+//! 4. The watermark handed on is M less the allowed lateness: no result's time lies below it.
+//! 5. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
 //!
 //! Class: ROWS; NET with allowed lateness in update mode. State: for each key an accumulator for each slice that has records, until
 //! M has reached the end of the last window that holds it; with allowed lateness a second one, until M has reached that end + allowed lateness.
@@ -41,8 +42,8 @@ use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 
-/// Records whose probes are under way together: enough to hide the misses of one another.
-const CHUNK: usize = 64;
+/// Records between asking the cache and using what was asked for. A power of two.
+const AHEAD: usize = 16;
 /// Merges, or the like, done in one step.
 const WORK: i64 = 4096;
 /// What a visit to a key counts for.
@@ -52,7 +53,7 @@ const NEVER: i64 = i64::MAX;
 /// Removed keys may keep their memory for others if they are so few, or fewer than the live ones.
 const SPARE_MIN: usize = 1024;
 /// How many ids ahead of a visit the cache is asked.
-const AHEAD: u32 = 8;
+const IDS_AHEAD: u32 = 8;
 
 /// Makes [`SlidingOp`] on each shard.
 #[allow(missing_debug_implementations)]
@@ -94,7 +95,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
                 scratch,
                 current: 0,
                 current_length: 0,
-                most_parts: self.slicing.slices() + 2,
+                most_parts: self.slicing.slices(),
                 watermark: EventTime::BEGINNING,
                 last_end: i64::MIN,
                 fire_at: NEVER,
@@ -489,85 +490,106 @@ fn emit<K: Key, V, O: Push<Windowed<K, V>>>(
 }
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
-    /// Adds records `from..to`, at most [`CHUNK`].
+    /// Adds records `from..to`.
     ///
-    /// A large table is worked in three passes (hash and ask for the slot, look it up and ask for the entry, add), so that
-    /// the cache misses of different records overlap; a small one in a single pass.
-    #[inline(always)]
+    /// In a large table each record's slot and entry are asked of the cache well before they are used: a record is hashed
+    /// two times [`AHEAD`] records before it is added, and looked up in between, so that misses overlap with one another and
+    /// with the work on other records. A candidate may be stale when its turn comes, since records before it add keys: it is
+    /// verified.
     fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize) {
-        let (state, key_of, aggregate) = (&mut self.state, &self.key, &self.aggregate);
-        let records = &batch.records[from..to];
-        let count = records.len().min(CHUNK);
-        let mut hashes = [0u64; CHUNK];
-        // First the page of each key's slot, then the candidate found there.
-        let mut found = [NONE; CHUNK];
-        let ahead = state.table.len() >= CACHED;
-        if ahead {
-            for i in 0..count {
-                hashes[i] = blame_at(state.op, from + i, || {
-                    key_of.with(&records[i], |key| state.table.hash(key))
-                });
-                found[i] = state.table.prefetch_slot(hashes[i]);
+        let (records, times) = (&batch.records[from..to], &batch.times[from..to]);
+        if self.state.table.len() < CACHED {
+            for (n, (record, &time)) in records.iter().zip(times).enumerate() {
+                let hash = self.hash(record, from + n);
+                let candidate = self.state.table.candidate(hash);
+                self.add(batch, from + n, record, time, hash, candidate);
             }
-            for i in 0..count {
-                found[i] = state.table.candidate_in(found[i], hashes[i]);
-                state.table.prefetch_entry(found[i]);
-            }
+            return;
         }
-        for i in 0..count {
-            let time = batch.times[from + i];
-            let mut slice = state.current;
-            if time.micros().wrapping_sub(slice) as u64 >= state.current_length {
-                slice = state.enter(time.micros());
+        const RING: usize = 2 * AHEAD;
+        let mut hashes = [0u64; RING];
+        // First the page of each key's slot, then the candidate found there.
+        let mut found = [NONE; RING];
+        for n in 0..records.len() + RING {
+            if let Some(n) = n.checked_sub(RING) {
+                let (hash, candidate) = (hashes[n % RING], found[n % RING]);
+                self.add(batch, from + n, &records[n], times[n], hash, candidate);
             }
-            let origin = if A::NEEDS_ORIGINS {
-                batch.origin(from + i)
-            } else {
-                Origin::default()
-            };
-            blame_at(
-                state.op,
-                from + i,
-                #[inline(always)]
-                || {
-                    key_of.with(
-                        &records[i],
-                        #[inline(always)]
-                        |key| {
-                            let (hash, candidate) = if ahead {
-                                (hashes[i], found[i])
-                            } else {
-                                let hash = state.table.hash(key);
-                                (hash, state.table.candidate(hash))
-                            };
-                            let mut id = candidate;
-                            let entry = match state.table.verified(id, key) {
-                                Some(entry) => entry,
-                                None => {
-                                    id = state.find_or_insert(hash, key, aggregate);
-                                    state.table.value_mut(id)
-                                }
-                            };
-                            if entry.slice == NO_SLICE {
-                                entry.slice = slice;
-                            }
-                            let acc = if entry.slice == slice {
-                                &mut entry.acc
-                            } else {
-                                other_slot(entry, state.rests.get_mut(id), slice, aggregate)
-                            };
-                            aggregate.add(acc, &records[i], At { time, origin });
-                        },
-                    )
-                },
-            );
+            if let Some(record) = records.get(n) {
+                hashes[n % RING] = self.hash(record, from + n);
+                found[n % RING] = self.state.table.prefetch_slot(hashes[n % RING]);
+            }
+            if let Some(n) = n.checked_sub(AHEAD).filter(|n| *n < records.len()) {
+                let candidate = self
+                    .state
+                    .table
+                    .candidate_in(found[n % RING], hashes[n % RING]);
+                found[n % RING] = candidate;
+                self.state.table.prefetch_entry(candidate);
+            }
         }
     }
 
-    /// The same for a single record: behind, but an ordinary one.
-    #[inline(never)]
-    fn on_time_one(&mut self, batch: &Batch<T>, index: usize) {
-        self.on_time(batch, index, index + 1);
+    #[inline(always)]
+    fn hash(&self, record: &T, index: usize) -> u64 {
+        let table = &self.state.table;
+        blame_at(self.state.op, index, || {
+            self.key.with(record, |key| table.hash(key))
+        })
+    }
+
+    /// Adds a record on time whose entry very likely is `candidate`.
+    #[inline(always)]
+    fn add(
+        &mut self,
+        batch: &Batch<T>,
+        index: usize,
+        record: &T,
+        time: EventTime,
+        hash: u64,
+        candidate: u32,
+    ) {
+        let (state, key_of, aggregate) = (&mut self.state, &self.key, &self.aggregate);
+        let mut slice = state.current;
+        if time.micros().wrapping_sub(slice) as u64 >= state.current_length {
+            slice = state.enter(time.micros());
+        }
+        let origin = if A::NEEDS_ORIGINS {
+            batch.origin(index)
+        } else {
+            Origin::default()
+        };
+        blame_at(
+            state.op,
+            index,
+            #[inline(always)]
+            || {
+                key_of.with(
+                    record,
+                    #[inline(always)]
+                    |key| {
+                        let mut id = candidate;
+                        let entry = match state.table.verified(id, key) {
+                            Some(entry) => entry,
+                            None => {
+                                id = state.find_or_insert(hash, key, aggregate);
+                                state.table.value_mut(id)
+                            }
+                        };
+                        // A choice and a store, not a branch that the processor could not guess.
+                        let newest = entry.slice;
+                        let newest = if newest == NO_SLICE { slice } else { newest };
+                        entry.slice = newest;
+                        let acc = if newest == slice {
+                            &mut entry.acc
+                        } else {
+                            other_slot(entry, state.rests.get_mut(id), slice, aggregate)
+                        };
+                        aggregate.add(acc, record, At { time, origin });
+                    },
+                )
+            },
+        );
     }
 
     /// Adds a record that is behind its watermark `v` (law 2); whether it is not too late.
@@ -592,7 +614,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         };
         let m = state.watermark.micros();
         if on_time == first && first > m {
-            self.on_time_one(batch, index);
+            self.on_time(batch, index, index + 1);
             return true;
         }
         state.last_end = state.last_end.max(last);
@@ -678,11 +700,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
         loop {
             let behind = batch.behind.get(self.behind_taken).copied();
             let to = behind.map_or(batch.len(), |b| b.index as usize);
-            while self.taken < to {
-                let stop = (self.taken + CHUNK).min(to);
-                self.on_time(batch, self.taken, stop);
-                self.taken = stop;
-            }
+            self.on_time(batch, self.taken, to);
+            self.taken = to;
             let Some(behind) = behind else {
                 break;
             };
@@ -727,7 +746,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
                 return self.pass.is_none();
             }
             work -= VISIT;
-            self.state.rests.prefetch(pass.id + AHEAD);
+            self.state.rests.prefetch(pass.id + IDS_AHEAD);
             if !self.visit(&mut pass, &mut work, out, cx) {
                 break;
             }

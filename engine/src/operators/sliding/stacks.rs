@@ -30,6 +30,9 @@ pub(crate) enum Keep {
     Sum,
 }
 
+/// So many parts are not worth a step between one and all.
+const SMALL: usize = 16;
+
 /// What one key has in one slice.
 #[derive(Clone, Debug)]
 pub(crate) struct Part<A> {
@@ -81,17 +84,20 @@ impl<A: Clone> Stacks<A> {
         self.parts.get(self.closed as usize).map(|p| p.slice)
     }
 
-    /// Appends the newest part, still open. Room is made for `most` parts at the most, unless there are more; for four at
-    /// first, since many keys are seen once, then for all if that is no waste.
+    /// Appends the newest part, still open. Room is made for one at first, since many keys are seen once; then for `most`,
+    /// the most parts that a key has whose records are in order, if these are few, or step by step.
     #[inline]
     pub fn push(&mut self, part: Part<A>, most: usize) {
         debug_assert!(self.parts.back().is_none_or(|p| p.slice < part.slice));
         let len = self.parts.len();
         if len == self.parts.capacity() {
-            let more = most.saturating_sub(len);
-            let more = if more <= 16 { more } else { len.min(more) };
-            let more = if len == 0 { more.min(4) } else { more };
-            self.parts.reserve_exact(more.max(4));
+            let rest = most.saturating_sub(len);
+            let more = match len {
+                0 => 1,
+                _ if rest <= SMALL => rest,
+                _ => len.max(4).min(rest),
+            };
+            self.parts.reserve_exact(more.max(1));
         }
         self.parts.push_back(part);
     }
@@ -134,7 +140,7 @@ impl<A: Clone> Stacks<A> {
     }
 
     /// Forgets the closed parts that start before this time; `true` when done, else call again. Takes from `work` what it did.
-    #[inline]
+    #[inline(always)]
     pub fn evict<T, G: Aggregate<T, Acc = A>>(
         &mut self,
         before: i64,
@@ -159,6 +165,7 @@ impl<A: Clone> Stacks<A> {
     }
 
     /// Makes the raw parts the new front (law 2).
+    #[inline(never)]
     fn turn<T, G: Aggregate<T, Acc = A>>(
         &mut self,
         keep: Keep,

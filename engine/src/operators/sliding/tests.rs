@@ -5,7 +5,8 @@ use crate::push::Counters;
 use crate::tasklet::Progress;
 use crate::testing::{self, Sizes, Stepper};
 use crate::{
-    BuildError, Cumulate, EventTime, Firing, Job, Sliding, Span, Spans, Watermarks, Windowed,
+    BuildError, Cumulate, EventTime, Firing, Job, Sliding, Span, Spans, Tumbling, Watermarks,
+    Windowed,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -469,6 +470,83 @@ fn windows_close_when_all_is_silent() {
     assert_eq!(ends(results.take()), [(30, 1)]);
     let counters = stepper.counters();
     assert_eq!((counters.partly_late, counters.late), (1, 1));
+}
+
+/// So many keys that the table is asked of the cache ahead, while new keys still come.
+#[test]
+fn many_keys_are_counted_like_few() {
+    let records: Vec<(i64, u64)> = (0..40_000)
+        .map(|n| (n / 500 + n * 31 % 7, (n * 7919 % 10_007) as u64))
+        .collect();
+    let mut expected: BTreeMap<(u64, i64), u64> = BTreeMap::new();
+    for &(time, key) in &records {
+        for start in (time - 9..=time).filter(|start| start.rem_euclid(3) == 0) {
+            *expected.entry((key, start + 10)).or_default() += 1;
+        }
+    }
+    for shards in [1, 2] {
+        let (feed, source) = testing::feed::<(i64, u64)>(1);
+        let (results, sink) = testing::collect();
+        let job = Job::new("many keys");
+        job.source(source)
+            .event_time(
+                |r: &(i64, u64)| EventTime::from_micros(r.0),
+                Watermarks::bounded(7.micros()),
+            )
+            .key_by(|r: &(i64, u64)| r.1)
+            .window(Sliding::of(10.micros(), 3.micros()))
+            .aggregate(|a| a.count())
+            .sink(sink);
+        let mut stepper = Stepper::new(&job, shards).unwrap();
+        records.iter().for_each(|r| feed.push(0, *r));
+        drop(feed);
+        stepper.run().unwrap();
+        let results = results.take();
+        assert_eq!(results.len(), expected.len());
+        for r in results {
+            let window = (r.key, r.window.end.micros());
+            assert_eq!(Some(&r.value), expected.get(&window), "{window:?}");
+        }
+    }
+}
+
+#[test]
+fn windows_behind_wait_for_corrections_and_updates() {
+    for corrects in [true, false] {
+        let (feed, source) = testing::feed::<(i64, u64)>(1);
+        let (results, sink) = testing::collect();
+        let job = Job::new("behind");
+        let window = Sliding::of(10.seconds(), 5.seconds()).allowed_lateness(60.seconds());
+        job.source(source)
+            .event_time(
+                |r: &(i64, u64)| EventTime::from_seconds(r.0),
+                Watermarks::monotonous(),
+            )
+            .key_by(|r: &(i64, u64)| r.1)
+            .window(if corrects {
+                window.one_correction()
+            } else {
+                window
+            })
+            .aggregate(|a| a.count())
+            .key_by(|w: &Windowed<u64, u64>| w.key)
+            .window(Tumbling::of(5.seconds()))
+            .aggregate(|a| (a.count(), a.max(|w| w.value)))
+            .sink(sink);
+        let mut stepper = Stepper::new(&job, 2).unwrap();
+        // 3 comes 57 s after its windows' first end: just in time. The two windows of each are told twice.
+        for second in [2, 62, 3, 64, 65, 200] {
+            feed.push(0, (second, 1));
+            stepper.until_idle().unwrap();
+        }
+        drop(feed);
+        stepper.run().unwrap();
+        let told: Vec<_> = results.take().into_iter().take(2).collect();
+        let told: Vec<_> = told.iter().map(|w| (w.window.end, w.value)).collect();
+        let ends = [5, 10].map(EventTime::from_seconds);
+        assert_eq!(told, [(ends[0], (2, 2)), (ends[1], (2, 2))], "{corrects}");
+        assert_eq!(stepper.counters().late, 0);
+    }
 }
 
 /// Counts merges, and how many of its accumulators there are.
