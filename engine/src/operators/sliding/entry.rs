@@ -196,13 +196,12 @@ impl<A: Clone> Kept<A> {
         aggregate: &G,
     ) -> Option<Cow<'a, A>> {
         for side in self.sides_in(start, end) {
-            if end
-                < (if on_time_only {
-                    side.on_time
-                } else {
-                    side.from
-                })
-            {
+            let counts_from = if on_time_only {
+                side.on_time
+            } else {
+                side.from
+            };
+            if end < counts_from {
                 continue;
             }
             match &mut total {

@@ -549,6 +549,34 @@ fn windows_behind_wait_for_corrections_and_updates() {
     }
 }
 
+#[test]
+fn windows_of_behind_records_close_as_well() {
+    let (feed, source) = testing::feed::<(i64, u64)>(1);
+    let (results, sink) = testing::collect();
+    let job = Job::new("idle");
+    job.source(source)
+        .event_time(
+            |r: &(i64, u64)| EventTime::from_seconds(r.0),
+            Watermarks::monotonous().close_after_idle(5.seconds()),
+        )
+        .filter(|r: &(i64, u64)| r.1 == 1)
+        .key_by(|r: &(i64, u64)| r.1)
+        .window(Sliding::of(10.seconds(), 5.seconds()))
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    feed.push(0, (20, 0));
+    feed.push(0, (17, 1));
+    for _ in 0..10 {
+        stepper.advance_clock(1.seconds());
+        stepper.until_idle().unwrap();
+    }
+    let results = results.take();
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].window.end, EventTime::from_seconds(25));
+    assert_eq!(stepper.counters().partly_late, 1);
+}
+
 /// Counts merges, and how many of its accumulators there are.
 #[derive(Clone, Default)]
 struct Watched {
