@@ -8,6 +8,7 @@
 //! microseconds takes [`micros`].
 
 use serde::{Deserialize, Serialize};
+use std::hint::black_box;
 
 /// How many keys the keyed workloads have.
 pub const KEYS: u64 = 100_000;
@@ -62,11 +63,11 @@ pub fn ev(id: u64, per_ms: u64) -> Ev {
     let r = mix(id);
     // Without black_box a fused loop never builds the record: unused fields would be optimised away, and a limit
     // would beat its own generator.
-    std::hint::black_box(Ev {
-        ts: id / per_ms,
-        key: uniform_key(r),
-        value: small_value(r),
-    })
+    Ev {
+        ts: black_box(id / per_ms),
+        key: black_box(uniform_key(r)),
+        value: black_box(small_value(r)),
+    }
 }
 
 /// One of [`KEYS`] keys, from the upper half of a mixed id.
@@ -134,11 +135,11 @@ pub fn session_ev(id: u64, per_ms: u64) -> Ev {
     let low = ts * (KEYS / SESSION_CYCLE_MS);
     let draw = (r >> 48) + ((r >> 32) & 0xffff);
     let place = low + ((draw * SESSION_ACTIVE) >> 17);
-    std::hint::black_box(Ev {
-        ts,
-        key: (place % KEYS) * 7919 % KEYS,
-        value: small_value(r),
-    })
+    Ev {
+        ts: black_box(ts),
+        key: black_box((place % KEYS) * 7919 % KEYS),
+        value: black_box(small_value(r)),
+    }
 }
 
 /// What a session emits when it closes.
@@ -202,14 +203,14 @@ pub const ADS: u64 = 1000;
 pub fn ad_event(id: u64, per_ms: u64) -> AdEvent {
     let r = mix(id);
     let x = mix(r);
-    std::hint::black_box(AdEvent {
-        user: x >> 40,
-        page: x & 0xffff,
-        ad: (((r >> 32) * ADS) >> 32) * 7919 + 13,
-        ts: id / per_ms,
-        event_type: (((r & 0xffff_ffff) * 3) >> 32) as u32,
-        ad_type: (x >> 20) as u32 & 3,
-    })
+    AdEvent {
+        user: black_box(x >> 40),
+        page: black_box(x & 0xffff),
+        ad: black_box((((r >> 32) * ADS) >> 32) * 7919 + 13),
+        ts: black_box(id / per_ms),
+        event_type: black_box((((r & 0xffff_ffff) * 3) >> 32) as u32),
+        ad_type: black_box((x >> 20) as u32 & 3),
+    }
 }
 
 /// The table of `ysb`: each advertisement with its campaign, ten to a campaign.

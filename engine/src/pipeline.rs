@@ -149,6 +149,14 @@ impl<S: Source> Root for SourceRoot<S> {
             }
         }
         let gathers = chain.takes_batches();
+        // A batch for each shard a read: an exchange's batches fill although they are split. An eighth less where they are
+        // split by key: the lanes' shares differ a little, and one that overflows would send a second batch of a few records.
+        let batches = build.config.batch_size * build.shards.min(8);
+        let read_max = if build.shards > 1 && !gathers {
+            (batches - batches / 8).max(1)
+        } else {
+            batches
+        };
         Ok(Box::new(SourceStage {
             stage: build.stage,
             job: build.job.to_string(),
@@ -157,14 +165,9 @@ impl<S: Source> Root for SourceRoot<S> {
             slots,
             chain,
             cx: build.cx(),
-            // A batch for each shard a read: an exchange's batches fill although they are split.
-            read_max: build.config.batch_size * build.shards.min(8),
+            read_max,
             turn: 0,
-            gathered: Batch::with_capacity(if gathers {
-                build.config.batch_size * build.shards.min(8)
-            } else {
-                0
-            }),
+            gathered: Batch::with_capacity(if gathers { batches } else { 0 }),
             gathers,
             origins_out: build.origins_out,
             alignment: build.alignment.clone(),
@@ -243,6 +246,7 @@ where
             op,
             chain,
             build.cx(),
+            build.config.batch_size * build.shards.min(8),
         );
         Ok(Box::new(stage))
     }

@@ -160,9 +160,12 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
         let records = &records[..count];
         let table = &self.core.store.table;
         for i in 0..count {
-            hashes[i] = blame_at(op, from + i, || {
-                key_of.with(&records[i], |key| table.hash(key))
-            });
+            hashes[i] = blame_at(
+                op,
+                from + i,
+                #[inline(always)]
+                || key_of.with(&records[i], |key| table.hash(key)),
+            );
             found[i] = table.prefetch_slot(hashes[i]);
         }
         for i in 0..count {
@@ -170,9 +173,14 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
             table.prefetch_entry(found[i]);
         }
         for i in 0..count {
-            blame_at(op, from + i, || {
-                self.add_one(batch, from + i, hashes[i], found[i], out);
-            });
+            blame_at(
+                op,
+                from + i,
+                #[inline(always)]
+                || {
+                    self.add_one(batch, from + i, hashes[i], found[i], out);
+                },
+            );
         }
     }
 

@@ -425,21 +425,26 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     let times = &batch.times[from..to];
     if table.len() < CACHED {
         for (n, (record, &time)) in records.iter().zip(times).enumerate() {
-            blame_at(op, from + n, || {
-                let hash = key_of.with(record, |key| table.hash(key));
-                let candidate = table.candidate(hash);
-                add_one(
-                    table,
-                    key_of,
-                    aggregate,
-                    batch,
-                    from + n,
-                    record,
-                    time,
-                    hash,
-                    candidate,
-                );
-            });
+            blame_at(
+                op,
+                from + n,
+                #[inline(always)]
+                || {
+                    let hash = key_of.with(record, |key| table.hash(key));
+                    let candidate = table.candidate(hash);
+                    add_one(
+                        table,
+                        key_of,
+                        aggregate,
+                        batch,
+                        from + n,
+                        record,
+                        time,
+                        hash,
+                        candidate,
+                    );
+                },
+            );
         }
         return;
     }
@@ -449,9 +454,12 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     let count = records.len().min(CHUNK);
     let (records, times) = (&records[..count], &times[..count]);
     for i in 0..count {
-        hashes[i] = blame_at(op, from + i, || {
-            key_of.with(&records[i], |key| table.hash(key))
-        });
+        hashes[i] = blame_at(
+            op,
+            from + i,
+            #[inline(always)]
+            || key_of.with(&records[i], |key| table.hash(key)),
+        );
         found[i] = table.prefetch_slot(hashes[i]);
     }
     for i in 0..count {
@@ -459,19 +467,24 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
         table.prefetch_entry(found[i]);
     }
     for i in 0..count {
-        blame_at(op, from + i, || {
-            add_one(
-                table,
-                key_of,
-                aggregate,
-                batch,
-                from + i,
-                &records[i],
-                times[i],
-                hashes[i],
-                found[i],
-            );
-        });
+        blame_at(
+            op,
+            from + i,
+            #[inline(always)]
+            || {
+                add_one(
+                    table,
+                    key_of,
+                    aggregate,
+                    batch,
+                    from + i,
+                    &records[i],
+                    times[i],
+                    hashes[i],
+                    found[i],
+                );
+            },
+        );
     }
 }
 

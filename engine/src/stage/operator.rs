@@ -89,10 +89,25 @@ pub(crate) struct OperatorStage<In, Op, P> {
     passed: EventTime,
     /// Length and last origin of the batch last taken: its place, if user code panics.
     taken: (usize, Origin),
+    /// Records that the current step may still take.
+    budget: usize,
+    /// Records of a step: as many as a source reads in one.
+    budget_max: usize,
 }
 
+/// Frames taken in one step at most, however few records they hold.
+const FRAMES_MAX: usize = 32;
+
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
-    pub fn new(stage: usize, job: String, inbox: Inbox<In>, op: Op, chain: P, cx: Cx) -> Self {
+    pub fn new(
+        stage: usize,
+        job: String,
+        inbox: Inbox<In>,
+        op: Op,
+        chain: P,
+        cx: Cx,
+        budget_max: usize,
+    ) -> Self {
         OperatorStage {
             stage,
             job,
@@ -103,6 +118,8 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             doing: Doing::Taking,
             passed: EventTime::BEGINNING,
             taken: (0, Origin::default()),
+            budget: 0,
+            budget_max,
         }
     }
 
@@ -202,6 +219,48 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn step(&mut self, now: Now) -> Result<Progress, JobError> {
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
+        self.budget = self.budget_max;
+        let mut worked = false;
+        // What has arrived is taken in one step, up to the budget: a source that feeds several lanes would else outrun its
+        // consumers until the rings are full, and all data would be cold when its turn comes.
+        for _ in 0..FRAMES_MAX {
+            match self.step_once(now)? {
+                Progress::Worked => worked = true,
+                Progress::Idle { .. } if worked => break,
+                other => return Ok(other),
+            }
+            if self.budget == 0 || !matches!(self.doing, Doing::Taking) {
+                break;
+            }
+        }
+        Ok(Progress::Worked)
+    }
+
+    fn cx(&mut self) -> &mut Cx {
+        &mut self.cx
+    }
+    fn stage(&self) -> usize {
+        self.stage
+    }
+    fn position(&self, index: Option<usize>) -> String {
+        let (length, last) = self.op.replaying().unwrap_or(self.taken);
+        let which = index.map_or_else(|| "one".to_string(), |i| format!("record {i}"));
+        format!(
+            "{which} of the {length} records that end at source {}, partition {}, offset {}; watermark {}",
+            last.source,
+            last.partition,
+            last.offset,
+            self.inbox.merged()
+        )
+    }
+    fn watermark(&self) -> EventTime {
+        self.inbox.merged()
+    }
+}
+
+impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
+    /// Goes on with what was begun, or takes a frame.
+    fn step_once(&mut self, now: Now) -> Result<Progress, JobError> {
         if self.blocked() {
             self.control(Control::Flush);
             if self.blocked() {
@@ -228,31 +287,10 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
         Ok(progress)
     }
 
-    fn cx(&mut self) -> &mut Cx {
-        &mut self.cx
-    }
-    fn stage(&self) -> usize {
-        self.stage
-    }
-    fn position(&self, index: Option<usize>) -> String {
-        let (length, last) = self.op.replaying().unwrap_or(self.taken);
-        let which = index.map_or_else(|| "one".to_string(), |i| format!("record {i}"));
-        format!(
-            "{which} of the {length} records that end at source {}, partition {}, offset {}; watermark {}",
-            last.source,
-            last.partition,
-            last.offset,
-            self.inbox.merged()
-        )
-    }
-    fn watermark(&self) -> EventTime {
-        self.inbox.merged()
-    }
-}
-
-impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     fn work(&mut self, channel: usize, mut batch: Box<Batch<In>>) -> Doing<In> {
+        let before = batch.len();
         self.op.batch(&mut batch, &mut self.chain, &mut self.cx);
+        self.budget = self.budget.saturating_sub(before - batch.len());
         if !batch.is_empty() {
             return Doing::Batch(channel, batch);
         }
