@@ -118,7 +118,10 @@ impl KeySpace {
     /// The shard of a key group.
     #[inline(always)]
     pub fn shard(&self, group: u32) -> usize {
-        usize::from(self.shard_of_group[group as usize])
+        // A group is always below the number of groups; `get` leaves the hot path without a way to panic.
+        self.shard_of_group
+            .get(group as usize)
+            .map_or(0, |&shard| usize::from(shard))
     }
 
     /// The shard of a key. With one shard the key is not even hashed.

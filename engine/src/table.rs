@@ -194,8 +194,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         } else {
             second
         };
-        if (slot >> 32) as u32 == fingerprint && (slot as u32).wrapping_add(1) > 1 {
-            return slot as u32 - 1;
+        // An empty or removed slot has the fingerprint 0, which a key may have too: it then gives NONE or an id that was
+        // never issued, and `verified` denies both.
+        if (slot >> 32) as u32 == fingerprint {
+            return (slot as u32).wrapping_sub(1);
         }
         if first as u32 == 0 || second as u32 == 0 {
             return NONE;

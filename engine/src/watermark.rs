@@ -317,24 +317,25 @@ where
         let (time_of, op) = (&self.time_of, self.op);
         batch.times.clear();
         let mut refused = false;
-        for (index, record) in batch.records.iter().enumerate() {
+        let behind = &mut batch.behind;
+        let times = batch.records.iter().enumerate().map(|(index, record)| {
             let time = blame_at(op, index, || time_of(record)).into_event_time();
             let Some(time) = time.filter(|t| t.is_valid()) else {
                 // Taken out below, where its reason is had again.
                 refused = true;
-                batch.times.push(EventTime::BEGINNING);
-                continue;
+                return EventTime::BEGINNING;
             };
-            batch.times.push(time);
             if time < watermark {
-                batch.behind.push(Behind {
+                behind.push(Behind {
                     index: index as u32,
                     watermark,
                 });
             }
             generator.on_record(record, time);
             watermark = watermark.max(generator.watermark());
-        }
+            time
+        });
+        batch.times.extend(times);
         let part = &mut self.parts[cx.partition];
         (part.generator, part.watermark) = (generator, watermark);
         if refused {
