@@ -265,14 +265,21 @@ pub(crate) fn blame_at<R>(op: OpId, index: usize, call: impl FnOnce() -> R) -> R
 struct Guard(OpId, Option<usize>);
 
 impl Drop for Guard {
-    #[cold]
+    // Inlined, so that the guard lies in registers: nothing is stored for a call that returns.
+    #[inline(always)]
     fn drop(&mut self) {
-        BLAMED.with(|b| {
-            if b.get().is_none() {
-                b.set(Some((self.0, self.1)));
-            }
-        });
+        left_by_panic(self.0, self.1);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn left_by_panic(op: OpId, index: Option<usize>) {
+    BLAMED.with(|b| {
+        if b.get().is_none() {
+            b.set(Some((op, index)));
+        }
+    });
 }
 
 /// Takes the operator that the last panic on this thread left, if it was in user code, and the record's index.

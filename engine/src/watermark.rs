@@ -221,6 +221,15 @@ struct Part<G> {
     global: usize,
 }
 
+/// What changes with each record of the partition being read: held apart, since each record goes through it, and put
+/// back before anything else looks at the partitions.
+struct Reading<G> {
+    /// Index into the parts; `usize::MAX` where none is being read.
+    at: usize,
+    generator: G,
+    watermark: EventTime,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PartState {
     Active,
@@ -235,6 +244,8 @@ pub struct EventTimeLink<T, R, F, G, N> {
     op: OpId,
     name: String,
     parts: Vec<Part<G>>,
+    /// Of the partition being read, while it is.
+    reading: Reading<G>,
     idle_after_ns: Option<u64>,
     close_after_ns: Option<u64>,
     alignment: Option<Arc<Alignment>>,
@@ -271,6 +282,11 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             op,
             name,
             parts: partitions.iter().map(part).collect(),
+            reading: Reading {
+                at: usize::MAX,
+                generator: strategy.generator.clone(),
+                watermark: EventTime::BEGINNING,
+            },
             idle_after_ns: strategy.idle_after.map(Span::nanos),
             close_after_ns: strategy.close_after.map(Span::nanos),
             alignment,
@@ -296,13 +312,12 @@ where
         let Some(time) = time.filter(|t| t.is_valid()) else {
             return self.without_time(time, cx);
         };
-        let part = &mut self.parts[cx.partition];
-        let watermark = part.watermark;
-        part.generator.on_record(&record, time);
-        let told = part.generator.watermark();
-        if told > watermark {
-            part.watermark = told;
+        if self.reading.at != cx.partition {
+            self.turn_to(cx.partition);
         }
+        let watermark = self.reading.watermark;
+        self.reading.generator.on_record(&record, time);
+        self.reading.watermark = watermark.max(self.reading.generator.watermark());
         let behind = if time < watermark {
             Some(watermark)
         } else {
@@ -312,6 +327,7 @@ where
     }
 
     fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        self.put_back();
         let part = &mut self.parts[cx.partition];
         let (mut generator, mut watermark) = (part.generator.clone(), part.watermark);
         let (time_of, op) = (&self.time_of, self.op);
@@ -349,6 +365,7 @@ where
     }
 
     fn control(&mut self, event: Control, cx: &mut Cx) {
+        self.put_back();
         match event {
             Control::PartitionEnded { partition } => {
                 self.parts[partition].state = PartState::Ended;
@@ -394,6 +411,29 @@ where
             active.or_else(|| close.and_then(|c| self.last_ns().map(|last| last.saturating_add(c))))
         });
         crate::stage::source::earliest(mine, self.next.wake_at())
+    }
+}
+
+impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
+    /// Takes out what the records of a partition change.
+    #[inline(never)]
+    fn turn_to(&mut self, partition: usize) {
+        self.put_back();
+        let part = &self.parts[partition];
+        self.reading = Reading {
+            at: partition,
+            generator: part.generator.clone(),
+            watermark: part.watermark,
+        };
+    }
+
+    /// Puts it back.
+    fn put_back(&mut self) {
+        let at = std::mem::replace(&mut self.reading.at, usize::MAX);
+        if let Some(part) = self.parts.get_mut(at) {
+            part.generator = self.reading.generator.clone();
+            part.watermark = self.reading.watermark;
+        }
     }
 }
 
