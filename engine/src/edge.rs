@@ -299,13 +299,13 @@ pub(crate) struct ByKeyLink<T, F> {
 impl<T: 'static, F: crate::key::KeyOf<T>> Push<T> for ByKeyLink<T, F> {
     #[inline(always)]
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
-        let lane = if self.writer.lanes.len() == 1 {
-            0
-        } else {
-            crate::push::blame(self.op, || {
-                self.key.with(&record, |k| self.space.shard_of(k))
-            })
-        };
+        let origins = self.writer.origins;
+        if let [only] = &mut self.writer.lanes[..] {
+            return only.add(record, stamp, origins, cx);
+        }
+        let lane = crate::push::blame(self.op, || {
+            self.key.with(&record, |k| self.space.shard_of(k))
+        });
         self.writer.add(lane, record, stamp, cx);
     }
     fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
