@@ -471,7 +471,9 @@ pub(crate) enum Arrival<T> {
     Idle { close: bool },
     /// All channels have ended.
     End,
-    /// Nothing for now.
+    /// Frames were taken that change nothing here; there may be more behind them.
+    Again,
+    /// Every ring was looked at and is empty.
     Nothing,
 }
 
@@ -502,12 +504,21 @@ impl<T> Inbox<T> {
         self.told_idle = None;
     }
 
+    /// The idle event last told, while all channels are idle.
+    pub fn told_idle(&self) -> Option<bool> {
+        self.told_idle
+    }
+
     pub fn recycle(&mut self, channel: usize, batch: Box<Batch<T>>) {
         self.channels[channel].recycle(batch);
     }
 
     /// The next thing to do, looking at each ring at most once.
+    ///
+    /// A frame may say nothing new: the watermark of a channel that another one holds back. What lies behind it in the
+    /// ring has been rung for already, so [`Arrival::Nothing`] is said only when no ring gave a frame.
     pub fn next(&mut self, cx: &mut Cx) -> Result<Arrival<T>, Gone> {
+        let mut taken = false;
         for _ in 0..self.channels.len() {
             let at = self.turn;
             self.turn = if at + 1 == self.channels.len() {
@@ -520,6 +531,7 @@ impl<T> Inbox<T> {
             }
             let frame = self.channels[at].next()?;
             if frame.is_some() {
+                taken = true;
                 // Room was made: a producer that waits for it is woken after this step.
                 cx.published_to(self.channels[at].from);
             }
@@ -567,6 +579,9 @@ impl<T> Inbox<T> {
                     }
                 }
             }
+        }
+        if taken {
+            return Ok(Arrival::Again);
         }
         // A merge on idleness may have hidden that all are idle; say it once the rings are quiet.
         Ok(self.all_idle().unwrap_or(Arrival::Nothing))

@@ -3,6 +3,7 @@
 use crate::batch::Stamp;
 use crate::port::Ports;
 use crate::push::{Control, Cx, OpId, Push};
+use crate::stage::source::RETRY_NS;
 
 /// Takes the records of a stream.
 pub trait Sink<T>: Send + 'static {
@@ -31,6 +32,11 @@ pub trait Writer<T>: Send + 'static {
     fn blocked(&self) -> bool {
         false
     }
+    /// Whether a doorbell is rung when a blocked writer has room again, as a [`crate::port::Port`] does. One that frees
+    /// itself in another way (a rate limit, room in a queue of its own) is flushed again every 50 us while it is blocked.
+    fn rings(&self) -> bool {
+        false
+    }
     /// Nothing more comes. Called until it says `true`: everything is where it belongs.
     fn finish(&mut self, _now_ns: u64) -> Result<bool, String> {
         Ok(true)
@@ -44,6 +50,8 @@ pub(crate) struct SinkLink<W> {
     pub name: String,
     /// Written since the last flush.
     pub written: u64,
+    /// Driver's nanoseconds of the last flush.
+    pub flushed_ns: u64,
     pub ended: bool,
     pub finished: bool,
 }
@@ -73,6 +81,7 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
         if let Control::PartitionPending { .. } = event {
             return;
         }
+        self.flushed_ns = cx.now_ns;
         let result = crate::push::blame(self.op, || self.writer.flush(cx.now_ns));
         if let Err(what) = result {
             self.fail(cx, what);
@@ -96,6 +105,11 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
 
     fn blocked(&self) -> bool {
         self.writer.blocked() || (self.ended && !self.finished)
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        let asks = self.writer.blocked() && !self.writer.rings();
+        asks.then(|| self.flushed_ns + RETRY_NS)
     }
 }
 

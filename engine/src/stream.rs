@@ -87,6 +87,7 @@ impl Job {
                         op,
                         name: name.clone(),
                         written: 0,
+                        flushed_ns: 0,
                         ended: false,
                         finished: false,
                     };
@@ -219,12 +220,14 @@ impl<P: Pipeline> Stream<P> {
         })
     }
 
-    /// Turns each record into any number of others, each with its event time.
+    /// Turns each record into any number of others, each with its event time. The iterator is asked only as long as there
+    /// is room downstream, so one record may well expand to millions.
     #[track_caller]
     pub fn flat_map<I, F>(self, f: F) -> Stream<FlatMapped<P, I, F>>
     where
         I: IntoIterator + 'static,
         I::Item: Send + 'static,
+        I::IntoIter: Send + 'static,
         F: Fn(P::Item) -> I + Clone + Send + 'static,
     {
         self.wrap("flat_map", Location::caller(), |before, op| FlatMapped {

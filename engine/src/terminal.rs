@@ -46,6 +46,7 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
             op: self.op,
             name,
             written: 0,
+            flushed_ns: 0,
             ended: false,
             finished: false,
         })

@@ -300,6 +300,10 @@ impl<T: 'static, F: Format<T>> Writer<T> for LinesWriter<F> {
         self.spare.is_empty() && self.buffer.len() >= BUFFER_BYTES
     }
 
+    fn rings(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self, _: u64) -> Result<bool, String> {
         self.hand_on()?;
         if self.end == End::Open && self.buffer.is_empty() {

@@ -194,6 +194,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 self.control(Control::End);
                 Ok((Doing::Ending, Progress::Worked))
             }
+            Arrival::Again => Ok((Doing::Taking, Progress::Worked)),
             Arrival::Nothing => {
                 self.control(Control::Flush);
                 let until_ns = earliest(self.op.wake_at(), self.chain.wake_at());
@@ -264,9 +265,11 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         if self.blocked() {
             self.control(Control::Flush);
             if self.blocked() {
-                let ending = matches!(self.doing, Doing::Ending);
+                // A full ring rings when there is room; a sink may free itself with time.
+                let again = matches!(self.doing, Doing::Ending) || self.op.side_blocked();
+                let retry = again.then(|| now.ns + RETRY_NS);
                 return Ok(Progress::Idle {
-                    until_ns: ending.then(|| now.ns + RETRY_NS),
+                    until_ns: earliest(retry, self.chain.wake_at()),
                 });
             }
         }
@@ -305,7 +308,11 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         }
         match begun {
             Doing::Watermark(time) => self.pass_watermark(time),
-            _ => self.control(Control::Flush),
+            _ => match self.inbox.told_idle() {
+                // A result has woken the channels behind this stage, which is as idle as before.
+                Some(close) => self.control(Control::Idle { close }),
+                None => self.control(Control::Flush),
+            },
         }
         Doing::Taking
     }

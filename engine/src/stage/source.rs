@@ -305,7 +305,10 @@ where
         if self.chain.blocked() {
             self.chain.control(Control::Flush, &mut self.cx);
             if self.chain.blocked() {
-                return Ok(Progress::Idle { until_ns: None });
+                // A full ring rings when there is room; a sink may free itself with time.
+                return Ok(Progress::Idle {
+                    until_ns: self.chain.wake_at(),
+                });
             }
         }
         let mut until: Option<u64> = None;
