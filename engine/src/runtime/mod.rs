@@ -19,9 +19,10 @@ mod threads;
 
 pub use config::{Config, Driver, Waiting};
 pub use handle::JobHandle;
-pub(crate) use panics::{catch, discard as discard_panic, install as install_panic_hook};
+pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
 pub use report::{JobReport, LongestStep, StageReport};
 
+use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::plan::PlanConfig;
 use crate::port::{Helper, Ports};
@@ -101,12 +102,11 @@ impl Runtime {
                 slots.push(TaskletSlot::new(tasklet));
             }
         }
-        for ((shard, tasklets), dead) in self.shards.refs.iter().zip(per_shard).zip(built.dead) {
-            shard.mailbox.send(Command::Add(Box::new(ShardJob::new(
-                shared.clone(),
-                tasklets,
-                dead,
-            ))));
+        let parts = self.shards.refs.iter().zip(per_shard).zip(built.dead);
+        for (id, ((shard, tasklets), dead)) in parts.enumerate() {
+            let dead = DeadOutput::new(dead, built.name.clone(), id);
+            let part = ShardJob::new(shared.clone(), tasklets, dead);
+            shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }
         Ok(JobHandle::new(
