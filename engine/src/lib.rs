@@ -13,6 +13,7 @@ pub mod error;
 mod key;
 mod key_order;
 mod keyed;
+pub mod latency;
 mod operators;
 mod ops;
 mod ordered;

@@ -6,7 +6,7 @@ use crate::push::Counters;
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::shard::Mailbox;
-use crate::tasklet::Latencies;
+use crate::latency::Latencies;
 use crate::time::Span;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
@@ -152,11 +152,8 @@ impl JobShared {
         }
     }
 
-    pub fn tasklet_done(&self, _stage: usize, latencies: &Latencies) {
-        let mut end = self.end();
-        // Bounds are the same constants everywhere, so adding cannot fail.
-        let _ = end.latencies.ring_ns.add(&latencies.ring_ns);
-        let _ = end.latencies.end_to_end_ns.add(&latencies.end_to_end_ns);
+    pub fn tasklet_done(&self, latencies: &Latencies) {
+        self.end().latencies.add(latencies);
     }
 
     pub fn shard_over(&self) {

@@ -1,7 +1,7 @@
 //! What a job did.
 
 use crate::push::Counters;
-use crate::tasklet::Latencies;
+use crate::latency::Latencies;
 
 /// What a finished job did.
 #[derive(Clone, Debug)]

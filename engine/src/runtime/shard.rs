@@ -256,12 +256,17 @@ impl Shard {
             if self.sleepers && goes_elsewhere(self.id, published) {
                 ring(&self.bells, self.id, published);
             }
-            if cx.counters != Default::default() {
-                job.shared
-                    .count(self.id, stage, &std::mem::take(&mut cx.counters));
+            let counters = std::mem::take(&mut cx.counters);
+            if counters != Default::default() {
+                job.shared.count(self.id, stage, &counters);
             }
             let began = std::mem::replace(now, self.clock.now());
             let took = now.ns - began.ns;
+            let handled = counters.records_in.max(counters.records_out);
+            if handled > 0 {
+                let operator_ns = &mut cx.latencies.operator_ns;
+                operator_ns.saturating_record_n(took.max(1), handled);
+            }
             if took > slot.longest_ns {
                 slot.longest_ns = took;
                 job.shared.step_took(self.id, stage, took);
@@ -290,7 +295,7 @@ impl Shard {
                 Progress::Done => {
                     slot.done = true;
                     round.worked = true;
-                    job.shared.tasklet_done(stage, &slot.tasklet.cx().latencies);
+                    job.shared.tasklet_done(&slot.tasklet.cx().latencies);
                 }
             }
             if let Err(error) = buried {
