@@ -16,6 +16,7 @@ mod panics;
 mod report;
 mod shard;
 mod threads;
+mod watchdog;
 
 pub use config::{Config, Driver, Waiting};
 pub use handle::JobHandle;
@@ -32,7 +33,8 @@ use config::Placement;
 use drivers::Shards;
 use handle::{JobShared, Jobs};
 use pelton_ring::Doorbell;
-use shard::{Command, Mailbox, ShardJob, TaskletSlot};
+use shard::{Command, ShardJob, TaskletSlot};
+use watchdog::Watchdog;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,6 +48,7 @@ pub struct Runtime {
     shards: Shards,
     helper: Mutex<Option<Helper>>,
     jobs: Arc<Jobs>,
+    _watchdog: Watchdog,
     submitted: AtomicU32,
 }
 
@@ -62,13 +65,21 @@ impl Runtime {
         panics::install();
         let clock = Clock::start();
         let shards = Shards::start(&mut placement, config.driver, clock)?;
+        let jobs = Arc::<Jobs>::default();
+        let mailboxes = shards.mailboxes();
+        let watchdog = Watchdog::start(mailboxes, jobs.clone(), clock, config.stall_after)
+            .map_err(|e| BuildError::Config {
+                what: format!("the watchdog's thread could not be started: {e}"),
+                advice: "raise the limit on threads".into(),
+            })?;
         Ok(Runtime {
             config,
             placement,
             clock,
             shards,
             helper: Mutex::new(None),
-            jobs: Arc::default(),
+            jobs,
+            _watchdog: watchdog,
             submitted: AtomicU32::new(0),
         })
     }
@@ -111,19 +122,9 @@ impl Runtime {
         }
         Ok(JobHandle::new(
             shared,
-            self.mailboxes(),
+            self.shards.mailboxes(),
             self.clock,
-            self.config.stall_after,
-            self.jobs.clone(),
         ))
-    }
-
-    fn mailboxes(&self) -> Vec<(Arc<Mailbox>, Doorbell)> {
-        self.shards
-            .refs
-            .iter()
-            .map(|s| (s.mailbox.clone(), s.doorbell.clone()))
-            .collect()
     }
 
     /// Number of shards.

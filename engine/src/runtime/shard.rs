@@ -57,6 +57,16 @@ impl Mailbox {
     pub fn send(&self, command: Command) {
         self.queue.push(command);
     }
+
+    /// What [`Mailbox::current`] says of a step of this job and stage.
+    fn step_named(job: u32, stage: usize) -> u64 {
+        u64::from(job) << 32 | (stage as u64 + 1)
+    }
+
+    /// The job's number and the stage that a value of [`Mailbox::current`] other than 0 names.
+    pub fn step_of(current: u64) -> (u32, usize) {
+        ((current >> 32) as u32, (current as u32 - 1) as usize)
+    }
 }
 
 /// A tasklet in its place.
@@ -245,10 +255,8 @@ impl Shard {
             self.steps += 1;
             self.mailbox.steps.store(self.steps, Relaxed);
             let stage = slot.tasklet.stage();
-            self.mailbox.current.store(
-                u64::from(job.shared.number) << 32 | (stage as u64 + 1),
-                Relaxed,
-            );
+            let step = Mailbox::step_named(job.shared.number, stage);
+            self.mailbox.current.store(step, Relaxed);
             let stepped = catch(|| slot.tasklet.step(*now));
             let cx = slot.tasklet.cx();
             let published = std::mem::take(&mut cx.published);
@@ -256,8 +264,9 @@ impl Shard {
             if self.sleepers && goes_elsewhere(self.id, published) {
                 ring(&self.bells, self.id, published);
             }
-            let counters = std::mem::take(&mut cx.counters);
+            let counters = cx.counters;
             if counters != Default::default() {
+                cx.counters = Default::default();
                 job.shared.count(self.id, stage, &counters);
             }
             let began = std::mem::replace(now, self.clock.now());
