@@ -243,7 +243,10 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("latency, waiting in a ring: p50 1.5 us, p99 1.5 us"));
-        assert!(lines[1].starts_with("latency, held by a window: p50 3.0"), "{text}");
+        assert!(
+            lines[1].starts_with("latency, held by a window: p50 3.0"),
+            "{text}"
+        );
         let mut sum = Latencies::new();
         sum.add(&latencies);
         sum.add(&latencies);

@@ -1,12 +1,12 @@
 //! A running job as its owner sees it.
 
 use crate::error::JobError;
+use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
 use crate::push::Counters;
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::shard::Mailbox;
-use crate::latency::Latencies;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
 use std::collections::BTreeMap;

@@ -34,9 +34,9 @@ use drivers::Shards;
 use handle::{JobShared, Jobs};
 use pelton_ring::Doorbell;
 use shard::{Command, ShardJob, TaskletSlot};
-use watchdog::Watchdog;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use watchdog::Watchdog;
 
 /// Shard threads, ready for jobs. Start it first thing in `main`, before other thread pools.
 #[derive(Debug)]
@@ -120,11 +120,7 @@ impl Runtime {
             shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }
-        Ok(JobHandle::new(
-            shared,
-            self.shards.mailboxes(),
-            self.clock,
-        ))
+        Ok(JobHandle::new(shared, self.shards.mailboxes(), self.clock))
     }
 
     /// Number of shards.

@@ -1,7 +1,7 @@
 //! What a job did.
 
-use crate::push::Counters;
 use crate::latency::Latencies;
+use crate::push::Counters;
 use std::fmt;
 
 /// What a finished job did.

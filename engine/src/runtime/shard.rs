@@ -97,11 +97,7 @@ pub(crate) struct ShardJob {
 }
 
 impl ShardJob {
-    pub fn new(
-        shared: Arc<JobShared>,
-        tasklets: Vec<TaskletSlot>,
-        dead: DeadOutput,
-    ) -> Self {
+    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>, dead: DeadOutput) -> Self {
         ShardJob {
             shared,
             tasklets,

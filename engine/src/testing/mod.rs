@@ -29,6 +29,7 @@ pub use feed::{Feed, FeedReader, FeedSource, feed};
 use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
+use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, PlanConfig};
 use crate::port::Ports;
 use crate::push::Counters;
@@ -283,6 +284,15 @@ impl Stepper {
     /// The watermark of a tasklet's stage.
     pub fn watermark(&self, tasklet: usize) -> EventTime {
         self.places[tasklet].tasklet.watermark()
+    }
+
+    /// Where virtual time went; steps take none.
+    pub fn latencies(&mut self) -> Latencies {
+        let mut sum = Latencies::new();
+        for place in &mut self.places {
+            sum.add(&place.tasklet.cx().latencies);
+        }
+        sum
     }
 
     /// What has been counted: in from sources, out to sinks, the rest from anywhere.
