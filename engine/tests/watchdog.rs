@@ -19,20 +19,27 @@ fn start() -> Runtime {
     Runtime::start(config.stall_after(Span::from_micros(200_000))).unwrap()
 }
 
-/// A job that never gets beyond its seventh record, and what ends it.
+/// A job that hangs in its record 7, and what ends it.
 fn endless(runtime: &Runtime) -> (JobHandle, Release) {
     let over = Arc::new(AtomicBool::new(false));
     let release = Release(over.clone());
+    let hangs = Arc::new(AtomicBool::new(false));
+    let says = hangs.clone();
     let job = Job::new("endless");
     job.source(sources::generate("numbers", 100, 2, |id| id))
         .inspect(move |x| {
             while *x == 7 && !over.load(Relaxed) {
+                says.store(true, Relaxed);
                 std::hint::spin_loop();
             }
         })
         .uid("round and round")
         .sink(sink::callback("nothing", |_, _| {}));
-    (runtime.submit(&job).unwrap(), release)
+    let handle = runtime.submit(&job).unwrap();
+    while !hangs.load(Relaxed) {
+        std::thread::yield_now();
+    }
+    (handle, release)
 }
 
 fn harmless(runtime: &Runtime) -> JobHandle {
