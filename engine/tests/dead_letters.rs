@@ -161,10 +161,10 @@ fn the_policy_of_the_source_holds_for_records_without_a_valid_time() {
 
 #[test]
 fn letters_of_partitions_read_in_one_step_keep_their_own_places() {
-    // Two partitions on one shard; each has nothing more for now after its letters, so both are read in a step.
-    let partitions = vec![vec![Line::Null; 3], vec![Line::Broken; 3]];
+    // Two partitions on one shard; each has nothing more for now after four letters, so both are read in a step.
+    let partitions = vec![vec![Line::Null; 6], vec![Line::Broken; 6]];
     let (letters, _, malformed, end) = run(partitions, false, true, 1);
-    assert_eq!((malformed, end), (6, Ok(())));
+    assert_eq!((malformed, end), (12, Ok(())));
     for letter in letters {
         let book = if letter.reason == "it is broken" {
             1
