@@ -62,7 +62,7 @@ impl<T> Lane<T> {
         full.sent_ns = cx.now_ns;
         full.last = cx.origin;
         full.arrival_newest_ns = cx.arrival_ns;
-        full.arrival_oldest_ns = full.arrival_oldest_ns.min(cx.arrival_ns);
+        full.arrival_oldest_ns = full.arrival_oldest_ns.min(cx.oldest_ns());
         cx.counters.records_out += full.len() as u64;
         self.send(Frame::Batch(full), cx);
     }

@@ -7,11 +7,13 @@
 
 pub mod aggregate;
 pub mod batch;
+mod dead_letters;
 mod edge;
 pub mod error;
 mod key;
 mod key_order;
 mod keyed;
+pub mod latency;
 mod operators;
 mod ops;
 mod ordered;

@@ -20,6 +20,8 @@ pub struct Cx {
     pub shard: usize,
     /// Arrival of the newest record being processed, in driver's nanoseconds.
     pub arrival_ns: u64,
+    /// Arrival of the oldest one, where that is known to be another; else `u64::MAX`.
+    pub arrival_oldest_ns: u64,
     /// The source partition being read: an index into the shard's partitions of that source.
     pub partition: usize,
     /// Records read from that partition since the last flush, malformed ones included.
@@ -36,10 +38,12 @@ pub struct Cx {
     pub dead: Vec<DeadLetter>,
     /// Whether dead letters are wanted at all; otherwise they are only counted.
     pub keep_dead: bool,
+    /// Whether the first of them stops the job: the policy of the source partition being read.
+    pub stop_on_malformed: bool,
     /// The first failure that ends the job, set by a link that cannot go on.
     pub failure: Option<crate::error::JobError>,
     /// Where time goes.
-    pub latencies: Box<crate::tasklet::Latencies>,
+    pub latencies: Box<crate::latency::Latencies>,
 }
 
 impl Cx {
@@ -50,6 +54,7 @@ impl Cx {
             wall: EventTime::from_micros(0),
             shard,
             arrival_ns: 0,
+            arrival_oldest_ns: u64::MAX,
             partition: 0,
             read: 0,
             origin: Origin::default(),
@@ -58,6 +63,7 @@ impl Cx {
             published: 0,
             dead: Vec::new(),
             keep_dead: false,
+            stop_on_malformed: false,
             failure: None,
             latencies: Box::default(),
         }
@@ -73,9 +79,22 @@ impl Cx {
         }
     }
 
+    /// What is processed from here on arrived at this time.
+    #[inline(always)]
+    pub(crate) fn arrived_at(&mut self, ns: u64) {
+        self.arrival_ns = ns;
+        self.arrival_oldest_ns = u64::MAX;
+    }
+
+    /// Arrival of the oldest record being processed.
+    #[inline(always)]
+    pub(crate) fn oldest_ns(&self) -> u64 {
+        self.arrival_oldest_ns.min(self.arrival_ns)
+    }
+
     /// Counts `records` that reached a sink in this step, with the time since the oldest of them arrived.
     pub fn sunk(&mut self, records: u64) {
-        let waited = self.now_ns.saturating_sub(self.arrival_ns).max(1);
+        let waited = self.now_ns.saturating_sub(self.oldest_ns()).max(1);
         self.latencies
             .end_to_end_ns
             .saturating_record_n(waited, records);
@@ -87,11 +106,11 @@ impl Cx {
         self.published |= 1 << shard.min(63);
     }
 
-    /// Counts a malformed record and keeps it for the dead-letter output, where one is set.
+    /// Counts a malformed record and keeps it for the dead-letter output, where one is set, or for the job's end.
     #[cold]
     pub fn malformed(&mut self, reason: impl FnOnce() -> DeadLetter) {
         self.counters.malformed += 1;
-        if self.keep_dead {
+        if self.keep_dead || self.stop_on_malformed {
             let letter = reason();
             self.dead.push(letter);
         }
@@ -111,8 +130,18 @@ pub struct DeadLetter {
     pub line: Option<u64>,
     /// Why.
     pub reason: String,
-    /// The record's raw bytes, where the source has them (cut at 4 KiB).
+    /// The record's raw bytes, where the source has them (cut at [`DeadLetter::PAYLOAD_MAX`]).
     pub payload: Vec<u8>,
+}
+
+impl DeadLetter {
+    /// Bytes of a payload that are kept.
+    pub const PAYLOAD_MAX: usize = 4096;
+
+    /// As much of `bytes` as is kept.
+    pub(crate) fn cut(bytes: &[u8]) -> Vec<u8> {
+        bytes[..bytes.len().min(Self::PAYLOAD_MAX)].to_vec()
+    }
 }
 
 impl std::fmt::Display for DeadLetter {

@@ -29,6 +29,16 @@ pub trait Reader: Send + 'static {
     fn offset_step(&self) -> Option<u64> {
         None
     }
+    /// Where the record at `offset` lies, as people are told in dead letters and errors: the partition's name and the
+    /// offset, unless an offset means something else there (one file of several, and the place in that file).
+    fn place(&self, offset: u64) -> (String, u64) {
+        (self.name(), offset)
+    }
+    /// Whether a record that the job cannot use (no valid event time) stops it, as a malformed one of the reader's own
+    /// does under `on_error = fail`. Otherwise such records are counted, and sent to the dead letters where those are set.
+    fn stops_on_malformed(&self) -> bool {
+        false
+    }
     /// Emits at most `max` records that are there already, in the partition's order.
     fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
 }
@@ -72,6 +82,20 @@ pub trait Emit<T> {
             self.emit(offset, record);
             offset = offset.wrapping_add(step);
         }
+    }
+    /// A record made from `bytes`, which lie at `offset` in line `line`: should the job find no valid event time in it, the
+    /// dead letter has them. An error is to be handed on at once: the job stops ([`Reader::stops_on_malformed`]).
+    #[inline(always)]
+    fn emit_from(
+        &mut self,
+        offset: u64,
+        line: Option<u64>,
+        bytes: &[u8],
+        record: T,
+    ) -> Result<(), ReadError> {
+        let _ = (line, bytes);
+        self.emit(offset, record);
+        Ok(())
     }
     /// A record at `offset` that arrived at `arrival_ns` (driver's nanoseconds): its scheduled time in an open loop.
     fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T);

@@ -8,7 +8,6 @@
 use crate::error::JobError;
 use crate::push::Cx;
 use crate::time::EventTime;
-use hdrhistogram::Histogram;
 
 /// The driver's time at the start of a step.
 #[derive(Clone, Copy, Debug)]
@@ -46,33 +45,4 @@ pub trait Tasklet: Send {
     fn position(&self, index: Option<usize>) -> String;
     /// The watermark of the stage.
     fn watermark(&self) -> EventTime;
-}
-
-/// Where time goes, in nanoseconds, recorded once a batch and weighted by its records.
-#[derive(Debug, Clone)]
-pub struct Latencies {
-    /// From the publication of a batch to the step that took it: waiting in a ring.
-    pub ring_ns: Histogram<u64>,
-    /// From a record's arrival in the source to the sink's step: only stages that end in a sink have it.
-    pub end_to_end_ns: Histogram<u64>,
-}
-
-impl Latencies {
-    /// Empty histograms: 1 ns to 1 hour, two significant digits (about 34 KiB each, allocated here and never later).
-    pub fn new() -> Self {
-        let histogram = || match Histogram::new_with_bounds(1, 3_600_000_000_000, 2) {
-            Ok(h) => h,
-            Err(_) => unreachable!("constant bounds are valid"),
-        };
-        Latencies {
-            ring_ns: histogram(),
-            end_to_end_ns: histogram(),
-        }
-    }
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self::new()
-    }
 }

@@ -29,6 +29,18 @@ pub(crate) struct Start {
     pub end: u64,
 }
 
+/// The beginning of a file that has nothing before its first line.
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            offset: 0,
+            line: Some(1),
+            skip: false,
+            end: u64::MAX,
+        }
+    }
+}
+
 /// A record's bytes without its line end, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record<'a> {

@@ -2,12 +2,15 @@
 //!
 //! Laws
 //! 1. How files are split into partitions depends on the files and on [`Files::split_every`], never on the shard count. A
-//!    gzip file is one partition. A record belongs to the byte range in which its first byte lies.
-//! 2. A record's offset is that of its first byte in the file; in a gzip file, in what the file holds when decompressed.
+//!    gzip file is one partition. A record belongs to the byte range in which its first byte lies. Files read
+//!    [one after another](Files::in_sequence) are one partition.
+//! 2. A record's offset is that of its first byte in the file; in a gzip file, in what the file holds when decompressed. In a
+//!    partition of several files the number of the file stands in the upper 16 bits; people are told file and offset.
 //! 3. The shard only looks for line ends and parses. Reading and decompressing is done by the port's helper thread, two
 //!    blocks ahead, in buffers that go round; nothing is allocated for a line but what `T` itself needs.
-//! 4. A line that is no record is counted and dead-lettered with file, line, offset and reason, or stops the job with the
-//!    same text ([`OnError`]). Empty lines are no records and are passed over.
+//! 4. A line that is no record, or a record without a valid event time, is counted and dead-lettered with file, line, offset,
+//!    reason and the line itself, or stops the job with the same text ([`OnError`]). Empty lines are no records and are
+//!    passed over.
 //!
 //! ```no_run
 //! use pelton::{EventTime, Job, Spans, Tumbling, Watermarks};
@@ -34,20 +37,23 @@ mod blocks;
 mod format;
 mod frame;
 mod open;
+mod place;
 mod reader;
 
 pub use format::{Csv, Format, Json};
 pub use reader::FileReader;
 
+use blocks::{Blocks, Following};
 use frame::Framer;
-use open::Kind;
+use open::{Kind, Part};
 use pelton::port::Ports;
 use pelton::source::Source;
 use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-/// What to do with a line that is no record.
+/// What to do with a line that is no record, or whose record has no valid event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
     /// Count it, send it to the job's dead letters where those are set, and go on.
@@ -78,6 +84,7 @@ pub struct Files<T, F> {
     paths: Vec<PathBuf>,
     format: F,
     split: Option<u64>,
+    in_sequence: bool,
     block: Option<usize>,
     settings: Settings,
     record: PhantomData<fn() -> T>,
@@ -103,6 +110,7 @@ impl<T, F: Format<T>> Files<T, F> {
             paths: paths.into_iter().map(|p| p.as_ref().to_owned()).collect(),
             format,
             split: None,
+            in_sequence: false,
             block: None,
             settings: Settings {
                 on_error: OnError::Skip,
@@ -121,7 +129,21 @@ impl<T, F: Format<T>> Files<T, F> {
         self
     }
 
-    /// What to do with a line that is no record. Default: [`OnError::Skip`].
+    /// Reads the files one after another, in the order in which they are named, as a single partition: the files of a log that
+    /// was rotated. Its watermark goes on from file to file, where otherwise each file has its own and they are read side by side.
+    ///
+    /// Plain and gzip may be mixed; CSV files each have their own header; an empty file is passed over (an empty one that is
+    /// named `.gz` is damaged). A file that is missing when the job is built is an error; one that cannot be read when its
+    /// turn comes stops the job with its name. At most 65,536 files, of 2^48 bytes each.
+    ///
+    /// A record's offset in the partition has the number of its file, from 0, in the upper 16 bits and the offset in the file in
+    /// the lower 48. Dead letters and errors tell the file and the offset in it.
+    pub fn in_sequence(mut self) -> Self {
+        self.in_sequence = true;
+        self
+    }
+
+    /// What to do with a line that is no record, or whose record has no valid event time. Default: [`OnError::Skip`].
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.settings.on_error = on_error;
         self
@@ -165,45 +187,99 @@ impl<T: Send + 'static, F: Format<T>> Source for Files<T, F> {
 
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Reader>, String> {
         self.check()?;
-        let mut parts = Vec::new();
-        for path in &self.paths {
-            let mut format = self.format.clone();
-            let file = open::open(path, &mut format, self.split.is_some())?;
-            match (file.kind, self.split) {
-                (Kind::Plain { bytes }, Some(every)) => {
-                    let ranges = bytes.div_ceil(every).max(1);
-                    if ranges > RANGES_MAX {
-                        return Err(format!(
-                            "{}: {bytes} bytes split every {every} are {ranges} partitions; split_every so that there are at most {RANGES_MAX}",
-                            path.display()
-                        ));
-                    }
-                    for part in file.ranges(ranges, every) {
-                        parts.push((path.clone(), format.clone(), part));
-                    }
-                }
-                _ => parts.push((path.clone(), format, file.whole())),
-            }
-        }
+        let parts = if self.in_sequence {
+            vec![self.sequence()?]
+        } else {
+            self.side_by_side()?
+        };
         let block = self.block.unwrap_or_else(|| {
             (BLOCKS_BYTES_MAX / (blocks::IN_FLIGHT * parts.len()))
                 .clamp(BLOCK_BYTES_MIN, BLOCK_BYTES)
         });
         let mut readers = Vec::with_capacity(parts.len());
-        for (number, (path, format, part)) in parts.into_iter().enumerate() {
+        for (number, partition) in parts.into_iter().enumerate() {
+            let Partition {
+                names,
+                format,
+                part,
+                following,
+            } = partition;
             let shard = ports.shard_of_partition(number);
             let quotes = format.quotes().filter(|_| self.split.is_none());
             let framer = Framer::new(quotes, self.settings.record_max, part.start);
-            let blocks = blocks::Blocks::open(ports, shard, part.input, block)?;
-            readers.push(FileReader::new(
-                path.display().to_string(),
-                format,
-                self.settings,
-                framer,
-                blocks,
-            ));
+            let blocks = Blocks::open(ports, shard, part.input, following, block)?;
+            let reader = FileReader::new(names, format, self.settings, framer, blocks);
+            readers.push(reader);
         }
         Ok(readers)
+    }
+}
+
+/// A partition to be read.
+struct Partition<F> {
+    names: Vec<String>,
+    /// Has the first file's header.
+    format: F,
+    part: Part,
+    following: Following<F>,
+}
+
+impl<T, F: Format<T>> Files<T, F> {
+    /// Each file a partition, or several.
+    fn side_by_side(&self) -> Result<Vec<Partition<F>>, String> {
+        let mut parts = Vec::new();
+        for path in &self.paths {
+            let mut format = self.format.clone();
+            let file = open::open(path, &mut format, self.split.is_some())?;
+            let ranges = match (file.kind, self.split) {
+                (Kind::Plain { bytes }, Some(every)) => {
+                    let count = bytes.div_ceil(every).max(1);
+                    if count > RANGES_MAX {
+                        return Err(format!(
+                            "{}: {bytes} bytes split every {every} are {count} partitions; split_every so that there are at most {RANGES_MAX}",
+                            path.display()
+                        ));
+                    }
+                    file.ranges(count, every)
+                }
+                _ => vec![file.whole()],
+            };
+            parts.extend(ranges.into_iter().map(|part| Partition {
+                names: vec![path.display().to_string()],
+                format: format.clone(),
+                part,
+                following: Following {
+                    paths: VecDeque::new(),
+                    format: self.format.clone(),
+                    may_wait: false,
+                },
+            }));
+        }
+        Ok(parts)
+    }
+
+    /// All files as one partition.
+    fn sequence(&self) -> Result<Partition<F>, String> {
+        let [first, rest @ ..] = &self.paths[..] else {
+            unreachable!("checked: there is a file");
+        };
+        let mut format = self.format.clone();
+        let part = open::open(first, &mut format, false)?.whole();
+        let mut may_wait = false;
+        for path in rest {
+            may_wait |= !open::look(path)?;
+        }
+        let names = self.paths.iter().map(|p| p.display().to_string());
+        Ok(Partition {
+            names: names.collect(),
+            format,
+            part,
+            following: Following {
+                paths: rest.iter().cloned().collect(),
+                format: self.format.clone(),
+                may_wait,
+            },
+        })
     }
 }
 
@@ -214,6 +290,18 @@ impl<T, F> Files<T, F> {
         }
         if self.split == Some(0) {
             return Err("split_every is 0 bytes; give at least 1".into());
+        }
+        if self.in_sequence && self.split.is_some() {
+            return Err(
+                "files in_sequence are one partition and cannot be split_every so many bytes; give one of the two".into(),
+            );
+        }
+        if self.in_sequence && self.paths.len() > place::FILES_MAX {
+            return Err(format!(
+                "{} files are named in_sequence; give at most {}",
+                self.paths.len(),
+                place::FILES_MAX
+            ));
         }
         if self.block.is_some_and(|b| b == 0) {
             return Err("block_bytes is 0; give at least 1".into());

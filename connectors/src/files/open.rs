@@ -137,6 +137,20 @@ impl Read for InOrder {
     }
 }
 
+/// Whether a file that is to be opened later is a regular one; an error if it is not there, or is a folder.
+pub(super) fn look(path: &Path) -> Result<bool, String> {
+    let name = path.display();
+    let meta = std::fs::metadata(path).map_err(|e| format!("{name}: {}", reason(&e, false)))?;
+    if meta.is_dir() {
+        return Err(folder(path));
+    }
+    Ok(meta.is_file())
+}
+
+fn folder(path: &Path) -> String {
+    format!("{} is a folder; name the files in it", path.display())
+}
+
 /// Opens a file, reads its head and gives `format` its header.
 pub(super) fn open<T, F: Format<T>>(
     path: &Path,
@@ -148,7 +162,7 @@ pub(super) fn open<T, F: Format<T>>(
     let file = File::open(path).map_err(say)?;
     let meta = file.metadata().map_err(say)?;
     if meta.is_dir() {
-        return Err(format!("{name} is a folder; name the files in it"));
+        return Err(folder(path));
     }
     let regular = meta.is_file();
     let file = Arc::new(file);
@@ -184,9 +198,7 @@ pub(super) fn open<T, F: Format<T>>(
     begun.drain(..mark);
     let mut start = Start {
         offset: mark as u64,
-        line: Some(1),
-        skip: false,
-        end: u64::MAX,
+        ..Start::default()
     };
     if format.has_header() {
         start = header(&mut begun, &mut read, gzip, format, split, start)

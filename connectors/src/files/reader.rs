@@ -1,25 +1,29 @@
 //! One partition of files: takes blocks, cuts them into lines, parses those.
 
-use super::blocks::{Block, Blocks, Taken};
+use super::blocks::{Begun, Block, Blocks, Taken};
 use super::format::Format;
 use super::frame::{Bad, Framer, Record};
-use super::{OnError, Settings};
+use super::{OnError, Settings, place};
 use pelton::source::{Emit, Read, ReadError, Reader};
 use std::marker::PhantomData;
 
 /// Bytes parsed in one step: a record of a few hundred bytes takes about a microsecond, so a step stays well below 200 µs.
 const STEP_BYTES: u64 = 64 << 10;
 
-/// A file, or a byte range of one. See [`super::json`].
+/// A file, a byte range of one, or several files one after another. See [`super::json`].
 #[derive(Debug)]
 pub struct FileReader<T, F> {
-    path: String,
+    /// Names of the partition's files.
+    files: Vec<String>,
+    /// The one being read, and the offset of its first byte in the partition.
+    file: usize,
+    base: u64,
     format: F,
     settings: Settings,
     framer: Framer,
-    blocks: Blocks,
+    blocks: Blocks<F>,
     /// The block being cut, and how much of it has been.
-    block: Option<Block>,
+    block: Option<Block<F>>,
     at: usize,
     ended: bool,
     record: PhantomData<fn() -> T>,
@@ -27,14 +31,16 @@ pub struct FileReader<T, F> {
 
 impl<T, F: Format<T>> FileReader<T, F> {
     pub(super) fn new(
-        path: String,
+        files: Vec<String>,
         format: F,
         settings: Settings,
         framer: Framer,
-        blocks: Blocks,
+        blocks: Blocks<F>,
     ) -> Self {
         FileReader {
-            path,
+            files,
+            file: 0,
+            base: 0,
             format,
             settings,
             framer,
@@ -48,11 +54,37 @@ impl<T, F: Format<T>> FileReader<T, F> {
 
     fn failed(&self, what: String) -> ReadError {
         ReadError {
-            offset: self.framer.position(),
+            offset: self.base + self.framer.position(),
             line: None,
             what,
             malformed: false,
         }
+    }
+
+    /// A block has come: the next to be cut.
+    fn take(&mut self, mut block: Block<F>) -> Result<(), ReadError> {
+        if let Some(begun) = block.begins() {
+            self.begin(*begun);
+        }
+        if self.files.len() > 1 {
+            let end = self.framer.position() + block.bytes().len() as u64;
+            place::check(end).map_err(|what| self.failed(what))?;
+        }
+        (self.block, self.at) = (Some(block), 0);
+        Ok(())
+    }
+
+    /// The partition goes on with its next file.
+    fn begin(&mut self, begun: Begun<F>) {
+        self.file += 1;
+        self.base = place::base(self.file);
+        self.format = begun.format;
+        let quotes = self.format.quotes();
+        self.framer = Framer::new(
+            quotes,
+            self.settings.record_max,
+            begun.start.unwrap_or_default(),
+        );
     }
 }
 
@@ -60,7 +92,26 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
     type Item = T;
 
     fn name(&self) -> String {
-        self.path.clone()
+        match &self.files[..] {
+            [one] => one.clone(),
+            [first, .., last] => format!("{first} .. {last}"),
+            [] => String::new(),
+        }
+    }
+
+    fn place(&self, offset: u64) -> (String, u64) {
+        let (file, in_file) = match self.files.len() {
+            1 => (0, offset),
+            _ => place::split(offset),
+        };
+        match self.files.get(file) {
+            Some(name) => (name.clone(), in_file),
+            None => (self.name(), offset),
+        }
+    }
+
+    fn stops_on_malformed(&self) -> bool {
+        self.settings.on_error == OnError::Fail
     }
 
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
@@ -68,7 +119,7 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
             return Ok(Read::End);
         }
         let mut taken = 0;
-        let until = self.framer.position() + STEP_BYTES;
+        let mut until = self.framer.position() + STEP_BYTES;
         while taken < max {
             if self.framer.is_past() {
                 self.ended = true;
@@ -76,7 +127,13 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
             }
             if self.block.is_none() {
                 match self.blocks.take() {
-                    Taken::Block(block) => (self.block, self.at) = (Some(block), 0),
+                    Taken::Block(block) => {
+                        let file = self.file;
+                        self.take(block)?;
+                        if self.file != file {
+                            until = self.framer.position() + STEP_BYTES;
+                        }
+                    }
                     Taken::NotYet if taken > 0 => return Ok(Read::More),
                     Taken::NotYet => return Ok(Read::Pending { until_ns: None }),
                     Taken::Gone => {
@@ -87,21 +144,22 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
             let Some(block) = &mut self.block else {
                 continue;
             };
+            let (format, base) = (&mut self.format, self.base);
             if let Some(record) = self.framer.next(block.bytes(), &mut self.at) {
-                taken += give(&mut self.format, &self.settings, record, out)?;
+                taken += give(format, &self.settings, base, record, out)?;
             } else if self.framer.is_past() {
                 // The next turn of the loop ends it.
             } else if let Some(what) = block.failure() {
                 return Err(self.failed(what));
-            } else if !block.is_last() {
-                if let Some(used) = self.block.take() {
-                    self.blocks.give_back(used);
-                }
-            } else if let Some(record) = self.framer.finish() {
-                taken += give(&mut self.format, &self.settings, record, out)?;
-            } else {
+            } else if block.ends_file()
+                && let Some(record) = self.framer.finish()
+            {
+                taken += give(format, &self.settings, base, record, out)?;
+            } else if block.is_last() {
                 self.ended = true;
                 return Ok(Read::End);
+            } else if let Some(used) = self.block.take() {
+                self.blocks.give_back(used);
             }
             if self.framer.position() >= until {
                 break;
@@ -116,6 +174,7 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
 fn give<T, F: Format<T>, E: Emit<T>>(
     format: &mut F,
     settings: &Settings,
+    base: u64,
     record: Record<'_>,
     out: &mut E,
 ) -> Result<usize, ReadError> {
@@ -124,8 +183,10 @@ fn give<T, F: Format<T>, E: Emit<T>>(
             return Ok(0);
         }
         match format.decode(record.bytes) {
-            Ok(value) => out.emit(record.offset, value),
-            Err(reason) => malformed(settings, record, &reason, out)?,
+            Ok(value) => {
+                out.emit_from(base + record.offset, record.line, record.bytes, value)?;
+            }
+            Err(reason) => malformed(settings, base, record, &reason, out)?,
         }
         return Ok(1);
     }
@@ -133,25 +194,27 @@ fn give<T, F: Format<T>, E: Emit<T>>(
         Some(Bad::TooLong) => format!("the line is longer than {} bytes", settings.record_max),
         _ => "a quoted field is not closed".into(),
     };
-    malformed(settings, record, &reason, out)?;
+    malformed(settings, base, record, &reason, out)?;
     Ok(1)
 }
 
 #[cold]
 fn malformed<T, E: Emit<T>>(
     settings: &Settings,
+    base: u64,
     record: Record<'_>,
     reason: &str,
     out: &mut E,
 ) -> Result<(), ReadError> {
+    let offset = base + record.offset;
     if settings.on_error == OnError::Fail {
         return Err(ReadError {
-            offset: record.offset,
+            offset,
             line: record.line,
             what: reason.into(),
             malformed: true,
         });
     }
-    out.malformed(record.offset, record.line, reason, record.bytes);
+    out.malformed(offset, record.line, reason, record.bytes);
     Ok(())
 }

@@ -142,6 +142,10 @@ impl<T: Send + 'static, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
         self.inner.output_watermark(watermark - self.lateness)
     }
 
+    fn newest_record(&self, result: EventTime) -> EventTime {
+        self.inner.newest_record(result)
+    }
+
     fn close_idle(&mut self) -> Option<EventTime> {
         let own = (!self.waiting.is_empty())
             .then(|| self.greatest + self.lateness + Span::from_micros(1));

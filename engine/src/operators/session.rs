@@ -355,6 +355,11 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
         watermark - Span::from_micros(1 + self.core.keep())
     }
 
+    /// A session ends a gap after its last record.
+    fn newest_record(&self, result: EventTime) -> EventTime {
+        result + Span::from_micros(1) - self.gap.longest()
+    }
+
     fn close_idle(&mut self) -> Option<EventTime> {
         // Law 2: beyond the end. Nothing that is open ends later than the latest.
         (self.core.open > 0).then(|| EventTime::from_micros(self.core.latest + 1))

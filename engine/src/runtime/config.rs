@@ -106,8 +106,9 @@ impl Config {
         self
     }
 
-    /// After how long a step that has not returned is named and its job given up, by whoever waits for it. The thread cannot be
-    /// taken out of it: other jobs on that shard end with an error too, and dropping the runtime leaves it behind. Default: 10 s.
+    /// After how long a step that has not returned is named and its job given up, whether anybody waits for it or not. The
+    /// thread cannot be taken out of it: the runtime's other jobs end with an error too, as do those submitted later, and
+    /// dropping the runtime leaves it behind. Default: 10 s.
     pub fn stall_after(mut self, span: Span) -> Self {
         self.stall_after = span;
         self

@@ -66,6 +66,12 @@ pub(crate) struct Shards {
 type Run = Box<dyn FnOnce(Duty, Sleeper, Ready) + Send>;
 
 impl Shards {
+    /// Their mailboxes, and how to wake them.
+    pub fn mailboxes(&self) -> Vec<(Arc<Mailbox>, Doorbell)> {
+        let one = |s: &ShardRef| (s.mailbox.clone(), s.doorbell.clone());
+        self.refs.iter().map(one).collect()
+    }
+
     /// Starts them with the driver that is asked for, or with the best there is.
     pub fn start(
         placement: &mut Placement,

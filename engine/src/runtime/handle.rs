@@ -1,13 +1,12 @@
 //! A running job as its owner sees it.
 
 use crate::error::JobError;
+use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
 use crate::push::Counters;
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::shard::Mailbox;
-use crate::tasklet::Latencies;
-use crate::time::Span;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
 use std::collections::BTreeMap;
@@ -77,9 +76,19 @@ pub(crate) struct JobShared {
 
 #[derive(Debug, Default)]
 struct End {
+    /// Every shard is through with the job.
     over: bool,
+    /// Some shard never will be: it is stuck in this job or in another.
+    given_up: Option<JobError>,
     error: Option<JobError>,
     latencies: Latencies,
+}
+
+impl End {
+    /// Whether there is nothing more to wait for.
+    fn is_known(&self) -> bool {
+        self.over || self.given_up.is_some()
+    }
 }
 
 impl JobShared {
@@ -104,7 +113,7 @@ impl JobShared {
     }
 
     /// What a stage is called in an error: its operators with their places.
-    fn stage_places(&self, stage: usize) -> String {
+    pub fn stage_places(&self, stage: usize) -> String {
         let names: Vec<_> = self.stages[stage].iter().map(ToString::to_string).collect();
         names.join(" -> ")
     }
@@ -126,6 +135,13 @@ impl JobShared {
         }
         self.end().error.get_or_insert(error);
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The job's end is not waited for any longer; what of it still runs is to end.
+    pub fn give_up(&self, error: JobError) {
+        self.fail(error.clone());
+        self.end().given_up.get_or_insert(error);
+        self.over.notify_all();
     }
 
     pub fn count(&self, shard: usize, stage: usize, counters: &Counters) {
@@ -152,11 +168,8 @@ impl JobShared {
         }
     }
 
-    pub fn tasklet_done(&self, _stage: usize, latencies: &Latencies) {
-        let mut end = self.end();
-        // Bounds are the same constants everywhere, so adding cannot fail.
-        let _ = end.latencies.ring_ns.add(&latencies.ring_ns);
-        let _ = end.latencies.end_to_end_ns.add(&latencies.end_to_end_ns);
+    pub fn tasklet_done(&self, latencies: &Latencies) {
+        self.end().latencies.add(latencies);
     }
 
     pub fn shard_over(&self) {
@@ -202,7 +215,14 @@ impl Jobs {
         jobs.insert(job.number, Arc::downgrade(job));
     }
 
-    fn get(&self, number: u32) -> Option<Arc<JobShared>> {
+    /// Those whose end is not known yet.
+    pub fn live(&self) -> Vec<Arc<JobShared>> {
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = jobs.values().filter_map(Weak::upgrade);
+        jobs.filter(|job| !job.end().is_known()).collect()
+    }
+
+    pub fn get(&self, number: u32) -> Option<Arc<JobShared>> {
         let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.get(&number).and_then(Weak::upgrade)
     }
@@ -214,8 +234,6 @@ pub struct JobHandle {
     shared: Arc<JobShared>,
     mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
     clock: Clock,
-    stall_after: Span,
-    jobs: Arc<Jobs>,
 }
 
 impl JobHandle {
@@ -223,15 +241,11 @@ impl JobHandle {
         shared: Arc<JobShared>,
         mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
         clock: Clock,
-        stall_after: Span,
-        jobs: Arc<Jobs>,
     ) -> Self {
         JobHandle {
             shared,
             mailboxes,
             clock,
-            stall_after,
-            jobs,
         }
     }
 
@@ -240,29 +254,30 @@ impl JobHandle {
         self.shared.totals()
     }
 
-    /// Whether the job is over.
+    /// Whether the job is over, or has been given up because a step does not return.
     pub fn is_over(&self) -> bool {
-        self.shared.end().over
+        self.shared.end().is_known()
     }
 
     /// Ends the job where it stands: nothing more is read, open windows do not fire.
     pub fn cancel(&self) {
-        self.give_up(JobError::Cancelled {
+        self.shared.fail(JobError::Cancelled {
             job: self.shared.name.clone(),
         });
-    }
-
-    /// Ends the job on all shards, also on those that sleep.
-    fn give_up(&self, error: JobError) {
-        self.shared.fail(error);
+        // Also on shards that sleep.
         for (_, bell) in &self.mailboxes {
             bell.ring();
         }
     }
 
-    /// Waits for the end of the job, and watches that steps return: see [`crate::Config::stall_after`].
+    /// Waits for the end of the job. A step that does not return ends it too: see [`crate::Config::stall_after`].
     pub fn wait(self) -> Result<JobReport, JobError> {
-        self.wait_with(Duration::from_millis(250), |_| {})
+        let over = &self.shared.over;
+        let mut end = self.shared.end();
+        while !end.is_known() {
+            end = over.wait(end).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.outcome(end)
     }
 
     /// The same, and calls `each` with the counters every so often: for a progress bar.
@@ -271,34 +286,31 @@ impl JobHandle {
         every: Duration,
         mut each: impl FnMut(Counters),
     ) -> Result<JobReport, JobError> {
-        let mut watch = Watch::new(&self);
-        // Looking eight times in the allowed span names a stall at most an eighth of it too late.
-        let look_every = Duration::from_nanos(self.stall_after.nanos() / 8)
-            .clamp(Duration::from_millis(1), Duration::from_millis(250));
         let mut tell_at = Instant::now() + every;
         let mut end = self.shared.end();
-        while !end.over {
-            let wait = look_every.min(tell_at.saturating_duration_since(Instant::now()));
-            let (guard, _) = self
-                .shared
-                .over
-                .wait_timeout(end, wait)
-                .unwrap_or_else(PoisonError::into_inner);
-            if guard.over {
-                end = guard;
-                break;
-            }
-            drop(guard);
-            if Instant::now() >= tell_at {
+        while !end.is_known() {
+            let wait = tell_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                drop(end);
                 each(self.counters());
                 tell_at = Instant::now() + every;
+                end = self.shared.end();
+            } else {
+                let (guard, _) = self
+                    .shared
+                    .over
+                    .wait_timeout(end, wait)
+                    .unwrap_or_else(PoisonError::into_inner);
+                end = guard;
             }
-            if let Some(stalled) = watch.look(&self) {
-                // Said even if something else had ended the job before: it is why the job's end is not waited for.
-                self.give_up(stalled.clone());
-                return Err(stalled);
-            }
-            end = self.shared.end();
+        }
+        self.outcome(end)
+    }
+
+    fn outcome(&self, mut end: MutexGuard<'_, End>) -> Result<JobReport, JobError> {
+        // Said even if something else had ended the job before: it is why the job's end is not waited for.
+        if let Some(stalled) = &end.given_up {
+            return Err(stalled.clone());
         }
         match end.error.take() {
             Some(error) => Err(error),
@@ -331,77 +343,5 @@ impl JobHandle {
             stages,
             latencies,
         }
-    }
-}
-
-/// Sees steps that do not return, of this job or of another that shares its shards.
-struct Watch {
-    seen: Vec<Seen>,
-}
-
-/// A shard when it was last found to move.
-#[derive(Clone, Copy)]
-struct Seen {
-    steps: u64,
-    current: u64,
-    at_ns: u64,
-}
-
-impl Watch {
-    fn new(handle: &JobHandle) -> Self {
-        let seen = Seen {
-            steps: u64::MAX,
-            current: 0,
-            at_ns: handle.clock.now_ns(),
-        };
-        Watch {
-            seen: vec![seen; handle.mailboxes.len()],
-        }
-    }
-
-    fn look(&mut self, handle: &JobHandle) -> Option<JobError> {
-        let at_ns = handle.clock.now_ns();
-        let mailboxes = handle.mailboxes.iter().map(|(mailbox, _)| mailbox);
-        for (shard, (mailbox, seen)) in mailboxes.zip(&mut self.seen).enumerate() {
-            let steps = mailbox.steps.load(Ordering::Relaxed);
-            let current = mailbox.current.load(Ordering::Relaxed);
-            if current == 0 || (steps, current) != (seen.steps, seen.current) {
-                *seen = Seen {
-                    steps,
-                    current,
-                    at_ns,
-                };
-                continue;
-            }
-            let stuck_ns = at_ns - seen.at_ns;
-            if stuck_ns >= handle.stall_after.nanos() {
-                return Some(stalled(handle, shard, current, stuck_ns));
-            }
-        }
-        None
-    }
-}
-
-/// What to say of a shard that hangs in step `current` (see [`Mailbox::current`]).
-fn stalled(handle: &JobHandle, shard: usize, current: u64, stuck_ns: u64) -> JobError {
-    let number = (current >> 32) as u32;
-    let stage = (current as u32 - 1) as usize;
-    let seconds = stuck_ns / 1_000_000_000;
-    let job = handle.shared.name.clone();
-    if number == handle.shared.number {
-        return JobError::Stalled {
-            job,
-            stage: handle.shared.stage_places(stage),
-            shard,
-            seconds,
-        };
-    }
-    let culprit = match handle.jobs.get(number) {
-        Some(other) => format!("{} of job '{}'", other.stage_places(stage), other.name),
-        None => "a job that has been given up".into(),
-    };
-    JobError::RuntimeGone {
-        job,
-        what: format!("shard {shard} has been stuck for {seconds} s in {culprit}"),
     }
 }

@@ -16,12 +16,14 @@ mod panics;
 mod report;
 mod shard;
 mod threads;
+mod watchdog;
 
 pub use config::{Config, Driver, Waiting};
 pub use handle::JobHandle;
-pub(crate) use panics::{catch, discard as discard_panic, install as install_panic_hook};
+pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
 pub use report::{JobReport, LongestStep, StageReport};
 
+use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::plan::PlanConfig;
 use crate::port::{Helper, Ports};
@@ -31,9 +33,10 @@ use config::Placement;
 use drivers::Shards;
 use handle::{JobShared, Jobs};
 use pelton_ring::Doorbell;
-use shard::{Command, Mailbox, ShardJob, TaskletSlot};
+use shard::{Command, ShardJob, TaskletSlot};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use watchdog::Watchdog;
 
 /// Shard threads, ready for jobs. Start it first thing in `main`, before other thread pools.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub struct Runtime {
     shards: Shards,
     helper: Mutex<Option<Helper>>,
     jobs: Arc<Jobs>,
+    _watchdog: Watchdog,
     submitted: AtomicU32,
 }
 
@@ -61,13 +65,21 @@ impl Runtime {
         panics::install();
         let clock = Clock::start();
         let shards = Shards::start(&mut placement, config.driver, clock)?;
+        let jobs = Arc::<Jobs>::default();
+        let mailboxes = shards.mailboxes();
+        let watchdog = Watchdog::start(mailboxes, jobs.clone(), clock, config.stall_after)
+            .map_err(|e| BuildError::Config {
+                what: format!("the watchdog's thread could not be started: {e}"),
+                advice: "raise the limit on threads".into(),
+            })?;
         Ok(Runtime {
             config,
             placement,
             clock,
             shards,
             helper: Mutex::new(None),
-            jobs: Arc::default(),
+            jobs,
+            _watchdog: watchdog,
             submitted: AtomicU32::new(0),
         })
     }
@@ -101,29 +113,14 @@ impl Runtime {
                 slots.push(TaskletSlot::new(tasklet));
             }
         }
-        for ((shard, tasklets), dead) in self.shards.refs.iter().zip(per_shard).zip(built.dead) {
-            shard.mailbox.send(Command::Add(Box::new(ShardJob::new(
-                shared.clone(),
-                tasklets,
-                dead,
-            ))));
+        let parts = self.shards.refs.iter().zip(per_shard).zip(built.dead);
+        for (id, ((shard, tasklets), dead)) in parts.enumerate() {
+            let dead = DeadOutput::new(dead, built.name.clone(), id);
+            let part = ShardJob::new(shared.clone(), tasklets, dead);
+            shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }
-        Ok(JobHandle::new(
-            shared,
-            self.mailboxes(),
-            self.clock,
-            self.config.stall_after,
-            self.jobs.clone(),
-        ))
-    }
-
-    fn mailboxes(&self) -> Vec<(Arc<Mailbox>, Doorbell)> {
-        self.shards
-            .refs
-            .iter()
-            .map(|s| (s.mailbox.clone(), s.doorbell.clone()))
-            .collect()
+        Ok(JobHandle::new(shared, self.shards.mailboxes(), self.clock))
     }
 
     /// Number of shards.

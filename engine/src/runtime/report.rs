@@ -1,7 +1,8 @@
 //! What a job did.
 
+use crate::latency::Latencies;
 use crate::push::Counters;
-use crate::tasklet::Latencies;
+use std::fmt;
 
 /// What a finished job did.
 #[derive(Clone, Debug)]
@@ -20,6 +21,28 @@ pub struct JobReport {
     pub latencies: Latencies,
     /// The longest step of all: what any other record on that shard may have had to wait for.
     pub longest_step: LongestStep,
+}
+
+/// What was counted, and where time went: a few lines.
+impl fmt::Display for JobReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counters;
+        writeln!(
+            f,
+            "job '{}': {} records in, {} out, {} late, {} partly late, {} malformed, in {:.3} s on {} shards",
+            self.job,
+            c.records_in,
+            c.records_out,
+            c.late,
+            c.partly_late,
+            c.malformed,
+            self.seconds,
+            self.shards
+        )?;
+        write!(f, "{}", self.latencies)?;
+        let LongestStep { stage, shard, us } = &self.longest_step;
+        writeln!(f, "longest step: {us:.1} us, {stage} on shard {shard}")
+    }
 }
 
 /// What one stage did.

@@ -10,9 +10,10 @@
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
+use crate::dead_letters::DeadOutput;
 use crate::error::JobError;
 use crate::plan::BuiltJob;
-use crate::push::{Control, Cx, DeadLetter, OpId, Push};
+use crate::push::OpId;
 use crate::runtime::clock::Clock;
 use crate::runtime::handle::JobShared;
 use crate::runtime::panics::{Panic, catch};
@@ -56,6 +57,16 @@ impl Mailbox {
     pub fn send(&self, command: Command) {
         self.queue.push(command);
     }
+
+    /// What [`Mailbox::current`] says of a step of this job and stage.
+    fn step_named(job: u32, stage: usize) -> u64 {
+        u64::from(job) << 32 | (stage as u64 + 1)
+    }
+
+    /// The job's number and the stage that a value of [`Mailbox::current`] other than 0 names.
+    pub fn step_of(current: u64) -> (u32, usize) {
+        ((current >> 32) as u32, (current as u32 - 1) as usize)
+    }
 }
 
 /// A tasklet in its place.
@@ -82,108 +93,16 @@ pub(crate) struct ShardJob {
     tasklets: Vec<TaskletSlot>,
     /// Tasklet that the next turn begins with (law 1).
     next: usize,
-    dead: Option<Box<dyn Push<DeadLetter> + Send>>,
-    dead_cx: Cx,
-    dead_ended: bool,
+    dead: DeadOutput,
 }
 
 impl ShardJob {
-    pub fn new(
-        shared: Arc<JobShared>,
-        tasklets: Vec<TaskletSlot>,
-        dead: Option<Box<dyn Push<DeadLetter> + Send>>,
-    ) -> Self {
+    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>, dead: DeadOutput) -> Self {
         ShardJob {
             shared,
             tasklets,
             next: 0,
             dead,
-            dead_cx: Cx::new(0),
-            dead_ended: false,
-        }
-    }
-}
-
-/// The dead-letter output, which is user code like any other (law 2).
-impl ShardJob {
-    /// Hands on the dead letters of a step.
-    #[cold]
-    fn bury(&mut self, slot: usize, shard: usize, now_ns: u64) -> Result<(), JobError> {
-        let cx = self.tasklets[slot].tasklet.cx();
-        let Some(dead) = &mut self.dead else {
-            cx.dead.clear();
-            return Ok(());
-        };
-        self.dead_cx.now_ns = now_ns;
-        let dead_cx = &mut self.dead_cx;
-        let caught = catch(|| {
-            for letter in cx.dead.drain(..) {
-                dead.push(letter, crate::batch::Stamp::NONE, dead_cx);
-            }
-            dead.control(Control::Flush, dead_cx);
-        });
-        self.dead_failure(shard, caught)
-    }
-
-    /// Whether the sink holds as much as it may, having tried to hand on what it holds.
-    fn dead_blocked(&mut self, shard: usize, now_ns: u64) -> Result<bool, JobError> {
-        match &self.dead {
-            Some(_) if !self.dead_ended => self.dead_control(Control::Flush, shard, now_ns),
-            _ => Ok(false),
-        }
-    }
-
-    /// Ends the output; whether it has ended.
-    fn end_dead(&mut self, shard: usize, now_ns: u64) -> Result<bool, JobError> {
-        let event = if self.dead_ended {
-            Control::Flush
-        } else {
-            Control::End
-        };
-        self.dead_ended = true;
-        Ok(!self.dead_control(event, shard, now_ns)?)
-    }
-
-    /// Whether the sink is blocked; the event goes to it only if it was before, or if it is the end.
-    fn dead_control(
-        &mut self,
-        event: Control,
-        shard: usize,
-        now_ns: u64,
-    ) -> Result<bool, JobError> {
-        let Some(dead) = &mut self.dead else {
-            return Ok(false);
-        };
-        self.dead_cx.now_ns = now_ns;
-        let dead_cx = &mut self.dead_cx;
-        let caught = catch(|| {
-            if event == Control::End || dead.blocked() {
-                dead.control(event, dead_cx);
-            }
-            dead.blocked()
-        });
-        let blocked = matches!(caught, Ok(true));
-        self.dead_failure(shard, caught.map(drop))?;
-        Ok(blocked)
-    }
-
-    fn dead_failure(&mut self, shard: usize, caught: Result<(), Panic>) -> Result<(), JobError> {
-        match (caught, self.dead_cx.failure.take()) {
-            (_, Some(failure)) => Err(failure),
-            (Ok(()), None) => Ok(()),
-            (Err(panic), None) => Err(JobError::Panic {
-                job: self.shared.name.clone(),
-                op: match panic
-                    .op
-                    .and_then(|(op, _)| self.shared.ops.get(op.0 as usize))
-                {
-                    Some(op) => op.to_string(),
-                    None => "the dead-letter sink".into(),
-                },
-                shard,
-                position: "a dead letter".into(),
-                message: panic.message,
-            }),
         }
     }
 }
@@ -307,7 +226,7 @@ impl Shard {
         if job.shared.is_cancelled() {
             return false;
         }
-        match job.dead_blocked(self.id, now.ns) {
+        match job.dead.blocked(now.ns, &job.shared.ops) {
             Ok(false) => {}
             Ok(true) => {
                 // The whole job waits: a dead-letter sink has a bound like any other.
@@ -332,10 +251,8 @@ impl Shard {
             self.steps += 1;
             self.mailbox.steps.store(self.steps, Relaxed);
             let stage = slot.tasklet.stage();
-            self.mailbox.current.store(
-                u64::from(job.shared.number) << 32 | (stage as u64 + 1),
-                Relaxed,
-            );
+            let step = Mailbox::step_named(job.shared.number, stage);
+            self.mailbox.current.store(step, Relaxed);
             let stepped = catch(|| slot.tasklet.step(*now));
             let cx = slot.tasklet.cx();
             let published = std::mem::take(&mut cx.published);
@@ -343,22 +260,28 @@ impl Shard {
             if self.sleepers && goes_elsewhere(self.id, published) {
                 ring(&self.bells, self.id, published);
             }
-            if cx.counters != Default::default() {
-                job.shared
-                    .count(self.id, stage, &std::mem::take(&mut cx.counters));
+            let counters = cx.counters;
+            if counters != Default::default() {
+                cx.counters = Default::default();
+                job.shared.count(self.id, stage, &counters);
             }
             let began = std::mem::replace(now, self.clock.now());
             let took = now.ns - began.ns;
+            let handled = counters.records_in.max(counters.records_out);
+            if handled > 0 {
+                let operator_ns = &mut cx.latencies.operator_ns;
+                operator_ns.saturating_record_n(took.max(1), handled);
+            }
             if took > slot.longest_ns {
                 slot.longest_ns = took;
                 job.shared.step_took(self.id, stage, took);
             }
-            let buried = if slot.tasklet.cx().dead.is_empty() {
+            let letters = &mut slot.tasklet.cx().dead;
+            let buried = if letters.is_empty() {
                 Ok(())
             } else {
-                job.bury(slot_at, self.id, now.ns)
+                job.dead.bury(letters, now.ns, &job.shared.ops)
             };
-            let slot = &mut job.tasklets[slot_at];
             let progress = match (stepped, failure) {
                 (_, Some(failure)) | (Ok(Err(failure)), None) => {
                     job.shared.fail(failure);
@@ -377,7 +300,7 @@ impl Shard {
                 Progress::Done => {
                     slot.done = true;
                     round.worked = true;
-                    job.shared.tasklet_done(stage, &slot.tasklet.cx().latencies);
+                    job.shared.tasklet_done(&slot.tasklet.cx().latencies);
                 }
             }
             if let Err(error) = buried {
@@ -394,7 +317,7 @@ impl Shard {
             return true;
         }
         // Every tasklet is done: the dead letters end last.
-        match job.end_dead(self.id, now.ns) {
+        match job.dead.end(now.ns, &job.shared.ops) {
             Ok(true) => false,
             Ok(false) => {
                 round.until_ns = earliest(round.until_ns, Some(now.ns + RETRY_NS));
@@ -482,6 +405,7 @@ mod tests {
     }
 
     use crate::plan::BuiltStage;
+    use crate::push::Cx;
     use crate::time::EventTime;
     use std::sync::atomic::AtomicUsize;
 
@@ -544,7 +468,8 @@ mod tests {
         });
         let tasklets = tasklets.collect();
         let shared = Arc::new(JobShared::new(number, &built, 1, 0));
-        (ShardJob::new(shared, tasklets, None), steps)
+        let dead = DeadOutput::new(None, shared.name.clone(), 0);
+        (ShardJob::new(shared, tasklets, dead), steps)
     }
 
     fn shard() -> Shard {

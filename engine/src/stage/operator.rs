@@ -5,9 +5,10 @@
 //! 2. A watermark goes on only when the operator has done all that it caused.
 //! 3. Nothing is taken from a ring while the terminal is blocked.
 
-use crate::batch::{Batch, Origin};
+use crate::batch::{Batch, Origin, Stamp};
 use crate::edge::{Arrival, Inbox};
 use crate::error::JobError;
+use crate::latency::Arrivals;
 use crate::push::{Control, Cx, Push};
 use crate::stage::source::{RETRY_NS, earliest};
 use crate::tasklet::{Now, Progress, Tasklet};
@@ -32,6 +33,12 @@ pub trait Operator<In>: Send + 'static {
     /// The watermark to pass on when M is `watermark`: lower where results may trail it.
     fn output_watermark(&self, watermark: EventTime) -> EventTime {
         watermark
+    }
+
+    /// The greatest time that a record in a result with this event time can have: how long the result was held on purpose
+    /// is counted from that record's arrival.
+    fn newest_record(&self, result: EventTime) -> EventTime {
+        result
     }
 
     /// All inputs are silent and the stated rule says that open windows are to close: the watermark to advance to.
@@ -93,6 +100,8 @@ pub(crate) struct OperatorStage<In, Op, P> {
     budget: usize,
     /// Records of a step: as many as a source reads in one.
     budget_max: usize,
+    /// When the batches arrived.
+    arrivals: Arrivals,
 }
 
 /// Frames taken in one step at most, however few records they hold.
@@ -120,6 +129,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             taken: (0, Origin::default()),
             budget: 0,
             budget_max,
+            arrivals: Arrivals::new(),
         }
     }
 
@@ -149,6 +159,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         if let Some(at) = self.op.wake_at()
             && at <= now.ns
         {
+            self.cx.arrived_at(now.ns);
             self.op.tick(&mut self.chain, &mut self.cx);
             return Ok((Doing::Ticked, Progress::Worked));
         }
@@ -163,7 +174,9 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         };
         match arrival {
             Arrival::Batch(channel, batch) => {
-                self.cx.arrival_ns = batch.arrival_oldest_ns;
+                self.cx.arrival_ns = batch.arrival_newest_ns;
+                self.cx.arrival_oldest_ns = batch.arrival_oldest_ns;
+                self.note_arrival(&batch);
                 let waited = now.ns.saturating_sub(batch.sent_ns).max(1);
                 self.cx
                     .latencies
@@ -175,7 +188,8 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 Ok((Doing::Batch(channel, batch), Progress::Worked))
             }
             Arrival::Watermark { time, arrival_ns } => {
-                self.cx.arrival_ns = if arrival_ns == 0 { now.ns } else { arrival_ns };
+                let nobody = arrival_ns == 0;
+                self.cx.arrived_at(if nobody { now.ns } else { arrival_ns });
                 Ok((self.begin_watermark(time), Progress::Worked))
             }
             Arrival::Idle { close } => {
@@ -183,6 +197,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                     && let Some(time) = self.op.close_idle()
                     && time > self.inbox.merged()
                 {
+                    self.cx.arrived_at(now.ns);
                     self.inbox.advance_to(time);
                     return Ok((self.begin_watermark(time), Progress::Worked));
                 }
@@ -200,6 +215,18 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 let until_ns = earliest(self.op.wake_at(), self.chain.wake_at());
                 Ok((Doing::Taking, Progress::Idle { until_ns }))
             }
+        }
+    }
+
+    /// Remembers when a batch arrived, for the results that will hold it. One that ends in a record behind the watermark
+    /// says nothing of the windows still open.
+    #[inline]
+    fn note_arrival(&mut self, batch: &Batch<In>) {
+        if let Some(&last) = batch.times.last()
+            && last > EventTime::BEGINNING
+            && last >= self.inbox.merged()
+        {
+            self.arrivals.batch(last, batch.arrival_newest_ns);
         }
     }
 
@@ -303,7 +330,17 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     }
 
     fn resume(&mut self, begun: Doing<In>) -> Doing<In> {
-        if !self.op.resume(&mut self.chain, &mut self.cx) {
+        let mut out = Fired {
+            next: &mut self.chain,
+            results: 0,
+            first: EventTime::BEGINNING,
+        };
+        let done = self.op.resume(&mut out, &mut self.cx);
+        let (results, first) = (out.results, out.first);
+        if results > 0 && matches!(begun, Doing::Watermark(_)) {
+            self.held(results, first);
+        }
+        if !done {
             return begun;
         }
         match begun {
@@ -315,5 +352,54 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             },
         }
         Doing::Taking
+    }
+
+    /// Counts how long the `results` of a piece were held on purpose. They come in the order of time: the first was held longest.
+    fn held(&mut self, results: u64, first: EventTime) {
+        if let Some(arrival_ns) = self.arrivals.newest(self.op.newest_record(first)) {
+            let held = self.cx.now_ns.saturating_sub(arrival_ns).max(1);
+            let window_ns = &mut self.cx.latencies.window_ns;
+            window_ns.saturating_record_n(held, results);
+        }
+    }
+}
+
+/// The chain behind an operator while it does what a watermark caused: counts the results.
+struct Fired<'a, P> {
+    next: &'a mut P,
+    results: u64,
+    /// Time of the first result, if there is one.
+    first: EventTime,
+}
+
+impl<T, P: Push<T>> Push<T> for Fired<'_, P> {
+    #[inline(always)]
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        if self.results == 0 {
+            self.first = stamp.time;
+        }
+        self.results += 1;
+        self.next.push(record, stamp, cx);
+    }
+    fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
+        if let Some(&first) = batch.times.first()
+            && self.results == 0
+        {
+            self.first = first;
+        }
+        self.results += batch.len() as u64;
+        self.next.push_batch(batch, cx);
+    }
+    fn takes_batches(&self) -> bool {
+        self.next.takes_batches()
+    }
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        self.next.control(event, cx);
+    }
+    fn blocked(&self) -> bool {
+        self.next.blocked()
+    }
+    fn wake_at(&self) -> Option<u64> {
+        self.next.wake_at()
     }
 }

@@ -3,13 +3,15 @@
 //! Laws
 //! 1. Partitions are read in turn, at most a batch each, so none starves another.
 //! 2. Nothing is read while the terminal is blocked.
-//! 3. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
+//! 3. A record that cannot be used is told by its place in the source, whoever refused it: the reader or a link behind it.
+//!    The reader's policy holds for both.
+//! 4. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
 //!    partition with data to read lies behind it.
 
 use crate::batch::Batch;
 use crate::error::JobError;
 use crate::push::{Control, Cx, DeadLetter, Push};
-use crate::source::{Emit, Read, Reader};
+use crate::source::{Emit, Read, ReadError, Reader};
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
 use crate::watermark::Alignment;
@@ -58,8 +60,7 @@ impl<T> Emit<T> for Gatherer<'_, T> {
     }
     #[inline(always)]
     fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T) {
-        self.cx.arrival_ns = arrival_ns;
-        self.batch.arrival_oldest_ns = self.batch.arrival_oldest_ns.min(arrival_ns);
+        arrived(self.cx, arrival_ns);
         self.emit(offset, record);
     }
     #[cold]
@@ -75,6 +76,13 @@ impl<T> Emit<T> for Gatherer<'_, T> {
     fn wall(&self) -> EventTime {
         self.cx.wall
     }
+}
+
+/// The source knows when a record arrived.
+#[inline(always)]
+fn arrived(cx: &mut Cx, arrival_ns: u64) {
+    cx.arrival_ns = arrival_ns;
+    cx.arrival_oldest_ns = cx.arrival_oldest_ns.min(arrival_ns);
 }
 
 /// Counts bytes that are no record and keeps them for the dead letters.
@@ -94,8 +102,32 @@ fn refuse(
         offset,
         line,
         reason: reason.to_string(),
-        payload: payload[..payload.len().min(4096)].to_vec(),
+        payload: DeadLetter::cut(payload),
     });
+}
+
+/// A link found no use for the record made from `bytes`: its letters, those from `before` on, get what it did not know.
+#[cold]
+fn refused(
+    cx: &mut Cx,
+    before: usize,
+    offset: u64,
+    line: Option<u64>,
+    bytes: &[u8],
+) -> Result<(), ReadError> {
+    for letter in &mut cx.dead[before..] {
+        letter.line = line;
+        letter.payload = DeadLetter::cut(bytes);
+    }
+    match &cx.dead[before..] {
+        [first, ..] if cx.stop_on_malformed => Err(ReadError {
+            offset,
+            line,
+            what: first.reason.clone(),
+            malformed: true,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The tasklet of a source on one shard.
@@ -140,8 +172,23 @@ impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
         self.chain.push(record, crate::batch::Stamp::NONE, self.cx);
     }
     #[inline(always)]
+    fn emit_from(
+        &mut self,
+        offset: u64,
+        line: Option<u64>,
+        bytes: &[u8],
+        record: T,
+    ) -> Result<(), ReadError> {
+        let before = self.cx.dead.len();
+        self.emit(offset, record);
+        if self.cx.dead.len() == before {
+            return Ok(());
+        }
+        refused(self.cx, before, offset, line, bytes)
+    }
+    #[inline(always)]
     fn emit_arrived(&mut self, offset: u64, arrival_ns: u64, record: T) {
-        self.cx.arrival_ns = arrival_ns;
+        arrived(self.cx, arrival_ns);
         self.emit(offset, record);
     }
     #[cold]
@@ -167,100 +214,29 @@ impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
 }
 
 impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
-    /// Reads one batch from slot `at`.
+    /// Reads one batch from slot `at` and hands it on.
     fn read(&mut self, at: usize) -> Result<Read, JobError> {
-        let slot = &mut self.slots[at];
-        self.cx.partition = at;
-        self.cx.origin.source = self.source;
-        self.cx.origin.partition = slot.global as u32;
-        self.cx.origin.emission = 0;
-        self.cx.arrival_ns = self.cx.now_ns;
-        let global = slot.global;
-        let step = if self.gathers {
-            slot.reader.offset_step()
-        } else {
-            None
-        };
-        let (result, offset, emitted) = if let Some(step) = step {
-            let mut out = Gatherer {
-                batch: &mut self.gathered,
-                first: None,
-                offset: slot.offset,
-                bad: 0,
-                cx: &mut self.cx,
-                name: &self.name,
-                partition: global,
-            };
-            let result = slot.reader.read(self.read_max, &mut out);
-            let (first, offset, bad) = (out.first, out.offset, out.bad);
-            let emitted = self.gathered.len() as u64 + bad;
-            if let Some(first) = first {
-                self.cx.origin.offset = first;
-                self.cx.offset_step = step;
-                if self.origins_out {
-                    let (cx, first) = (&self.cx, self.cx.origin);
-                    let run =
-                        (0..self.gathered.records.len() as u64).map(|i| cx.run_origin(first, i));
-                    self.gathered.origins.extend(run);
-                }
-                self.chain.push_batch(&mut self.gathered, &mut self.cx);
-            }
-            (result, offset, emitted)
-        } else {
-            let mut out = Emitter {
-                chain: &mut self.chain,
-                cx: &mut self.cx,
-                offset: slot.offset,
-                emitted: 0,
-                name: &self.name,
-                partition: global,
-            };
-            let result = slot.reader.read(self.read_max, &mut out);
-            let (offset, emitted) = (out.offset, out.emitted);
-            (result, offset, emitted)
-        };
-        slot.offset = offset;
+        // Letters before these are of other slots, read in the same step.
+        let letters = self.cx.dead.len();
+        let (result, emitted) = self.pull(at);
         self.cx.counters.records_in += emitted;
-        let read = match result {
-            Ok(read) => read,
-            Err(e) if e.malformed => {
-                // The text that the dead letter would have had.
-                let letter = DeadLetter {
-                    at: self.name.clone(),
-                    partition: slot.reader.name(),
-                    offset: e.offset,
-                    line: e.line,
-                    reason: e.what,
-                    payload: vec![],
-                };
-                return Err(JobError::Malformed {
-                    job: self.job.clone(),
-                    letter: letter.to_string(),
-                });
-            }
-            Err(e) => {
-                return Err(JobError::Source {
-                    job: self.job.clone(),
-                    source_name: self.name.clone(),
-                    partition: slot.reader.name(),
-                    offset: e.offset,
-                    what: e.what,
-                });
-            }
-        };
-        if !self.cx.dead.is_empty() {
-            let name = slot.reader.name();
-            for letter in &mut self.cx.dead {
-                if letter.at == self.name {
-                    letter.partition.clone_from(&name);
-                }
+        if self.cx.arrival_oldest_ns != u64::MAX {
+            let waited = self.cx.now_ns.saturating_sub(self.cx.arrival_oldest_ns);
+            let source_ns = &mut self.cx.latencies.source_ns;
+            source_ns.saturating_record_n(waited.max(1), emitted);
+        }
+        if self.cx.dead.len() > letters {
+            self.place(at, letters);
+            if self.cx.stop_on_malformed {
+                return Err(self.stopped(&self.cx.dead[letters]));
             }
         }
+        let read = result.map_err(|e| self.failed(at, e))?;
         self.cx.read = emitted;
         self.chain.control(Control::Flush, &mut self.cx);
         self.cx.read = 0;
         if let Some(alignment) = &self.alignment {
-            alignment.has_data(global, read == Read::More);
+            alignment.has_data(self.slots[at].global, read == Read::More);
         }
         let partition = at;
         match read {
@@ -269,7 +245,7 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
                 .chain
                 .control(Control::PartitionPending { partition }, &mut self.cx),
             Read::End => {
-                slot.ended = true;
+                self.slots[at].ended = true;
                 self.chain
                     .control(Control::PartitionEnded { partition }, &mut self.cx);
             }
@@ -277,7 +253,98 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         Ok(read)
     }
 
-    /// Whether slot `at` must wait for others (law 3).
+    /// Pushes what slot `at` has, at most a batch: what its reader said, and the number of records, malformed ones included.
+    fn pull(&mut self, at: usize) -> (Result<Read, ReadError>, u64) {
+        let slot = &mut self.slots[at];
+        let cx = &mut self.cx;
+        cx.partition = at;
+        cx.origin.source = self.source;
+        cx.origin.partition = slot.global as u32;
+        cx.origin.emission = 0;
+        cx.arrived_at(cx.now_ns);
+        cx.stop_on_malformed = slot.reader.stops_on_malformed();
+        let step = slot.reader.offset_step().filter(|_| self.gathers);
+        let Some(step) = step else {
+            let mut out = Emitter {
+                chain: &mut self.chain,
+                cx,
+                offset: slot.offset,
+                emitted: 0,
+                name: &self.name,
+                partition: slot.global,
+            };
+            let result = slot.reader.read(self.read_max, &mut out);
+            slot.offset = out.offset;
+            return (result, out.emitted);
+        };
+        let mut out = Gatherer {
+            batch: &mut self.gathered,
+            first: None,
+            offset: slot.offset,
+            bad: 0,
+            cx,
+            name: &self.name,
+            partition: slot.global,
+        };
+        let result = slot.reader.read(self.read_max, &mut out);
+        let (first, bad) = (out.first, out.bad);
+        slot.offset = out.offset;
+        let emitted = self.gathered.len() as u64 + bad;
+        if let Some(first) = first {
+            self.cx.origin.offset = first;
+            self.cx.offset_step = step;
+            if self.origins_out {
+                let (cx, first) = (&self.cx, self.cx.origin);
+                let run = (0..self.gathered.records.len() as u64).map(|i| cx.run_origin(first, i));
+                self.gathered.origins.extend(run);
+            }
+            self.chain.push_batch(&mut self.gathered, &mut self.cx);
+        }
+        (result, emitted)
+    }
+
+    /// Law 3: letters from number `first` on come of slot `at`, and say so as its reader would.
+    #[cold]
+    fn place(&mut self, at: usize, first: usize) {
+        let reader = &self.slots[at].reader;
+        for letter in &mut self.cx.dead[first..] {
+            (letter.partition, letter.offset) = reader.place(letter.offset);
+        }
+    }
+
+    /// The job stops for a record, with the text that its dead letter would have had.
+    #[cold]
+    fn stopped(&self, letter: &DeadLetter) -> JobError {
+        JobError::Malformed {
+            job: self.job.clone(),
+            letter: letter.to_string(),
+        }
+    }
+
+    /// Why reading slot `at` stops the job.
+    #[cold]
+    fn failed(&self, at: usize, e: ReadError) -> JobError {
+        let (partition, offset) = self.slots[at].reader.place(e.offset);
+        if e.malformed {
+            return self.stopped(&DeadLetter {
+                at: self.name.clone(),
+                partition,
+                offset,
+                line: e.line,
+                reason: e.what,
+                payload: vec![],
+            });
+        }
+        JobError::Source {
+            job: self.job.clone(),
+            source_name: self.name.clone(),
+            partition,
+            offset,
+            what: e.what,
+        }
+    }
+
+    /// Whether slot `at` must wait for others (law 4).
     fn held(&self, at: usize) -> bool {
         self.alignment
             .as_ref()
@@ -292,6 +359,7 @@ where
     fn step(&mut self, now: Now) -> Result<Progress, JobError> {
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
+        self.cx.arrived_at(now.ns);
         if self.ended {
             self.chain.control(Control::Flush, &mut self.cx);
             return Ok(if self.chain.blocked() {
@@ -367,11 +435,10 @@ where
         let origin = self
             .cx
             .run_origin(self.cx.origin, index.unwrap_or(0) as u64);
+        let (partition, offset) = slot.reader.place(origin.offset);
         format!(
-            "source {}, partition {}, offset {}",
-            self.name,
-            slot.reader.name(),
-            origin.offset
+            "source {}, partition {partition}, offset {offset}",
+            self.name
         )
     }
     fn watermark(&self) -> EventTime {

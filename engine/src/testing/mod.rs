@@ -26,13 +26,15 @@ mod feed;
 pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
 
-use crate::batch::Stamp;
+use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
+use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, PlanConfig};
 use crate::port::Ports;
-use crate::push::{Control, Counters, Cx, DeadLetter, Push};
-use crate::runtime::{catch, install_panic_hook};
+use crate::push::Counters;
+use crate::runtime::{Panic, catch, install_panic_hook};
+use crate::stage::source::RETRY_NS;
 use crate::stream::Job;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::{EventTime, Span};
@@ -76,8 +78,8 @@ pub struct Stepper {
     ops: Vec<OpInfo>,
     stages: Vec<Vec<OpInfo>>,
     places: Vec<Place>,
-    dead: Vec<Option<Box<dyn Push<DeadLetter> + Send>>>,
-    dead_cx: Cx,
+    /// The dead-letter output of each shard.
+    dead: Vec<DeadOutput>,
     now: Now,
 }
 
@@ -129,13 +131,16 @@ impl Stepper {
             ns: 0,
             wall: EventTime::from_micros(0),
         };
+        let dead = dead.into_iter().enumerate();
+        let dead = dead
+            .map(|(shard, sink)| DeadOutput::new(sink, name.clone(), shard))
+            .collect();
         Ok(Stepper {
             name,
             ops,
             stages: stage_ops,
             places,
             dead,
-            dead_cx: Cx::new(0),
             now,
         })
     }
@@ -150,9 +155,9 @@ impl Stepper {
         self.places[tasklet].done
     }
 
-    /// Whether all have.
+    /// Whether all have, and the dead-letter output has ended.
     pub fn all_done(&self) -> bool {
-        self.places.iter().all(|p| p.done)
+        self.places.iter().all(|p| p.done) && self.dead.iter().all(DeadOutput::has_ended)
     }
 
     /// Moves virtual time forward, monotonic and wall clock alike.
@@ -161,33 +166,64 @@ impl Stepper {
         self.now.wall = self.now.wall + by;
     }
 
-    /// Steps one tasklet; a finished one says so again.
+    /// Steps one tasklet; a finished one says so again. As in a runtime, a dead-letter output that is blocked holds up
+    /// its shard, and it ends when the shard's last tasklet has.
     pub fn step(&mut self, tasklet: usize) -> Result<Progress, JobError> {
-        let place = &mut self.places[tasklet];
-        if place.done {
-            return Ok(Progress::Done);
+        let shard = self.places[tasklet].shard;
+        if self.places[tasklet].done {
+            return self.end_dead(shard);
         }
+        if self.dead[shard].blocked(self.now.ns, &self.ops)? {
+            return Ok(self.retry());
+        }
+        let place = &mut self.places[tasklet];
         let stepped = catch(|| place.tasklet.step(self.now));
         let cx = place.tasklet.cx();
         cx.published = 0;
         place.counters.add(&std::mem::take(&mut cx.counters));
         let failure = cx.failure.take();
-        if let Some(dead) = &mut self.dead[place.shard] {
-            self.dead_cx.now_ns = self.now.ns;
-            for letter in cx.dead.drain(..) {
-                dead.push(letter, Stamp::NONE, &mut self.dead_cx);
-            }
-            dead.control(Control::Flush, &mut self.dead_cx);
-        }
-        if let Some(failure) = failure.or_else(|| self.dead_cx.failure.take()) {
+        let buried = if cx.dead.is_empty() {
+            Ok(())
+        } else {
+            self.dead[shard].bury(&mut cx.dead, self.now.ns, &self.ops)
+        };
+        if let Some(failure) = failure {
             return Err(failure);
         }
+        let progress = self.outcome(tasklet, stepped)?;
+        buried?;
+        if progress == Progress::Done {
+            self.places[tasklet].done = true;
+            self.end_dead(shard)?;
+        }
+        Ok(progress)
+    }
+
+    /// Ends a shard's dead-letter output once all its tasklets are done.
+    fn end_dead(&mut self, shard: usize) -> Result<Progress, JobError> {
+        let mut mine = self.places.iter().filter(|p| p.shard == shard);
+        if mine.all(|p| p.done) && !self.dead[shard].end(self.now.ns, &self.ops)? {
+            return Ok(self.retry());
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Something outside is to make room: look again soon.
+    fn retry(&self) -> Progress {
+        Progress::Idle {
+            until_ns: Some(self.now.ns + RETRY_NS),
+        }
+    }
+
+    /// What a step came to; a panic is told as the runtime tells it.
+    fn outcome(
+        &self,
+        tasklet: usize,
+        stepped: Result<Result<Progress, JobError>, Panic>,
+    ) -> Result<Progress, JobError> {
+        let place = &self.places[tasklet];
         match stepped {
-            Ok(progress) => {
-                let progress = progress?;
-                place.done = progress == Progress::Done;
-                Ok(progress)
-            }
+            Ok(progress) => progress,
             Err(panic) => Err(JobError::Panic {
                 job: self.name.clone(),
                 op: BuiltJob::blame(
@@ -248,6 +284,15 @@ impl Stepper {
     /// The watermark of a tasklet's stage.
     pub fn watermark(&self, tasklet: usize) -> EventTime {
         self.places[tasklet].tasklet.watermark()
+    }
+
+    /// Where virtual time went; steps take none.
+    pub fn latencies(&mut self) -> Latencies {
+        let mut sum = Latencies::new();
+        for place in &mut self.places {
+            sum.add(&place.tasklet.cx().latencies);
+        }
+        sum
     }
 
     /// What has been counted: in from sources, out to sinks, the rest from anywhere.

@@ -40,7 +40,7 @@ pub struct Args {
     /// Print every row of the table, not only the busiest; so it is anyway when the output is no terminal
     #[arg(long, conflicts_with = "json")]
     all: bool,
-    /// Write late flights to this file, as lines of JSON
+    /// Write late flights to this file, as lines of JSON with the fields that are read here; a later run can read it
     #[arg(long, value_name = "FILE")]
     late: Option<PathBuf>,
     /// Write lines that are no flights to this file, with file, line, offset and reason

@@ -2,10 +2,10 @@
 
 use super::table::grouped;
 use super::tally::Results;
+use pelton::latency::Short;
 use pelton::{Driver, JobReport};
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 /// What is said on stderr when the job is done.
 pub struct Summary<'a> {
@@ -66,32 +66,7 @@ impl fmt::Display for Summary<'_> {
                 None => String::new(),
             }
         )?;
-        let latency = &self.report.latencies.end_to_end_ns;
-        if latency.is_empty() {
-            return Ok(());
-        }
-        let at = |q: f64| Short(Duration::from_nanos(latency.value_at_quantile(q)));
-        writeln!(
-            f,
-            "latency, source to sink: p50 {}, p99 {}, p99.9 {}, max {}",
-            at(0.5),
-            at(0.99),
-            at(0.999),
-            Short(Duration::from_nanos(latency.max()))
-        )
-    }
-}
-
-/// A time in the unit that suits it.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ns = self.0.as_nanos() as f64;
-        match ns {
-            _ if ns < 1e6 => write!(f, "{:.1} us", ns / 1e3),
-            _ if ns < 1e9 => write!(f, "{:.1} ms", ns / 1e6),
-            _ => write!(f, "{:.2} s", ns / 1e9),
-        }
+        // By cause; the last line is from source to sink.
+        write!(f, "{}", self.report.latencies)
     }
 }

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "files")]
 
+mod event_time;
+mod sequence;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pelton::testing::{self, Sizes, Stepper};
