@@ -1,6 +1,7 @@
 //! Early firing of sliding and cumulating windows: what it tells, when, and that final values do not depend on it.
 
 use crate::{Numbers, Record, config, partitions, run_clocked, runs, time};
+use pelton::aggregate::{Aggregate, At};
 use pelton::testing::{Collected, Feed, Stepper, collect, feed};
 use pelton::{
     BuildError, Cumulate, EventTime, Firing, Job, Sliding, Span, Spans, Watermarks, Windowed, sink,
@@ -35,22 +36,31 @@ struct Spec {
     bound: i64,
     lateness: i64,
     corrects: bool,
+    /// Whether the accumulator is of those that grow: their slices are kept raw.
+    grows: bool,
     /// Microseconds.
     early: Option<i64>,
 }
 
 fn specs() -> impl Strategy<Value = Spec> {
     let lateness = prop_oneof![Just(0i64), 1i64..15];
-    (kinds(), -9i64..9, 0i64..8, lateness, any::<bool>()).prop_map(
-        |(kind, offset, bound, lateness, corrects)| Spec {
+    (
+        kinds(),
+        -9i64..9,
+        0i64..8,
+        lateness,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(kind, offset, bound, lateness, corrects, grows)| Spec {
             kind,
             offset,
             bound,
             lateness,
             corrects,
+            grows,
             early: None,
-        },
-    )
+        })
 }
 
 impl Spec {
@@ -73,6 +83,37 @@ impl Spec {
 }
 
 type Result = Windowed<u8, Vec<u64>>;
+
+/// As [`Numbers`], and says that it grows.
+#[derive(Clone)]
+struct Growing;
+
+impl Aggregate<Record> for Growing {
+    type Acc = Vec<u64>;
+    type Out = Vec<u64>;
+    const GROWS: bool = true;
+    fn create(&self) -> Vec<u64> {
+        vec![]
+    }
+    fn add(&self, acc: &mut Vec<u64>, record: &Record, at: At) {
+        Numbers.add(acc, record, at);
+    }
+    fn merge(&self, acc: &mut Vec<u64>, other: &Vec<u64>) {
+        Numbers.merge(acc, other);
+    }
+    fn finish(&self, acc: &Vec<u64>) -> Vec<u64> {
+        acc.clone()
+    }
+}
+
+macro_rules! aggregated {
+    ($spec:expr, $windowed:expr, $sink:expr) => {
+        match $spec.grows {
+            true => $windowed.aggregate_with(Growing).sink($sink),
+            false => $windowed.aggregate_with(Numbers).sink($sink),
+        }
+    };
+}
 
 /// Gives the window that the spec says to `$go`.
 macro_rules! with_window {
@@ -109,7 +150,7 @@ fn by_hand(spec: &Spec) -> (Stepper, Feed<Record>, Collected<Result>) {
         .source(source)
         .event_time(time, Watermarks::bounded(spec.bound.seconds()))
         .key_by(|r| r.0);
-    with_window!(spec, |w| keyed.window(w).aggregate_with(Numbers).sink(sink));
+    with_window!(spec, |w| aggregated!(spec, keyed.window(w), sink));
     (Stepper::new(&job, 1).unwrap(), feed, results)
 }
 
@@ -197,7 +238,7 @@ proptest! {
                 .source(sources::partitions(records.clone()))
                 .event_time(time, Watermarks::bounded(spec.bound.seconds()))
                 .key_by(|r| r.0);
-            with_window!(&spec, |w| keyed.window(w).aggregate_with(Numbers).sink(sink));
+            with_window!(&spec, |w| aggregated!(&spec, keyed.window(w), sink));
             run_clocked(&job, how).unwrap();
             results.take()
         };
