@@ -20,7 +20,8 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is equal between two runs of a job (SEMANTICS, classes of operators).
+/// What is equal between two runs of a job (SEMANTICS, classes of operators). Whether its results are final is another
+/// matter: see [`OpInfo::replaced`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Sorted output is byte-equal, whatever the shard count, interleaving or crashes.

@@ -11,6 +11,7 @@ use crate::window::{LateMode, Lateness};
 /// - With [`Session::allowed_lateness`] a record at `t` counts as long as that watermark has not reached
 ///   `t` + gap + lateness. Sessions that have fired and now merge are taken back ([`crate::Firing::Retraction`]) and the
 ///   merged one comes as an update, or on time if it is open again. Class NET.
+/// - With [`Session::early_firing`] open sessions are told as they stand, and taken back when they have grown. Class EXEMPT.
 /// - With [`Session::one_correction`] as well, what fires on time is exactly what fires without lateness. Behind records
 ///   count if they are at most the lateness behind, wait, and change the result once: when no record that may still come
 ///   can touch the session (end + lateness), on-time sessions that became part of another are taken back and the whole

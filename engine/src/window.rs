@@ -37,7 +37,7 @@ impl Window {
 /// Why a result came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Firing {
-    /// Before the window's end, by processing time; a later result replaces it.
+    /// Before the window's end, by processing time; a later result of the key and window replaces it, or takes it back.
     Early,
     /// The window is complete: the watermark or the clock passed its end, or its count or time-out was reached.
     OnTime,
@@ -128,7 +128,8 @@ macro_rules! lateness_methods {
                 self
             }
 
-            /// Parks records within the allowed lateness and corrects the result once, when it ends (class ROWS).
+            /// Parks records within the allowed lateness and corrects the result once, when it ends (class ROWS). The
+            /// correction replaces the result that was on time, so an append-only sink is refused all the same.
             pub fn one_correction(mut self) -> Self {
                 self.lateness.mode = LateMode::OneCorrection;
                 self
