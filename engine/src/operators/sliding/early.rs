@@ -167,11 +167,12 @@ impl<A: Clone> Early<A> {
         false
     }
 
-    /// The first window of a key to tell, unless all have fired since, or the key is gone with them.
+    /// The first window of a key to tell, unless all have fired since (and the key may have gone with them).
     fn begin_key<K: Key>(&mut self, id: u32, state: &State<K, A>) -> Option<Telling> {
         let unfired = state.watermark.micros().saturating_add(1);
         let end = self.stretches.get_mut(id as usize).next(unfired)?;
-        state.table.is_live(id).then(|| Telling {
+        debug_assert!(state.table.is_live(id), "a key goes with its last window");
+        Some(Telling {
             id,
             end: state.slicing.end_after(end - 1),
             taken: 0,
