@@ -145,7 +145,7 @@ macro_rules! early_methods {
     ($($t:ty),*) => { $(
         impl $t {
             /// Tells what windows that have not fired hold so far, for each key and window that has changed, at the latest
-            /// when `every` so much processing time has passed: results with [`Firing::Early`], which the next result of
+            /// when `every` so much processing time has passed: results with [`Firing::Early`](crate::Firing::Early), which the next result of
             /// the key and window replaces. A record changes every window that it lies in. The final value is the same
             /// with it and without. Makes the stream EXEMPT: how many early results there are and what they hold depends
             /// on the clock.
