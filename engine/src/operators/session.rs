@@ -361,7 +361,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         let core = &mut self.core;
         let mut to = Out { out, cx };
-        if !core.tell(&mut to) {
+        if core.early.is_some() && !core.tell(&mut to) {
             return false;
         }
         let mut budget = PIECE;

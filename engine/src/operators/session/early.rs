@@ -138,7 +138,21 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         }
     }
 
+    /// The same for a key whose timer has come due, if it has no session but its newest: that is the one to fire.
+    #[cold]
+    pub(super) fn settle_newest<O: Push<Windowed<K, A::Out>>>(
+        &mut self,
+        id: u32,
+        to: &mut Out<'_, O>,
+    ) {
+        let keyed = self.store.table.value(id);
+        if keyed.older == NONE && keyed.phase == Phase::Open {
+            self.settle(id, (keyed.start, keyed.end), to);
+        }
+    }
+
     /// Tells a piece of what has changed; `true` when nothing is left.
+    #[inline(never)]
     pub(super) fn tell<O: Push<Windowed<K, A::Out>>>(&mut self, to: &mut Out<'_, O>) -> bool {
         let mut results = PIECE;
         while let Some(early) = &mut self.early

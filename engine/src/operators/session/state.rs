@@ -371,18 +371,15 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         time: i64,
         to: &mut Out<'_, O>,
     ) {
+        if self.early.is_some() {
+            self.settle_newest(id, to);
+        }
         let keyed = self.store.table.value_mut(id);
         *self.timers.get_mut(id as usize) = None;
         let window = (keyed.start, keyed.end);
         if keyed.older != NONE {
             self.fire_among(id, time, to);
-            return self.fired(id);
-        }
-        if self.early.is_some() && keyed.phase == Phase::Open {
-            self.settle(id, window, to);
-        }
-        let keyed = self.store.table.value_mut(id);
-        if keyed.phase == Phase::Open && self.store.rule.mode != Mode::Append {
+        } else if keyed.phase == Phase::Open && self.store.rule.mode != Mode::Append {
             keyed.phase = Phase::Fired;
             self.open -= 1;
             let keyed = self.store.table.value(id);
@@ -397,12 +394,6 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             keyed.phase = Phase::Empty;
             keyed.acc = self.aggregate.create();
         }
-        self.fired(id);
-    }
-
-    /// A key's timer has done what was due: what is next?
-    #[inline]
-    fn fired(&mut self, id: u32) {
         if self.store.table.value(id).is_empty() {
             self.empty += 1;
         } else {
