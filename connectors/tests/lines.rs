@@ -105,7 +105,10 @@ fn changing_results_need_a_reader_who_knows() {
             .sink(if updates { sink.updates() } else { sink });
         Stepper::new(&job, 1).map(|_| ())
     };
-    assert!(matches!(build(false), Err(BuildError::AppendOnNet { .. })));
+    assert!(matches!(
+        build(false),
+        Err(BuildError::AppendOnReplaced { .. })
+    ));
     assert_eq!(build(true), Ok(()));
 }
 

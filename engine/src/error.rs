@@ -35,14 +35,14 @@ pub enum BuildError {
         /// `source` or `sink`.
         missing: &'static str,
     },
-    /// An append-only sink was put behind an operator whose results change.
+    /// An append-only sink was put behind an operator whose results may be replaced later.
     #[error(
-        "[PLT-0004] {sink}: an append-only sink cannot take results of class NET ({because}); use an upsert sink, `.sink_updates(..)`, or make the input final (`.in_event_time_order()`, no allowed lateness, `.one_correction()`)"
+        "[PLT-0004] {sink}: an append-only sink cannot take results that may be replaced later ({because} replaces them); give it `.updates()` if its reader applies changes, or make them final (`.in_event_time_order()` before running values; windows without allowed lateness and early firing)"
     )]
-    AppendOnNet {
+    AppendOnReplaced {
         /// The sink.
         sink: String,
-        /// Which operator made the stream NET.
+        /// Which operator replaces its results.
         because: String,
     },
     /// Event time was assigned twice, or after an exchange.
@@ -106,7 +106,7 @@ impl BuildError {
             BuildError::Argument { .. } => "PLT-0001",
             BuildError::Dangling { .. } => "PLT-0002",
             BuildError::Empty { .. } => "PLT-0003",
-            BuildError::AppendOnNet { .. } => "PLT-0004",
+            BuildError::AppendOnReplaced { .. } => "PLT-0004",
             BuildError::EventTimeAfterExchange { .. } => "PLT-0005",
             BuildError::NoEventTime { .. } => "PLT-0006",
             BuildError::Source { .. } => "PLT-0007",

@@ -4,7 +4,7 @@ use crate::edge::Wiring;
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::{Inlet, MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{Class, EdgeId};
+use crate::plan::{EdgeId, Results};
 use crate::push::OpId;
 use crate::stage::operator::Operator;
 use crate::stream::{Meta, Stream, close};
@@ -24,7 +24,10 @@ pub struct KeyedStream<P: Pipeline, K> {
 
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     pub(crate) fn new(stream: Stream<P>, key: K, location: &'static Location<'static>) -> Self {
-        let key_op = stream.plan.lock().op("key_by", stream.meta.class, location);
+        let key_op = stream
+            .plan
+            .lock()
+            .op("key_by", stream.meta.results, location);
         KeyedStream {
             stream,
             key,
@@ -47,7 +50,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     pub(crate) fn operator<M: MakeOperator<P::Item>>(
         self,
         op: OpId,
-        class: Class,
+        results: Results,
         make: impl FnOnce(K) -> M,
     ) -> Stream<OperatorRoot<P::Item, M>>
     where
@@ -72,8 +75,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
             },
         );
         meta.exchanged = true;
-        meta.worsen(class, op);
-        plan.lock().info_mut(op).class = meta.class;
+        meta.through(results, op);
+        plan.lock().set_results(op, meta.results);
         let root = OperatorRoot {
             make: make(key),
             edges: vec![edge],
@@ -95,7 +98,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         needs_time: bool,
     ) -> OpId {
         let mut plan = self.stream.plan.lock();
-        let op = plan.op(kind, self.stream.meta.class, location);
+        let op = plan.op(kind, self.stream.meta.results, location);
         if needs_time && !self.stream.meta.timed {
             let e = BuildError::NoEventTime {
                 op: plan.info(op).to_string(),

@@ -9,7 +9,7 @@ use crate::operators::late::LateTo;
 use crate::operators::order::MakeInOrder;
 use crate::operators::running::{Fold, Reduce, Running, SoFar};
 use crate::pipeline::{MakeForward, MakeOperator, Pipeline};
-use crate::plan::Class;
+use crate::plan::Results;
 use crate::push::OpId;
 use crate::running::{Keyed, maker, note};
 use crate::sink::Sink;
@@ -32,7 +32,7 @@ impl<P: Pipeline> Stream<P> {
     #[track_caller]
     pub fn in_event_time_order(self) -> OrderedStream<P, Whole<P::Item>> {
         let location = Location::caller();
-        let key_op = self.plan.lock().op("gather", self.meta.class, location);
+        let key_op = self.plan.lock().op("gather", self.meta.results, location);
         let keyed = KeyedStream {
             stream: self,
             key: Computed((|_| ()) as fn(&P::Item)),
@@ -106,7 +106,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
     #[track_caller]
     pub fn late_to<S: Sink<P::Item>>(mut self, sink: S) -> Self {
         let mut plan = self.keyed.stream.plan.lock();
-        let op = plan.op("late output", Class::Rows, Location::caller());
+        let op = plan.op("late output", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = sink.name();
         drop(plan);
         self.late = Some(LateTo::sink(sink, op));
@@ -123,7 +123,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
     pub fn records(self) -> Stream<impl Pipeline<Item = P::Item>> {
         let op = self.op;
         let forward = |_| MakeForward;
-        self.behind::<_, Forward<P::Item>>(op, Class::Rows, forward)
+        self.behind::<_, Forward<P::Item>>(op, Results::ROWS, forward)
     }
 
     /// As [`KeyedStream::reduce`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
@@ -174,14 +174,14 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
         running: R,
     ) -> Stream<impl Pipeline<Item = Keyed<K::Key, R::Value>>> {
         let op = note(&self.keyed, kind, location);
-        self.behind(op, Class::Rows, move |key| maker(key, running, op))
+        self.behind(op, Results::ROWS, move |key| maker(key, running, op))
     }
 
     /// Puts an operator behind the order, in one stage with it.
     fn behind<M, Op>(
         self,
         op: OpId,
-        class: Class,
+        results: Results,
         make: impl FnOnce(K) -> M,
     ) -> Stream<impl Pipeline<Item = Op::Out>>
     where
@@ -190,7 +190,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
     {
         let order = self.op;
         let (lateness, late) = (self.lateness, self.late);
-        let mut stream = self.keyed.operator(op, class, |key| MakeInOrder {
+        let mut stream = self.keyed.operator(op, results, |key| MakeInOrder {
             inner: make(key),
             lateness,
             late,
@@ -237,7 +237,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedWindows<P, K> {
             window,
             op,
         } = self;
-        ordered.behind(op, window.class_in_order(), move |key| {
+        let results = Results::last(window.class_in_order());
+        ordered.behind(op, results, move |key| {
             window.make(key, aggregate, None, op)
         })
     }

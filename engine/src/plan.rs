@@ -4,6 +4,8 @@
 //! 1. Stages are numbered in topological order: an edge leads from a lower stage to a higher one.
 //! 2. A stage is a factory: called once a shard, it gives a tasklet. User closures are cloned there, one a shard.
 //! 3. A fault in what the user wrote is kept and told when the job is built, with the operator and its place in the source.
+//! 4. Whether results may be replaced later is a fact of its own beside the class, since EXEMPT says nothing of it, and it
+//!    stays with all that is made of them: no operator behind takes back what it made of a result that was replaced.
 
 use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
 use crate::error::BuildError;
@@ -18,7 +20,8 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is equal between two runs of a job (SEMANTICS, classes of operators).
+/// What is equal between two runs of a job (SEMANTICS, classes of operators). Whether its results are final is another
+/// matter: see [`OpInfo::replaced`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Sorted output is byte-equal, whatever the shard count, interleaving or crashes.
@@ -27,6 +30,54 @@ pub enum Class {
     Net,
     /// Depends on processing time or arrival order.
     Exempt,
+}
+
+/// What is known of a stream's results before the job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Results {
+    pub class: Class,
+    /// Whether a later result may replace one, or take it back.
+    pub replaced: bool,
+}
+
+impl Results {
+    /// The same in every run, each of them final.
+    pub const ROWS: Results = Results::last(Class::Rows);
+    /// Running values: each replaces the one before.
+    pub const NET: Results = Results {
+        class: Class::Net,
+        replaced: true,
+    };
+
+    /// Results of this class, each of them final.
+    pub const fn last(class: Class) -> Self {
+        Results {
+            class,
+            replaced: false,
+        }
+    }
+
+    /// What is known of results that come of both.
+    pub fn and(self, other: Results) -> Self {
+        Results {
+            class: self.class.max(other.class),
+            replaced: self.replaced || other.replaced,
+        }
+    }
+}
+
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.class {
+            Class::Rows => "ROWS",
+            Class::Net => "NET",
+            Class::Exempt => "EXEMPT",
+        })?;
+        if self.replaced {
+            f.write_str(", may be replaced")?;
+        }
+        Ok(())
+    }
 }
 
 /// An operator as it was written.
@@ -42,8 +93,20 @@ pub struct OpInfo {
     pub location: &'static Location<'static>,
     /// Class of its output.
     pub class: Class,
+    /// Whether a later result may replace one, or take it back: no input for an append-only sink.
+    pub replaced: bool,
     /// What `explain` adds: window sizes, names of files.
     pub detail: String,
+}
+
+impl OpInfo {
+    /// What is known of its results.
+    pub(crate) fn results(&self) -> Results {
+        Results {
+            class: self.class,
+            replaced: self.replaced,
+        }
+    }
 }
 
 impl fmt::Display for OpInfo {
@@ -150,7 +213,7 @@ impl Plan {
     pub fn op(
         &mut self,
         kind: &'static str,
-        class: Class,
+        results: Results,
         location: &'static Location<'static>,
     ) -> OpId {
         let id = OpId(self.ops.len() as u32);
@@ -159,7 +222,8 @@ impl Plan {
             kind,
             uid: None,
             location,
-            class,
+            class: results.class,
+            replaced: results.replaced,
             detail: String::new(),
         });
         id
@@ -171,6 +235,12 @@ impl Plan {
 
     pub fn info_mut(&mut self, id: OpId) -> &mut OpInfo {
         &mut self.ops[id.0 as usize]
+    }
+
+    /// Notes what is known of an operator's results.
+    pub fn set_results(&mut self, op: OpId, results: Results) {
+        let info = self.info_mut(op);
+        (info.class, info.replaced) = (results.class, results.replaced);
     }
 
     /// Notes a pitfall of an operator.
@@ -336,7 +406,7 @@ impl Plan {
         })
     }
 
-    /// The plan as text: stages with their operators, classes and exchanges, then the warnings.
+    /// The plan as text: stages with their operators, what is known of their results, and exchanges, then the warnings.
     pub fn explain(&self) -> String {
         use fmt::Write;
         let mut out = format!("job '{}'\n", self.name);
@@ -358,12 +428,7 @@ impl Plan {
             let _ = writeln!(out, "  stage {id}: {from}");
             for op in &stage.ops {
                 let info = self.info(*op);
-                let class = match info.class {
-                    Class::Rows => "ROWS",
-                    Class::Net => "NET",
-                    Class::Exempt => "EXEMPT",
-                };
-                let _ = writeln!(out, "    {info} [{class}]");
+                let _ = writeln!(out, "    {info} [{}]", info.results());
             }
         }
         for warning in self.warnings() {

@@ -5,7 +5,7 @@ use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
 use crate::operators::running::{Fold, MakeRunning, Reduce, Running, SoFar};
 use crate::pipeline::Pipeline;
-use crate::plan::Class;
+use crate::plan::Results;
 use crate::push::OpId;
 use crate::stream::Stream;
 use std::marker::PhantomData;
@@ -79,7 +79,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         running: R,
     ) -> Stream<impl Pipeline<Item = Keyed<K::Key, R::Value>>> {
         let op = note(&self, kind, location);
-        self.operator(op, Class::Net, |key| maker(key, running, op))
+        self.operator(op, Results::NET, |key| maker(key, running, op))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::window::{LateMode, Lateness};
 /// - With [`Session::allowed_lateness`] a record at `t` counts as long as that watermark has not reached
 ///   `t` + gap + lateness. Sessions that have fired and now merge are taken back ([`crate::Firing::Retraction`]) and the
 ///   merged one comes as an update, or on time if it is open again. Class NET.
+/// - With [`Session::early_firing`] open sessions are told as they stand, and taken back when they have grown. Class EXEMPT.
 /// - With [`Session::one_correction`] as well, what fires on time is exactly what fires without lateness. Behind records
 ///   count if they are at most the lateness behind, wait, and change the result once: when no record that may still come
 ///   can touch the session (end + lateness), on-time sessions that became part of another are taken back and the whole
@@ -39,6 +40,7 @@ use crate::window::{LateMode, Lateness};
 pub struct Session<G = Gap> {
     pub(crate) gap: G,
     pub(crate) lateness: Lateness,
+    pub(crate) early: Option<Span>,
 }
 
 impl Session {
@@ -47,6 +49,7 @@ impl Session {
         Session {
             gap: Gap(gap),
             lateness: Lateness::NONE,
+            early: None,
         }
     }
 }
@@ -79,6 +82,7 @@ impl<F> Session<GapBy<F>> {
         Session {
             gap: GapBy { longest, gap },
             lateness: Lateness::NONE,
+            early: None,
         }
     }
 }
@@ -89,6 +93,45 @@ impl<G> Session<G> {
     /// final correction instead.
     pub fn allowed_lateness(mut self, allowed: Span) -> Self {
         self.lateness.allowed = allowed;
+        self
+    }
+
+    /// Tells open sessions as they stand, at the latest when `every` so much processing time has passed since they changed:
+    /// results with [`Firing::Early`](crate::Firing::Early). What fires on time is the same with it and without.
+    ///
+    /// A session has no window of its own until it ends: it grows, and others merge into it. What was told of it under
+    /// another window is therefore taken back, right before the result that replaces it, by a
+    /// [`Firing::Retraction`](crate::Firing::Retraction) with the window and the value that were told. So whoever drops what
+    /// is taken back and keeps the last result of each key and window has, at any time, sessions of which no two overlap,
+    /// and in the end those that fired. Makes the stream EXEMPT: how many early results there are and what they hold
+    /// depends on the clock. Costs a second accumulator for each open session that was told.
+    ///
+    /// ```
+    /// use pelton::testing::{self, Stepper};
+    /// use pelton::{EventTime, Firing, Job, Session, Spans, Watermarks};
+    /// let (feed, source) = testing::feed::<i64>(1);
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("visits");
+    /// job.source(source)
+    ///    .event_time(|t| EventTime::from_seconds(*t), Watermarks::monotonous())
+    ///    .key_by(|_| "ann")
+    ///    .window(Session::gap(30.seconds()).early_firing(1.seconds()))
+    ///    .aggregate(|a| a.count())
+    ///    .sink(sink);
+    /// let mut stepper = Stepper::new(&job, 1).unwrap();
+    /// for t in [0, 20] {
+    ///     feed.push(0, t);
+    ///     stepper.until_idle().unwrap();
+    ///     stepper.advance_clock(1.seconds());
+    ///     stepper.until_idle().unwrap();
+    /// }
+    /// drop(feed);
+    /// stepper.run().unwrap();
+    /// let told: Vec<_> = results.take().iter().map(|w| (w.window.end.micros() / 1_000_000, w.value, w.firing)).collect();
+    /// assert_eq!(told, [(30, 1, Firing::Early), (30, 1, Firing::Retraction), (50, 2, Firing::Early), (50, 2, Firing::OnTime)]);
+    /// ```
+    pub fn early_firing(mut self, every: Span) -> Self {
+        self.early = Some(every);
         self
     }
 

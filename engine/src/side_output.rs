@@ -39,7 +39,7 @@ impl<P: Pipeline> Stream<P> {
         let location = Location::caller();
         let (plan, pipeline, mut ops, meta) = self.into_parts();
         let mut p = plan.lock();
-        let op = p.op("side_output", meta.class, location);
+        let op = p.op("side_output", meta.results, location);
         let (main, side) = (p.edge::<A>(Wiring::Local), p.edge::<B>(Wiring::Local));
         drop(p);
         ops.push(op);

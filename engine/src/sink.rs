@@ -14,7 +14,7 @@ pub trait Sink<T>: Send + 'static {
     /// Opens the writers of all shards. An error says what, where and what to do; it ends the build.
     fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Writer>, String>;
     /// Whether it can take a result again and again (last value per key counts) and not only final rows.
-    /// An append-only sink on a stream of class NET is refused when the job is built.
+    /// An append-only sink on results that may be replaced later is refused when the job is built.
     fn takes_updates(&self) -> bool {
         false
     }
@@ -131,7 +131,7 @@ pub fn callback<F>(name: impl Into<String>, f: F) -> Callback<F> {
 }
 
 impl<F> Callback<F> {
-    /// Says that the function copes with results that change (class NET): last value per key counts.
+    /// Says that the function copes with results that later ones replace: last value per key counts.
     pub fn updates(mut self) -> Self {
         self.updates = true;
         self

@@ -6,7 +6,7 @@ use crate::key::{Borrowed, Computed, Key};
 use crate::keyed::KeyedStream;
 use crate::ops::{EventTimed, Filtered, FlatMapped, Inspected, Mapped};
 use crate::pipeline::{Inlet, MakeForward, OperatorRoot, Pipeline, Root, SourceRoot, Terminal};
-use crate::plan::{Class, EdgeId, SharedPlan};
+use crate::plan::{EdgeId, Results, SharedPlan};
 use crate::push::{DeadLetter, OpId, Push};
 use crate::runtime::{Config, JobReport, Runtime};
 use crate::sink::{Sink, SinkLink};
@@ -52,7 +52,7 @@ impl Job {
         let mut plan = self.plan.lock();
         let number = plan.sources;
         plan.sources += 1;
-        let op = plan.op("source", Class::Rows, Location::caller());
+        let op = plan.op("source", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = source.name();
         drop(plan);
         Stream {
@@ -62,8 +62,8 @@ impl Job {
             meta: Meta {
                 timed: false,
                 exchanged: false,
-                class: Class::Rows,
-                because: None,
+                results: Results::ROWS,
+                replaces: None,
             },
         }
     }
@@ -72,7 +72,7 @@ impl Job {
     pub fn dead_letters_to<S: Sink<DeadLetter>>(&self, sink: S) {
         let mut sink = sink;
         let mut plan = self.plan.lock();
-        let op = plan.op("dead letters", Class::Rows, Location::caller());
+        let op = plan.op("dead letters", Results::ROWS, Location::caller());
         plan.dead_letters(Box::new(move |ports| {
             let name = sink.name();
             let writers = sink.open(ports).map_err(|what| BuildError::Sink {
@@ -103,7 +103,7 @@ impl Job {
         self.plan.lock().warnings()
     }
 
-    /// The plan as text: stages, operators with their classes, exchanges, and the [warnings](Job::warnings).
+    /// The plan as text: stages, operators with their classes and whether their results may be replaced later, exchanges, and the [warnings](Job::warnings).
     pub fn explain(&self) -> String {
         self.plan.lock().explain()
     }
@@ -122,18 +122,16 @@ pub(crate) struct Meta {
     pub timed: bool,
     /// An exchange lies behind.
     pub exchanged: bool,
-    pub class: Class,
-    /// The operator that made the class worse than ROWS.
-    pub because: Option<OpId>,
+    pub results: Results,
+    /// The first operator whose results may be replaced later; there iff `results` says so.
+    pub replaces: Option<OpId>,
 }
 
 impl Meta {
-    /// Takes on the class of `op` if it is worse.
-    pub fn worsen(&mut self, class: Class, op: OpId) {
-        if class > self.class {
-            self.class = class;
-            self.because = Some(op);
-        }
+    /// The stream goes through `op`, which by itself has such results.
+    pub fn through(&mut self, results: Results, op: OpId) {
+        self.results = self.results.and(results);
+        self.replaces = self.replaces.or(results.replaced.then_some(op));
     }
 }
 
@@ -182,7 +180,7 @@ impl<P: Pipeline> Stream<P> {
         make: impl FnOnce(P, OpId) -> Q,
     ) -> Stream<Q> {
         let (plan, pipeline, mut ops, meta) = self.into_parts();
-        let op = plan.lock().op(kind, meta.class, location);
+        let op = plan.lock().op(kind, meta.results, location);
         ops.push(op);
         Stream {
             plan,
@@ -267,7 +265,7 @@ impl<P: Pipeline> Stream<P> {
         let location = Location::caller();
         let (plan, mut pipeline, mut ops, mut meta) = self.into_parts();
         let mut p = plan.lock();
-        let op = p.op("event_time", meta.class, location);
+        let op = p.op("event_time", meta.results, location);
         if meta.timed || meta.exchanged {
             let e = BuildError::EventTimeAfterExchange {
                 op: p.info(op).to_string(),
@@ -336,22 +334,22 @@ impl<P: Pipeline> Stream<P> {
         KeyedStream::new(self, Borrowed(f), Location::caller())
     }
 
-    /// Ends the stream in a sink. An append-only sink on results that change (class NET) is refused when the job is built.
+    /// Ends the stream in a sink. An append-only sink on results that may be replaced later (running values, allowed
+    /// lateness, early firing; `explain` tells them) is refused when the job is built.
     #[track_caller]
     pub fn sink<S: Sink<P::Item>>(self, sink: S) {
         let location = Location::caller();
         let (plan, pipeline, mut ops, meta) = self.into_parts();
         let mut p = plan.lock();
-        let op = p.op("sink", meta.class, location);
+        let op = p.op("sink", meta.results, location);
         p.info_mut(op).detail = sink.name();
         p.sinks += 1;
-        if meta.class == Class::Net && !sink.takes_updates() {
-            let because = meta
-                .because
-                .map_or_else(String::new, |b| p.info(b).to_string());
-            let e = BuildError::AppendOnNet {
+        if let Some(replaces) = meta.replaces
+            && !sink.takes_updates()
+        {
+            let e = BuildError::AppendOnReplaced {
                 sink: p.info(op).to_string(),
-                because,
+                because: p.info(replaces).to_string(),
             };
             p.errors.push(e);
         }
@@ -377,7 +375,7 @@ impl<P: Pipeline> Stream<P> {
     {
         let location = Location::caller();
         let (plan, pipeline, mut ops, meta) = self.into_parts();
-        let op = plan.lock().op("fork", meta.class, location);
+        let op = plan.lock().op("fork", meta.results, location);
         ops.push(op);
         let edges: [EdgeId; N] =
             std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
@@ -400,7 +398,7 @@ impl<P: Pipeline> Stream<P> {
     {
         let location = Location::caller();
         let (plan, pipeline, mut ops, meta) = self.into_parts();
-        let op = plan.lock().op("split", meta.class, location);
+        let op = plan.lock().op("split", meta.results, location);
         ops.push(op);
         let edges: [EdgeId; N] =
             std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
@@ -424,7 +422,7 @@ impl<P: Pipeline> Stream<P> {
         let (plan, one, mut ops_one, mut meta) = self.into_parts();
         let (_, two, mut ops_two, meta_two) = other.into_parts();
         let mut p = plan.lock();
-        let op = p.op("union", meta.class.max(meta_two.class), location);
+        let op = p.op("union", meta.results.and(meta_two.results), location);
         if meta.timed != meta_two.timed {
             let e = BuildError::NoEventTime {
                 op: p.info(op).to_string(),
@@ -436,10 +434,8 @@ impl<P: Pipeline> Stream<P> {
             p.edge::<P::Item>(Wiring::Local),
         ];
         drop(p);
-        if meta_two.class > meta.class {
-            meta.class = meta_two.class;
-            meta.because = meta_two.because;
-        }
+        meta.results = meta.results.and(meta_two.results);
+        meta.replaces = meta.replaces.or(meta_two.replaces);
         ops_one.push(op);
         ops_two.push(op);
         close(&plan, one, ops_one, ToLocal { edge: edges[0] });
@@ -452,7 +448,7 @@ impl<P: Pipeline> Stream<P> {
     pub fn rebalance(self) -> Stream<Inlet<P::Item>> {
         let location = Location::caller();
         let (plan, pipeline, mut ops, mut meta) = self.into_parts();
-        let op = plan.lock().op("rebalance", meta.class, location);
+        let op = plan.lock().op("rebalance", meta.results, location);
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToAll { edge });

@@ -329,15 +329,39 @@ impl<V: Copy> Wheel<V> {
         }
     }
 
+    /// No timer is due before this time, which may have passed: ask [`Wheel::pop`]. It lies above what `pop` was last asked
+    /// for, if that found nothing more and no timer has been set since. `None` without timers. O(levels).
+    pub fn next_at(&self) -> Option<i64> {
+        if self.moving.is_some() || !self.slots[self.incoming()].open.is_empty() {
+            return Some(i64::MIN);
+        }
+        // All near ones lie before all slots.
+        let run = self.run.last().map(|due| due.time);
+        let heap = (self.heap.len > 0).then(|| self.heap.get(0).time);
+        let near = match (run, heap) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        near.or_else(|| {
+            let (level, index) = self.first_slot()?;
+            Some(((self.slot_start(level, index) << self.grain) ^ (1 << 63)) as i64)
+        })
+    }
+
+    /// The first granule of a slot.
+    fn slot_start(&self, level: usize, index: usize) -> u64 {
+        let low = level as u32 * BITS;
+        let prefix = self.cursor.checked_shr(low + BITS).unwrap_or(0);
+        ((prefix << BITS) | index as u64) << low
+    }
+
     /// Begins to move the first slot, if any of it lies at or before `target`; else moves the cursor there.
     fn begin(&mut self, target: u64) -> bool {
         if let Some((level, index)) = self.first_slot() {
-            let low = level as u32 * BITS;
-            let prefix = self.cursor.checked_shr(low + BITS).unwrap_or(0);
-            let start = ((prefix << BITS) | index as u64) << low;
+            let start = self.slot_start(level, index);
             if start <= target {
                 let slot = level * SLOTS + index;
-                let last = start | ((1 << low) - 1);
+                let last = start | ((1 << (level as u32 * BITS)) - 1);
                 // Up to the cursor they come near, beyond it they go to the levels below.
                 self.cursor = if self.slots[slot].len() <= MANY {
                     target.min(last)

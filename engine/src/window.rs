@@ -6,7 +6,7 @@ use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
 use crate::operators::late::LateTo;
 use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{Class, OpInfo};
+use crate::plan::{Class, OpInfo, Results};
 use crate::push::OpId;
 use crate::sink::Sink;
 use crate::stage::operator::Operator;
@@ -37,7 +37,7 @@ impl Window {
 /// Why a result came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Firing {
-    /// Before the window's end, by processing time; a later result replaces it.
+    /// Before the window's end, by processing time; a later result of the key and window replaces it, or takes it back.
     Early,
     /// The window is complete: the watermark or the clock passed its end, or its count or time-out was reached.
     OnTime,
@@ -45,7 +45,8 @@ pub enum Firing {
     Update,
     /// All late records within the allowed lateness, once, when it ended: it replaces the on-time result.
     Correction,
-    /// The result is void: its session merged into another, whose result follows.
+    /// The result is void: its session has merged into another or, if it was told early, has grown. The result of what it
+    /// became part of follows.
     Retraction,
 }
 
@@ -109,14 +110,6 @@ impl Tumbling {
         }
     }
 
-    /// Tells what a window holds so far, `every` so much processing time, for the keys that have changed since: results with
-    /// [`Firing::Early`], which the next result of the window replaces. The final value is the same with it and without.
-    /// Makes the stream EXEMPT: how many early results there are and what they hold depends on the clock.
-    pub fn early_firing(mut self, every: Span) -> Self {
-        self.early = Some(every);
-        self
-    }
-
     /// Shifts the alignment: `Tumbling::of(1.days()).offset(5.hours())` starts days at 05:00 UTC. May be negative.
     pub fn offset(mut self, offset: Span) -> Self {
         self.offset = offset;
@@ -135,7 +128,8 @@ macro_rules! lateness_methods {
                 self
             }
 
-            /// Parks records within the allowed lateness and corrects the result once, when it ends (class ROWS).
+            /// Parks records within the allowed lateness and corrects the result once, when it ends (class ROWS). The
+            /// correction replaces the result that was on time, so an append-only sink is refused all the same.
             pub fn one_correction(mut self) -> Self {
                 self.lateness.mode = LateMode::OneCorrection;
                 self
@@ -145,6 +139,37 @@ macro_rules! lateness_methods {
 }
 pub(crate) use lateness_methods;
 lateness_methods!(Tumbling);
+
+/// What aligned event-time windows share. Sessions, which have no window of their own until they end, say more.
+macro_rules! early_methods {
+    ($($t:ty),*) => { $(
+        impl $t {
+            /// Tells what windows that have not fired hold so far, for each key and window that has changed, at the latest
+            /// when `every` so much processing time has passed: results with [`Firing::Early`](crate::Firing::Early), which the next result of
+            /// the key and window replaces. A record changes every window that it lies in. The final value is the same
+            /// with it and without. Makes the stream EXEMPT: how many early results there are and what they hold depends
+            /// on the clock.
+            pub fn early_firing(mut self, every: Span) -> Self {
+                self.early = Some(every);
+                self
+            }
+        }
+    )* };
+}
+pub(crate) use early_methods;
+early_methods!(Tumbling);
+
+/// Refuses an interval of early firing that makes no sense.
+pub(crate) fn check_early(op: &OpInfo, early: Option<Span>) -> Result<(), BuildError> {
+    early.map_or(Ok(()), |every| {
+        check_positive(op, "interval of early firing", every)
+    })
+}
+
+/// What `explain` adds where windows fire early.
+pub(crate) fn said_early(early: Option<Span>) -> String {
+    early.map_or_else(String::new, |every| format!(", early every {every}"))
+}
 
 /// A kind of window over records `T`: what `window(..)` takes. Most are for any record; those that look at their records
 /// ([`crate::Session::gap_by`]) are for theirs.
@@ -168,9 +193,9 @@ pub trait WindowAssigner<T: Send + 'static>: Clone + Send + 'static {
     fn pitfall(&self) -> Option<&'static str> {
         None
     }
-    /// The class of its results.
+    /// What is known of its results.
     #[doc(hidden)]
-    fn class(&self) -> Class;
+    fn results(&self) -> Results;
     /// Makes the operator's maker.
     #[doc(hidden)]
     fn make<K: KeyOf<T>, A: Aggregate<T>>(
@@ -182,12 +207,18 @@ pub trait WindowAssigner<T: Send + 'static>: Clone + Send + 'static {
     ) -> Self::Make<K, A>;
 }
 
-/// What an event-time window with lateness gives as class.
-pub(crate) fn class_of(lateness: Lateness) -> Class {
-    if lateness.allowed > Span::ZERO && lateness.mode == LateMode::Update {
-        Class::Net
-    } else {
-        Class::Rows
+/// What is known of the results of an event-time window. Allowed lateness replaces them in either mode: a correction comes
+/// after a result that was on time.
+pub(crate) fn results_of(lateness: Lateness, early: Option<Span>) -> Results {
+    let late = lateness.allowed > Span::ZERO;
+    let class = match early {
+        Some(_) => Class::Exempt,
+        None if late && lateness.mode == LateMode::Update => Class::Net,
+        None => Class::Rows,
+    };
+    Results {
+        class,
+        replaced: late || early.is_some(),
     }
 }
 
@@ -283,7 +314,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
     /// Where records go that are too late for every window they belong to. They are counted in any case.
     pub fn late_to<S: Sink<P::Item>>(mut self, sink: S) -> Self {
         let mut plan = self.keyed.stream.plan.lock();
-        let op = plan.op("late output", Class::Rows, Location::caller());
+        let op = plan.op("late output", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = sink.name();
         drop(plan);
         self.late = Some(LateTo::sink(sink, op));
@@ -306,7 +337,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
             late,
             op,
         } = self;
-        let class = window.class();
-        keyed.operator(op, class, |key| window.make(key, aggregate, late, op))
+        let results = window.results();
+        keyed.operator(op, results, |key| window.make(key, aggregate, late, op))
     }
 }

@@ -121,7 +121,7 @@ impl<F> Lines<F> {
         self
     }
 
-    /// Says that whoever reads the lines copes with results that change (class NET): the last line of a key counts.
+    /// Says that whoever reads the lines copes with results that later ones replace: the last line of a key counts.
     pub fn updates(mut self) -> Self {
         self.updates = true;
         self

@@ -1,4 +1,4 @@
-//! Early firing: which entries of a window have changed since they were last told, and when to tell them.
+//! Early firing, what its operators share: which entries of a table have changed since they were last told, and when to tell them.
 //!
 //! Laws
 //! 1. Once something has changed, all that has changed is told within the interval, once. Where nothing changes, nothing

@@ -21,7 +21,7 @@ use crate::operators::late::LateTo;
 use crate::operators::running::{CHUNK, Stamps, probe};
 use crate::operators::tumbling::{at_of, derived};
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, OpInfo, Origins, ShardBuild};
+use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::table::{KeyTable, NONE};
@@ -108,8 +108,8 @@ impl<T: Send + 'static> WindowAssigner<T> for Global {
             "state without TTL or time-out: a key that never reaches the count keeps its window for ever",
         )
     }
-    fn class(&self) -> Class {
-        Class::Exempt
+    fn results(&self) -> Results {
+        Results::last(Class::Exempt)
     }
     fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,

@@ -3,8 +3,8 @@
 //! Laws
 //! 1. A record belongs to the windows that hold the wall clock of the step that took it; its own event time does not matter,
 //!    and no record is late. The clock that windows see never goes back.
-//! 2. A window fires once the clock has reached its end, by the driver's timer: no record need come. Without open windows
-//!    there is no timer.
+//! 2. A window fires once the clock has reached its end (a session: has passed it), by the driver's timer: no record need
+//!    come. The timer stands where the operator inside says that something may be due: without open windows there is none.
 //! 3. At the end of the input all open windows fire, before the clock has reached their ends.
 //! 4. A result has the last time of its window, or M where that is later: so it is never late in event-time windows behind.
 //!    The watermark of the input is passed on as it is.
@@ -16,13 +16,13 @@ use crate::batch::{Batch, Stamp};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::LateTo;
-use crate::operators::tumbling::MakeTumbling;
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, EdgeId, OpInfo, Origins, ShardBuild};
+use crate::plan::{Class, EdgeId, OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Control, Cx, OpId, Push};
+use crate::session::{GapBy, Session};
 use crate::stage::operator::Operator;
 use crate::time::{EventTime, Span};
-use crate::window::{Tumbling, WindowAssigner};
+use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
 
 /// Windows by processing time: results depend on when records are processed, and another run gives others. They need no
 /// event time.
@@ -47,36 +47,104 @@ use crate::window::{Tumbling, WindowAssigner};
 /// assert_eq!(results.take()[0].value, 2);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct ProcessingTime {
-    windows: Tumbling,
+pub struct ProcessingTime<W = Tumbling> {
+    windows: W,
 }
 
-impl ProcessingTime {
+impl ProcessingTime<Tumbling> {
     /// Windows of `size`, adjacent, aligned to the epoch.
     pub fn tumbling(size: Span) -> Self {
         ProcessingTime {
             windows: Tumbling::of(size),
         }
     }
+}
 
-    /// Shifts the alignment. May be negative.
-    pub fn offset(mut self, offset: Span) -> Self {
-        self.windows = self.windows.offset(offset);
-        self
+impl ProcessingTime<Sliding> {
+    /// Windows of `size`, one every `slide`, aligned to the epoch; where they lie is said at [`Sliding`].
+    ///
+    /// ```
+    /// use pelton::{ProcessingTime, Spans};
+    /// let the_last_minute_every_second = ProcessingTime::sliding(1.minutes(), 1.seconds());
+    /// ```
+    pub fn sliding(size: Span, slide: Span) -> Self {
+        ProcessingTime {
+            windows: Sliding::of(size, slide),
+        }
     }
 }
 
+impl ProcessingTime<Cumulate> {
+    /// Windows that grow by `step` up to `max_size`, a multiple of it; aligned to the epoch. Where they lie is said at
+    /// [`Cumulate`].
+    pub fn cumulate(max_size: Span, step: Span) -> Self {
+        ProcessingTime {
+            windows: Cumulate::of(max_size, step),
+        }
+    }
+}
+
+impl ProcessingTime<Session> {
+    /// Sessions that end when no record of their key has come for `gap`.
+    ///
+    /// ```
+    /// use pelton::testing::{self, Stepper};
+    /// use pelton::{Job, ProcessingTime, Spans};
+    /// let (feed, source) = testing::feed::<&str>(1);
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("visits");
+    /// job.source(source).key_by(|who| *who).window(ProcessingTime::session(30.seconds())).aggregate(|a| a.count()).sink(sink);
+    /// let mut stepper = Stepper::new(&job, 1).unwrap();
+    /// for _ in 0..3 {
+    ///     feed.push(0, "ann");
+    ///     stepper.until_idle().unwrap();
+    ///     stepper.advance_clock(20.seconds());
+    /// }
+    /// stepper.advance_clock(11.seconds());
+    /// stepper.until_idle().unwrap();
+    /// assert_eq!(results.take()[0].value, 3);
+    /// ```
+    pub fn session(gap: Span) -> Self {
+        ProcessingTime {
+            windows: Session::gap(gap),
+        }
+    }
+}
+
+impl<F> ProcessingTime<Session<GapBy<F>>> {
+    /// Sessions to which each record gives its own gap, at most `longest`; see [`Session::gap_by`].
+    pub fn session_by<T>(longest: Span, gap: F) -> Self
+    where
+        F: Fn(&T) -> Span + Clone + Send + 'static,
+    {
+        ProcessingTime {
+            windows: Session::gap_by(longest, gap),
+        }
+    }
+}
+
+/// What aligned windows share.
+macro_rules! offset_method {
+    ($($w:ty),*) => { $(
+        impl ProcessingTime<$w> {
+            /// Shifts the alignment. May be negative.
+            pub fn offset(mut self, offset: Span) -> Self {
+                self.windows = self.windows.offset(offset);
+                self
+            }
+        }
+    )* };
+}
+offset_method!(Tumbling, Sliding, Cumulate);
+
 #[allow(private_interfaces)]
-impl<T: Send + 'static> WindowAssigner<T> for ProcessingTime {
-    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeByClock<MakeTumbling<T, K, A>>;
+impl<T: Send + 'static, W: WindowAssigner<T>> WindowAssigner<T> for ProcessingTime<W> {
+    type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeByClock<W::Make<K, A>>;
     fn describe(&self) -> String {
-        format!(
-            "processing time, {}",
-            WindowAssigner::<T>::describe(&self.windows)
-        )
+        format!("processing time, {}", self.windows.describe())
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
-        WindowAssigner::<T>::check(&self.windows, op)
+        self.windows.check(op)
     }
     fn needs_time(&self) -> bool {
         false
@@ -86,8 +154,8 @@ impl<T: Send + 'static> WindowAssigner<T> for ProcessingTime {
             "processing time: results depend on when records are processed, and a replay gives others",
         )
     }
-    fn class(&self) -> Class {
-        Class::Exempt
+    fn results(&self) -> Results {
+        Results::last(Class::Exempt)
     }
     fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
@@ -98,9 +166,6 @@ impl<T: Send + 'static> WindowAssigner<T> for ProcessingTime {
     ) -> Self::Make<K, A> {
         MakeByClock {
             inner: self.windows.make(key, aggregate, None, op),
-            size: self.windows.size,
-            grid: self.windows.size,
-            offset: self.windows.offset,
         }
     }
 }
@@ -109,25 +174,15 @@ impl<T: Send + 'static> WindowAssigner<T> for ProcessingTime {
 #[derive(Debug)]
 pub struct MakeByClock<M> {
     inner: M,
-    /// Length of a window.
-    size: Span,
-    /// Windows end at multiples of this, shifted by the offset.
-    grid: Span,
-    offset: Span,
 }
 
 #[allow(private_interfaces)]
 impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
     type Op = ByClock<M::Op>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
-        let grid = self.grid.micros().max(1);
         Ok(ByClock {
             inner: self.inner.make(build)?,
-            size: self.size,
-            grid,
-            offset: self.offset.micros().rem_euclid(grid),
             clock: EventTime::MIN,
-            ends: EventTime::BEGINNING,
             wake_ns: None,
             watermark: EventTime::BEGINNING,
         })
@@ -144,15 +199,10 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
 #[derive(Debug)]
 pub struct ByClock<Op> {
     inner: Op,
-    size: Span,
-    grid: i64,
-    /// 0..grid
-    offset: i64,
     /// The wall clock as windows have seen it.
     clock: EventTime,
-    /// When the last window that holds a record ends.
-    ends: EventTime,
-    /// Driver's nanoseconds at which the next window may end; `None` without open windows.
+    /// Driver's nanoseconds at which something may be due; `None` without open windows. Stale while the operator inside
+    /// has work left.
     wake_ns: Option<u64>,
     /// M, as long as more may come.
     watermark: EventTime,
@@ -165,17 +215,15 @@ impl<Op> ByClock<Op> {
         self.clock = self.clock.max(wall);
     }
 
-    /// Sets the timer to the next time at which a window may end.
-    fn arm(&mut self, cx: &Cx) {
-        self.wake_ns = (self.clock < self.ends).then(|| {
-            let wait = Span::from_micros(self.grid - self.past_grid(self.clock).micros());
-            cx.now_ns.saturating_add(wait.nanos())
+    /// Sets the timer to where something may next be due.
+    fn arm<T>(&mut self, cx: &Cx)
+    where
+        Op: Operator<T>,
+    {
+        self.wake_ns = self.inner.next_due().map(|due| {
+            let wait = due.micros().saturating_sub(self.clock.micros()).max(0);
+            cx.now_ns.saturating_add(Span::from_micros(wait).nanos())
         });
-    }
-
-    /// How far a time lies past the last time at which a window may end.
-    fn past_grid(&self, time: EventTime) -> Span {
-        Span::from_micros((time.micros() - self.offset).rem_euclid(self.grid))
     }
 }
 
@@ -204,15 +252,11 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
 
     fn batch<O: Push<Op::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
         self.look(cx);
-        let ends = self.clock + self.size;
-        self.ends = ends - self.past_grid(ends);
-        if self.wake_ns.is_none() {
-            self.arm(cx);
-        }
         batch.times.fill(self.clock);
         batch.behind.clear();
         let least = self.watermark;
         self.inner.batch(batch, &mut Restamp { out, least }, cx);
+        self.arm(cx);
     }
 
     fn watermark<O: Push<Op::Out>>(&mut self, watermark: EventTime, out: &mut O, cx: &mut Cx) {
@@ -220,7 +264,6 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
             self.watermark = watermark;
             return;
         }
-        self.wake_ns = None;
         let least = self.watermark;
         self.inner
             .watermark(watermark, &mut Restamp { out, least }, cx);
@@ -228,12 +271,15 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
 
     fn resume<O: Push<Op::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         let least = self.watermark;
-        self.inner.resume(&mut Restamp { out, least }, cx)
+        let done = self.inner.resume(&mut Restamp { out, least }, cx);
+        if done {
+            self.arm(cx);
+        }
+        done
     }
 
     fn tick<O: Push<Op::Out>>(&mut self, out: &mut O, cx: &mut Cx) {
         self.look(cx);
-        self.arm(cx);
         let (clock, least) = (self.clock, self.watermark);
         self.inner.watermark(clock, &mut Restamp { out, least }, cx);
     }

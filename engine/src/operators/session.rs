@@ -25,14 +25,17 @@
 //!    of its window, a retraction that of what replaces it. Neither lies before the watermark that has been passed on, which
 //!    trails M by the time for which a result may still come.
 //! 7. A key has one timer, set no later than its first true deadline. A record that prolongs a session does not touch it.
-//! 8. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
+//! 8. With early firing, open sessions that changed are told as they stand, within the interval; what was told of a session
+//!    under another window is taken back before ([`early`]). What fires does not depend on it.
+//! 9. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
 //!    that: no allocation in steady state for keys that recur, no growth for those that do not.
 //!
 //! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n) in
 //! the n sessions kept of their key, and a group is corrected in one piece. Class: ROWS; NET with
-//! allowed lateness in update mode. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,
+//! allowed lateness in update mode; EXEMPT with early firing, except its final values. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,
 //! "The Dataflow Model" (2015); lazy timers are of the TCP kind (Varghese and Lauck 1987, section 5).
 
+mod early;
 mod state;
 mod store;
 
@@ -43,7 +46,7 @@ use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
 use crate::operators::tumbling::{at_of, hand_late};
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, OpInfo, Origins, ShardBuild};
+use crate::plan::{OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
 use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
@@ -51,7 +54,8 @@ use crate::table::NONE;
 use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
 use crate::window::{
-    Lateness, WindowAssigner, Windowed, check_not_negative, check_positive, class_of,
+    Lateness, WindowAssigner, Windowed, check_early, check_not_negative, check_positive,
+    results_of, said_early,
 };
 use state::{Core, Mode, Out};
 use store::Phase;
@@ -66,14 +70,15 @@ const CHUNK: usize = 64;
 impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
     type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeSession<T, K, A, G>;
     fn describe(&self) -> String {
-        format!("session, {}", self.gap.describe())
+        format!("session, {}{}", self.gap.describe(), said_early(self.early))
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "session gap", self.gap.longest())?;
+        check_early(op, self.early)?;
         check_not_negative(op, "allowed lateness", self.lateness.allowed)
     }
-    fn class(&self) -> Class {
-        class_of(self.lateness)
+    fn results(&self) -> Results {
+        results_of(self.lateness, self.early)
     }
     fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
@@ -85,6 +90,7 @@ impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
         MakeSession {
             gap: self.gap,
             lateness: self.lateness,
+            early: self.early,
             key,
             aggregate,
             late,
@@ -98,6 +104,7 @@ impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
 pub struct MakeSession<T, K, A, G> {
     gap: G,
     lateness: Lateness,
+    early: Option<Span>,
     key: K,
     aggregate: A,
     late: Option<LateTo<T>>,
@@ -119,6 +126,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<
                 self.op,
                 self.lateness,
                 self.gap.longest().micros(),
+                self.early,
             ),
         })
     }
@@ -231,14 +239,38 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
     fn on_time<O: Push<Windowed<K::Key, A::Out>>>(
         &mut self,
         batch: &Batch<T>,
-        mut from: usize,
+        from: usize,
         to: usize,
         out: &mut Out<'_, O>,
     ) {
-        while from < to {
-            let stop = (from + CHUNK).min(to);
-            self.add_chunk(batch, from, stop, out);
-            from = stop;
+        let mut at = from;
+        while at < to {
+            let stop = (at + CHUNK).min(to);
+            self.add_chunk(batch, at, stop, out);
+            at = stop;
+        }
+        if self.core.early.is_some() {
+            self.mark(batch, from, to, out.cx);
+        }
+    }
+
+    /// Marks what records `from..to`, which have been added, have changed.
+    #[inline(never)]
+    fn mark(&mut self, batch: &Batch<T>, from: usize, to: usize, cx: &Cx) {
+        let table = &self.core.store.table;
+        let Some(early) = &mut self.core.early else {
+            return;
+        };
+        for (n, record) in batch.records[from..to].iter().enumerate() {
+            blame_at(self.core.op, from + n, || {
+                // Malformed ones have not been added.
+                if self.gap.of(record).is_some() {
+                    let id = self
+                        .key
+                        .with(record, |key| table.find(table.hash(key), key));
+                    early.mark(id, batch.times[from + n].micros(), cx.now_ns);
+                }
+            });
         }
     }
 
@@ -272,6 +304,9 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
                 } else {
                     core.latest = core.latest.max(end);
                     core.join(id, (t, end), record, at, out);
+                    if let Some(early) = &mut core.early {
+                        early.mark(id, t, out.cx.now_ns);
+                    }
                 }
             });
             true
@@ -334,6 +369,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         let core = &mut self.core;
         let mut to = Out { out, cx };
+        if core.early.is_some() && !core.tell(&mut to) {
+            return false;
+        }
         let mut budget = PIECE;
         loop {
             match core.wheel.pop(core.watermark, &core.store, &mut budget) {
@@ -358,6 +396,20 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
     /// A session ends a gap after its last record.
     fn newest_record(&self, result: EventTime) -> EventTime {
         result + Span::from_micros(1) - self.gap.longest()
+    }
+
+    fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {
+        if let Some(early) = &mut self.core.early {
+            early.begin();
+        }
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        self.core.early.as_ref().and_then(|early| early.wake_at())
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        self.core.wheel.next_at().map(EventTime::from_micros)
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {

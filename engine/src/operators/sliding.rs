@@ -10,21 +10,25 @@
 //! 3. With one correction, what an on-time result holds is decided by V(r) < end and never by M, so it is fixed. Corrections
 //!    come in the order of end + allowed lateness, before the windows that fire at that time.
 //! 4. The watermark handed on is M less the allowed lateness: no result's time lies below it.
-//! 5. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
+//! 5. With early firing, unfired windows that changed are told within the interval, and nothing else depends on it ([`early`]).
+//! 6. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
 //!
-//! Class: ROWS; NET with allowed lateness in update mode. State: for each key an accumulator for each slice that has records, until
+//! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: for each key
+//! an accumulator for each slice that has records, until
 //! M has reached the end of the last window that holds it; with allowed lateness a second one, until M has reached that end + allowed lateness.
 //! Cost: O(1) amortised merges for each key and slide; a behind record O(slices of the windows that it changes); records out of
 //! order over many open slices O(log of these), a key's first record in one O(these).
 //!
 //! Slices shared by windows: Li, Maier, Tufte, Papadimos, Tucker, "No pane, no gain" (2005).
 
+mod early;
 pub(crate) mod entry;
 pub(crate) mod slicing;
 pub(crate) mod stacks;
 #[cfg(test)]
 mod tests;
 
+use self::early::{Early, Stretch};
 use self::entry::{NO_SLICE, Rest, Rests, SlidingKey};
 use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
@@ -60,6 +64,7 @@ const IDS_AHEAD: u32 = 8;
 pub struct MakeSliding<T, K, A> {
     pub(crate) slicing: Slicing,
     pub(crate) lateness: Lateness,
+    pub(crate) early: Option<Span>,
     pub(crate) key: K,
     pub(crate) aggregate: A,
     pub(crate) late: Option<LateTo<T>>,
@@ -76,6 +81,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
             false => Keep::TwoStacks,
         };
         let scratch = Stacks::new(self.aggregate.create());
+        let early = self
+            .early
+            .map(|every| Box::new(Early::new(every, self.aggregate.create())));
         Ok(SlidingOp {
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
@@ -84,6 +92,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
             taken: 0,
             behind_taken: 0,
             changes: None,
+            early,
             state: State {
                 op: self.op,
                 slicing: self.slicing,
@@ -178,6 +187,7 @@ pub struct SlidingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     state: State<K::Key, A::Acc>,
     pass: Option<Pass>,
     changes: Option<Changes>,
+    early: Option<Box<Early<A::Acc>>>,
 }
 
 /// All but what the user gave.
@@ -491,12 +501,43 @@ fn emit<K: Key, V, O: Push<Windowed<K, V>>>(
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
     /// Adds records `from..to`.
+    fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize, cx: &Cx) {
+        self.add_all(batch, from, to);
+        if self.early.is_some() {
+            self.mark(batch, from, to, cx);
+        }
+    }
+
+    /// Marks the windows that records `from..to`, which are on time and have been added, have changed.
+    #[inline(never)]
+    fn mark(&mut self, batch: &Batch<T>, from: usize, to: usize, cx: &Cx) {
+        let (state, key_of) = (&self.state, &self.key);
+        let Some(early) = &mut self.early else {
+            return;
+        };
+        let mut slice = 0..0;
+        let mut windows = Stretch { from: 0, last: 0 };
+        for (n, record) in batch.records[from..to].iter().enumerate() {
+            let time = batch.times[from + n].micros();
+            if !slice.contains(&time) {
+                slice = state.slicing.slice_of(time);
+                windows.from = state.slicing.first_end(slice.start);
+                windows.last = state.slicing.last_end(slice.start);
+            }
+            let id = blame_at(state.op, from + n, || {
+                key_of.with(record, |key| state.table.find(state.table.hash(key), key))
+            });
+            early.mark(id, windows, state.watermark.micros(), cx.now_ns);
+        }
+    }
+
+    /// Adds records `from..to` to their slices.
     ///
     /// In a large table each record's slot and entry are asked of the cache well before they are used: a record is hashed
     /// two times [`AHEAD`] records before it is added, and looked up in between, so that misses overlap with one another and
     /// with the work on other records. A candidate may be stale when its turn comes, since records before it add keys: it is
     /// verified.
-    fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize) {
+    fn add_all(&mut self, batch: &Batch<T>, from: usize, to: usize) {
         let (records, times) = (&batch.records[from..to], &batch.times[from..to]);
         if self.state.table.len() < CACHED {
             for (n, (record, &time)) in records.iter().zip(times).enumerate() {
@@ -614,7 +655,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         };
         let m = state.watermark.micros();
         if on_time == first && first > m {
-            self.on_time(batch, index, index + 1);
+            self.on_time(batch, index, index + 1, cx);
             return true;
         }
         state.last_end = state.last_end.max(last);
@@ -640,6 +681,12 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                 id
             })
         });
+        if let Some(early) = &mut self.early
+            && on_time.max(m + 1) <= last
+        {
+            let from = on_time;
+            early.mark(id, Stretch { from, last }, m, cx.now_ns);
+        }
         if !state.corrects && from <= m {
             self.changes = Some(state.changes(id, from, last.min(m), Firing::Update));
         }
@@ -700,7 +747,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
         loop {
             let behind = batch.behind.get(self.behind_taken).copied();
             let to = behind.map_or(batch.len(), |b| b.index as usize);
-            self.on_time(batch, self.taken, to);
+            self.on_time(batch, self.taken, to, cx);
             self.taken = to;
             let Some(behind) = behind else {
                 break;
@@ -735,7 +782,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
 
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         let Some(mut pass) = self.pass else {
-            return true;
+            let early = self.early.as_mut();
+            return early.is_none_or(|e| e.tell(&self.state, &self.aggregate, out, cx));
         };
         let mut work = WORK;
         while work > 0 {
@@ -761,6 +809,23 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
     /// windows behind it must still be open then.
     fn output_watermark(&self, watermark: EventTime) -> EventTime {
         watermark - Span::from_micros(self.state.allowed)
+    }
+
+    fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {
+        if let Some(early) = &mut self.early {
+            early.begin();
+        }
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        self.early.as_ref().and_then(|early| early.wake_at())
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        let state = &self.state;
+        let correction = state.correct_at.saturating_add(state.allowed);
+        let due = correction.min(state.fire_at).min(state.forget_at);
+        (due != NEVER).then(|| EventTime::from_micros(due))
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {

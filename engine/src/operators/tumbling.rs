@@ -18,14 +18,14 @@ use crate::key::{KeyOf, stable_hash};
 use crate::operators::early::{Changed, EarlyTimer};
 use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, EdgeId, OpInfo, Origins, ShardBuild};
+use crate::plan::{EdgeId, OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{
-    Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_not_negative,
-    check_offset, check_positive, class_of,
+    Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_early,
+    check_not_negative, check_offset, check_positive, results_of, said_early,
 };
 use std::collections::VecDeque;
 
@@ -38,24 +38,16 @@ const CHUNK: usize = 64;
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeTumbling<T, K, A>;
     fn describe(&self) -> String {
-        match self.early {
-            None => format!("tumbling, {}", self.size),
-            Some(every) => format!("tumbling, {}, early every {every}", self.size),
-        }
+        format!("tumbling, {}{}", self.size, said_early(self.early))
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "window size", self.size)?;
         check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
-        if let Some(every) = self.early {
-            check_positive(op, "interval of early firing", every)?;
-        }
+        check_early(op, self.early)?;
         check_offset(op, self.offset)
     }
-    fn class(&self) -> Class {
-        match self.early {
-            None => class_of(self.lateness),
-            Some(_) => Class::Exempt,
-        }
+    fn results(&self) -> Results {
+        results_of(self.lateness, self.early)
     }
     fn make<K: KeyOf<T>, A: Aggregate<T>>(
         self,
@@ -711,6 +703,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn close_idle(&mut self) -> Option<EventTime> {
         let last = self.slices.iter().rfind(|s| !s.fired)?;
         Some(self.end_of(last.start))
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        (self.due < EventTime::END).then_some(self.due)
     }
 
     fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {

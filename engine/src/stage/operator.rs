@@ -56,6 +56,12 @@ pub trait Operator<In>: Send + 'static {
         None
     }
 
+    /// The next watermark that has something to do, unless records come: when to say so to windows that are told the clock
+    /// instead. Not later than that, and above M once [`Operator::resume`] has done all.
+    fn next_due(&self) -> Option<EventTime> {
+        None
+    }
+
     /// Where an operator that replays records stands: how many records its piece has, and the origin of the last.
     fn replaying(&self) -> Option<(usize, Origin)> {
         None

@@ -103,6 +103,8 @@ fn run(grain: u32, ops: Vec<Op>) {
                         Popped::More => assert_eq!(budget, 0),
                         Popped::Nothing => {
                             assert!(model.first().is_none_or(|m| m.0 > until), "{model:?}");
+                            // Whoever waits for what it says gets on.
+                            assert!(wheel.next_at().is_none_or(|t| t > until));
                             break;
                         }
                     }
@@ -110,6 +112,11 @@ fn run(grain: u32, ops: Vec<Op>) {
             }
         }
         assert_eq!(wheel.len(), model.len());
+        match (wheel.next_at(), model.first()) {
+            (Some(at), Some(first)) => assert!(at <= first.0, "{at} {first:?}"),
+            // One that was cancelled may still lie in the run.
+            (at, first) => assert!(first.is_none(), "{at:?} {first:?}"),
+        }
     }
     // The rest, to the end of time.
     let mut budget = u32::MAX;

@@ -1,8 +1,8 @@
 //! Windows that overlap: sliding, and cumulating.
 
 use super::{
-    LateMode, Lateness, WindowAssigner, check_not_negative, check_offset, check_positive, class_of,
-    lateness_methods,
+    LateMode, Lateness, WindowAssigner, check_early, check_not_negative, check_offset,
+    check_positive, early_methods, lateness_methods, results_of, said_early,
 };
 use crate::aggregate::Aggregate;
 use crate::error::BuildError;
@@ -10,7 +10,7 @@ use crate::key::KeyOf;
 use crate::operators::late::LateTo;
 use crate::operators::sliding::MakeSliding;
 use crate::operators::sliding::slicing::Slicing;
-use crate::plan::{Class, OpInfo};
+use crate::plan::{OpInfo, Results};
 use crate::push::OpId;
 use crate::time::Span;
 
@@ -49,6 +49,7 @@ pub struct Sliding {
     slide: Span,
     offset: Span,
     lateness: Lateness,
+    early: Option<Span>,
 }
 
 impl Sliding {
@@ -60,6 +61,7 @@ impl Sliding {
             slide,
             offset: Span::ZERO,
             lateness: Lateness::NONE,
+            early: None,
         }
     }
 
@@ -86,6 +88,7 @@ pub struct Cumulate {
     step: Span,
     offset: Span,
     lateness: Lateness,
+    early: Option<Span>,
 }
 
 impl Cumulate {
@@ -96,6 +99,7 @@ impl Cumulate {
             step,
             offset: Span::ZERO,
             lateness: Lateness::NONE,
+            early: None,
         }
     }
 
@@ -107,13 +111,14 @@ impl Cumulate {
 }
 
 lateness_methods!(Sliding, Cumulate);
+early_methods!(Sliding, Cumulate);
 
 /// The two kinds share their operator: they differ in where slices lie and which windows hold them.
 macro_rules! sliced_assigner {
     ($t:ty) => {
         type Make<K: KeyOf<T>, A: Aggregate<T>> = MakeSliding<T, K, A>;
-        fn class(&self) -> Class {
-            class_of(self.lateness)
+        fn results(&self) -> Results {
+            results_of(self.lateness, self.early)
         }
         fn make<K: KeyOf<T>, A: Aggregate<T>>(
             self,
@@ -125,6 +130,7 @@ macro_rules! sliced_assigner {
             MakeSliding {
                 slicing: self.slicing(),
                 lateness: self.lateness,
+                early: self.early,
                 key,
                 aggregate,
                 late,
@@ -139,10 +145,11 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
     sliced_assigner!(Sliding);
     fn describe(&self) -> String {
         format!(
-            "sliding, {} every {}{}",
+            "sliding, {} every {}{}{}",
             self.size,
             self.slide,
-            said(self.lateness)
+            said(self.lateness),
+            said_early(self.early)
         )
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
@@ -159,6 +166,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
             ));
         }
         check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_early(op, self.early)?;
         check_offset(op, self.offset)
     }
 }
@@ -178,10 +186,11 @@ impl<T: Send + 'static> WindowAssigner<T> for Cumulate {
     sliced_assigner!(Cumulate);
     fn describe(&self) -> String {
         format!(
-            "cumulate, by {} up to {}{}",
+            "cumulate, by {} up to {}{}{}",
             self.step,
             self.max_size,
-            said(self.lateness)
+            said(self.lateness),
+            said_early(self.early)
         )
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
@@ -198,6 +207,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Cumulate {
             ));
         }
         check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_early(op, self.early)?;
         check_offset(op, self.offset)
     }
 }

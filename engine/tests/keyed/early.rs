@@ -172,7 +172,8 @@ fn the_interval_must_be_positive_and_the_class_is_exempt() {
     }
     let explained = job(2.seconds()).explain();
     assert!(
-        explained.contains("(tumbling, 10s, early every 2s)") && explained.contains("[EXEMPT]"),
+        explained.contains("(tumbling, 10s, early every 2s)")
+            && explained.contains("[EXEMPT, may be replaced]"),
         "{explained}"
     );
 }

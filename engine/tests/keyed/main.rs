@@ -1,7 +1,10 @@
 //! Running values, event-time order, count and processing-time windows, early firing and side outputs, stepped by hand.
 //! Random jobs are judged by models that keep everything and recompute.
 
+mod append;
 mod early;
+mod early_session;
+mod early_sliding;
 mod global;
 mod order;
 mod processing_time;
@@ -81,6 +84,32 @@ pub(crate) fn run(job: &Job, run: Run) -> Result<pelton::push::Counters, JobErro
         state ^= state << 17;
         (state % n as u64) as usize
     })?;
+    Ok(stepper.counters())
+}
+
+/// Runs a job to its end, steps in a random order and the clock in random leaps between them: early firing comes in
+/// the midst of everything.
+pub(crate) fn run_clocked(job: &Job, run: Run) -> Result<pelton::push::Counters, JobError> {
+    let sizes = Sizes {
+        batch_size: run.batch_size,
+        ring_capacity: 2,
+        ..Sizes::shards(run.shards)
+    };
+    let mut stepper = Stepper::with(job, sizes)?;
+    let mut state = run.seed | 1;
+    let mut draw = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % n
+    };
+    while !stepper.all_done() {
+        if draw(4) == 0 {
+            stepper.advance_clock(pelton::Span::from_micros(draw(5) as i64));
+        }
+        let tasklet = draw(stepper.tasklets() as u64);
+        stepper.step(tasklet as usize)?;
+    }
     Ok(stepper.counters())
 }
 

@@ -2,12 +2,45 @@
 
 use crate::{Numbers, Record, config, partitions, run, runs, time};
 use pelton::tasklet::Progress;
-use pelton::testing::{Stepper, collect, feed};
+use pelton::testing::{Collected, Stepper, collect, feed};
 use pelton::{
-    Global, Job, ProcessingTime, Span, Spans, Tumbling, Watermarks, Windowed, sink, sources,
+    EventTime, Firing, Global, Job, ProcessingTime, Span, Spans, Tumbling, Watermarks, Windowed,
+    sink, sources,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What windows hold: by end, start and key, in seconds.
+type Held = BTreeMap<(i64, i64, u8), Vec<u64>>;
+
+type Result = Windowed<u8, Vec<u64>>;
+
+/// A job by hand over two partitions without event time, what feeds it and what it gives.
+macro_rules! by_hand {
+    ($shards:expr, $window:expr) => {{
+        let (feed, source) = feed::<Record>(2);
+        let (results, sink) = collect::<Result>();
+        let job = Job::new("clock");
+        job.source(source)
+            .key_by(|r: &Record| r.0)
+            .window($window)
+            .aggregate_with(Numbers)
+            .sink(sink);
+        (Stepper::new(&job, $shards).unwrap(), feed, results)
+    }};
+}
+
+/// Takes what has come.
+fn rows(results: &Collected<Result>) -> Held {
+    let second = |t: EventTime| t.micros() / 1_000_000;
+    let mut held = Held::new();
+    for w in results.take() {
+        assert_eq!(w.firing, Firing::OnTime);
+        let place = (second(w.window.end), second(w.window.start), w.key);
+        assert_eq!(held.insert(place, w.value), None, "fired twice");
+    }
+    held
+}
 
 proptest! {
     #![proptest_config(config())]
@@ -62,6 +95,83 @@ proptest! {
         let expected: Vec<_> = open.into_iter()
             .map(|((start, key), numbers)| (start * second, (start + size) * second, key, numbers)).collect();
         prop_assert_eq!(take(), expected);
+    }
+
+    /// Windows that overlap, by hand: each fires when it has ended and holds what came within it.
+    #[test]
+    fn windows_that_overlap_follow_the_clock(
+        events in prop::collection::vec((0u8..4, 0i64..9), 1..80), slide in 1i64..5, more in 0i64..9, offset in -9i64..9,
+        cumulates: bool, shards in 1usize..4,
+    ) {
+        let (size, max) = (slide + more, slide * (1 + more % 4));
+        let (mut stepper, feed, results) = if cumulates {
+            by_hand!(shards, ProcessingTime::cumulate(max.seconds(), slide.seconds()).offset(offset.seconds()))
+        } else {
+            by_hand!(shards, ProcessingTime::sliding(size.seconds(), slide.seconds()).offset(offset.seconds()))
+        };
+        // All windows that hold a second, by their definition.
+        let windows = |t: i64| -> Vec<(i64, i64)> {
+            if cumulates {
+                let start = t - (t - offset).rem_euclid(max);
+                (1..=max / slide).map(|n| (start, start + n * slide)).filter(|w| w.1 > t).collect()
+            } else {
+                (t - size + 1..=t).filter(|s| (s - offset).rem_euclid(slide) == 0).map(|s| (s, s + size)).collect()
+            }
+        };
+        let (mut now, mut open) = (0i64, Held::new());
+        for (number, (key, wait)) in events.into_iter().enumerate() {
+            stepper.advance_clock(wait.seconds());
+            now += wait;
+            stepper.until_idle().unwrap();
+            let left = open.split_off(&(now + 1, i64::MIN, 0));
+            prop_assert_eq!(rows(&results), std::mem::replace(&mut open, left));
+            feed.push(number % 2, (key, 0, number as u64));
+            stepper.until_idle().unwrap();
+            for (start, end) in windows(now) {
+                open.entry((end, start, key)).or_default().push(number as u64);
+            }
+            prop_assert_eq!(rows(&results), Held::new());
+        }
+        drop(feed);
+        stepper.until_idle().unwrap();
+        prop_assert!(stepper.all_done());
+        prop_assert_eq!(rows(&results), open);
+    }
+
+    /// Sessions by hand, with the gap of each record: one fires when the clock has passed its end, not at it.
+    #[test]
+    fn sessions_follow_the_clock(
+        events in prop::collection::vec((0u8..4, 0i64..9, 1u64..7), 1..80), by_record: bool, shards in 1usize..4,
+    ) {
+        let gap = move |r: &Record| if by_record { r.2 as i64 % 8 } else { 5 };
+        let (mut stepper, feed, results) = if by_record {
+            by_hand!(shards, ProcessingTime::session_by(7.seconds(), move |r: &Record| gap(r).seconds()))
+        } else {
+            by_hand!(shards, ProcessingTime::session(5.seconds()))
+        };
+        let (mut now, mut open) = (0i64, Held::new());
+        for (number, (key, wait, low)) in events.into_iter().enumerate() {
+            stepper.advance_clock(wait.seconds());
+            now += wait;
+            stepper.until_idle().unwrap();
+            let left = open.split_off(&(now, i64::MIN, 0));
+            prop_assert_eq!(rows(&results), std::mem::replace(&mut open, left), "at {}", now);
+            let record = (key, 0, number as u64 * 8 + low);
+            feed.push(number % 2, record);
+            stepper.until_idle().unwrap();
+            let mut session = (now + gap(&record), now, vec![]);
+            if let Some((&(end, start, _), _)) = open.iter().find(|(w, _)| w.2 == key) {
+                let before = open.remove(&(end, start, key)).unwrap_or_default();
+                session = (session.0.max(end), start, before);
+            }
+            session.2.push(record.2);
+            open.insert((session.0, session.1, key), session.2);
+            prop_assert_eq!(rows(&results), Held::new());
+        }
+        drop(feed);
+        stepper.until_idle().unwrap();
+        prop_assert!(stepper.all_done());
+        prop_assert_eq!(rows(&results), open);
     }
 
     /// In any run every record is in one window, also those that event time would call late.
@@ -198,4 +308,34 @@ fn the_builder_refuses_and_warns() {
             .contains("(processing time, tumbling, 1min) at")
             && job.explain().contains("[EXEMPT]")
     );
+}
+
+/// Where sessions wait for the clock a timer runs, and none without them; in between nothing is done.
+#[test]
+fn sessions_wake_at_their_ends() {
+    let (mut stepper, feed, results) = by_hand!(1, ProcessingTime::session(16.seconds()));
+    let until = |stepper: &mut Stepper| {
+        stepper.until_idle().unwrap();
+        let last = stepper.tasklets() - 1;
+        let Progress::Idle { until_ns } = stepper.step(last).unwrap() else {
+            panic!("it is idle")
+        };
+        until_ns
+    };
+    assert_eq!(until(&mut stepper), None);
+    for _ in 0..100 {
+        feed.push(0, (1, 0, 0));
+        assert!(until(&mut stepper).is_some());
+        stepper.advance_clock(1.seconds());
+    }
+    // The last one came at 99 s: it ends when 115 s have passed. Timers of a wheel come near it step by step.
+    let (mut wakes, mut now_ns) = (0, 100_000_000_000);
+    while let Some(at_ns) = until(&mut stepper) {
+        assert!(at_ns > now_ns, "it gets on");
+        stepper.advance_clock(Span::from_micros((at_ns - now_ns) as i64 / 1_000));
+        (wakes, now_ns) = (wakes + 1, at_ns);
+    }
+    assert_eq!(now_ns, 115_000_001_000);
+    assert!(wakes <= 40, "{wakes} wakes for 16 s");
+    assert_eq!(rows(&results)[&(115, 0, 1)].len(), 100);
 }

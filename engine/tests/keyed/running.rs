@@ -208,5 +208,8 @@ fn the_builder_knows_the_class_and_the_pitfall() {
         job.explain()
     );
     let error = Stepper::new(&job, 1).unwrap_err();
-    assert!(matches!(error, BuildError::AppendOnNet { .. }), "{error}");
+    assert!(
+        matches!(error, BuildError::AppendOnReplaced { .. }),
+        "{error}"
+    );
 }

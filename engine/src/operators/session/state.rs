@@ -1,5 +1,6 @@
 //! What happens to sessions: records join and merge them, timers fire and forget them. The laws are in the module above.
 
+use super::early::Early;
 use super::store::{Group, Keyed, Part, Phase, Store, touched};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::Stamp;
@@ -7,7 +8,7 @@ use crate::key::{Key, stable_hash};
 use crate::operators::tumbling::derived;
 use crate::push::{Cx, OpId, Push, blame};
 use crate::table::{KeyTable, NONE};
-use crate::time::EventTime;
+use crate::time::{EventTime, Span};
 use crate::wheel::{Paged, Timer, Wheel};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 use std::collections::VecDeque;
@@ -87,10 +88,18 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
     pub(super) latest: i64,
     /// An empty list, lent to keys that have none.
     pub(super) scratch: VecDeque<Part<A::Acc>>,
+    /// With early firing.
+    pub(super) early: Option<Box<Early<A::Acc>>>,
 }
 
 impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
-    pub(super) fn new(aggregate: A, op: OpId, lateness: Lateness, longest: i64) -> Self {
+    pub(super) fn new(
+        aggregate: A,
+        op: OpId,
+        lateness: Lateness,
+        longest: i64,
+        early: Option<Span>,
+    ) -> Self {
         Core {
             aggregate,
             op,
@@ -109,6 +118,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             sweep: 0,
             latest: i64::MIN,
             scratch: VecDeque::new(),
+            early: early.map(|every| Box::new(Early::new(every))),
         }
     }
 
@@ -129,17 +139,17 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         self.emit_at(window.1, id, window, acc, firing, to);
     }
 
-    /// Takes back a session that becomes part of `whole`, at the time of what replaces it: its own may lie so far back that
+    /// Takes back a session, `window`, that becomes part of `whole`, at the time of what replaces it: its own may lie so far back that
     /// windows behind have closed (law 6).
-    fn retract<O: Push<Windowed<K, A::Out>>>(
+    pub(super) fn retract<O: Push<Windowed<K, A::Out>>>(
         &self,
         id: u32,
-        part: &Part<A::Acc>,
+        window: (i64, i64),
+        acc: &A::Acc,
         whole: (i64, i64),
         to: &mut Out<'_, O>,
     ) {
-        let window = (part.start, part.end);
-        self.emit_at(whole.1, id, window, &part.acc, Firing::Retraction, to);
+        self.emit_at(whole.1, id, window, acc, Firing::Retraction, to);
     }
 
     fn emit_at<O: Push<Windowed<K, A::Out>>>(
@@ -232,11 +242,14 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             if !part.fired {
                 self.open -= 1;
             } else if !due || (part.start, part.end) != window {
-                self.retract(id, part, window, to);
+                self.retract(id, (part.start, part.end), &part.acc, window, to);
             }
         }
         let at = self.absorb(&mut list, range, window, due, record, at);
         if due {
+            if self.early.is_some() {
+                self.settle(id, window, to);
+            }
             self.emit(id, window, &list[at].acc, Firing::Update, to);
         } else {
             self.open += 1;
@@ -358,6 +371,9 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         time: i64,
         to: &mut Out<'_, O>,
     ) {
+        if self.early.is_some() {
+            self.settle_newest(id, to);
+        }
         let keyed = self.store.table.value_mut(id);
         *self.timers.get_mut(id as usize) = None;
         let window = (keyed.start, keyed.end);
@@ -401,6 +417,9 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             part.fired = true;
             self.open -= 1;
             let part = &list[open];
+            if self.early.is_some() {
+                self.settle(id, (part.start, part.end), to);
+            }
             self.emit(id, (part.start, part.end), &part.acc, Firing::OnTime, to);
             if mode == Mode::Append {
                 list.pop_front();
@@ -437,7 +456,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         let mut whole: Option<A::Acc> = None;
         for part in list.drain(..group.sessions) {
             if group.parked > 0 && (part.start, part.end) != window {
-                self.retract(id, &part, window, to);
+                self.retract(id, (part.start, part.end), &part.acc, window, to);
             }
             match &mut whole {
                 Some(acc) => blame(self.op, || self.aggregate.merge(acc, &part.acc)),

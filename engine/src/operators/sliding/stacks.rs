@@ -221,6 +221,31 @@ impl<A: Clone> Stacks<A> {
         }
     }
 
+    /// The aggregate of the closed slices from `start` on, as far as they have been summed up: of the front, or of all of
+    /// them where only their sum is kept. With [`Stacks::raw`], each part once.
+    pub fn front(&self, start: i64, keep: Keep) -> Option<&A> {
+        if keep == Keep::Sum {
+            let held = self.closed > 0 && self.parts[0].slice >= start;
+            return held.then_some(&self.back);
+        }
+        let front = self.parts.range(..self.front as usize);
+        let before = front.take_while(|p| p.slice < start).count();
+        (before < self.front as usize).then(|| &self.parts[before].acc)
+    }
+
+    /// The n-th of the parts that [`Stacks::front`] does not hold, the open ones included, and then the newest.
+    pub fn raw<'a>(&'a self, n: usize, keep: Keep, newest: (i64, &'a A)) -> Option<(i64, &'a A)> {
+        let summed = if keep == Keep::Sum {
+            self.closed
+        } else {
+            self.front
+        };
+        match self.parts.get(summed as usize + n) {
+            Some(part) => Some((part.slice, &part.acc)),
+            None => (summed as usize + n == self.parts.len()).then_some(newest),
+        }
+    }
+
     /// Closed parts whose merging [`Stacks::total`] has to do.
     pub fn total_work(&self, keep: Keep) -> i64 {
         if keep == Keep::Slices {
