@@ -606,11 +606,13 @@ impl<T> Inbox<T> {
             .zip(self.watermarks.iter().zip(&self.floors))
         {
             match state {
-                ChannelState::Active => {
+                // One that has told the end of time has ended but for the frame that says so. It must not carry M to the
+                // end over channels that are only idle: what these say later would be late.
+                ChannelState::Active if told < EventTime::END => {
                     any = true;
                     low = low.min(told.max(floor));
                 }
-                ChannelState::Ended => {}
+                ChannelState::Active | ChannelState::Ended => {}
                 ChannelState::Idle { .. } => {}
             }
         }

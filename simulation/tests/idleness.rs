@@ -225,8 +225,8 @@ fn a_partition_that_alignment_holds_is_not_silent() {
         // Partition 0 is far ahead and must wait for longer than a silence; the other, never without data, then leaps
         // over it.
         f.push(0, &[50, 60, 61, 62, 63]);
-        for n in 1..60 {
-            f.push(1, &[n / 2, n / 2]);
+        for n in 0..1200 {
+            f.push(1, &[n / 40]);
         }
         for _ in 0..40 {
             (0..f.stepper.tasklets()).for_each(|t| assert!(f.stepper.step(t).is_ok()));
