@@ -101,6 +101,7 @@ fn whoever_waits_is_told_though_the_runtime_is_gone() {
     let runtime = Runtime::start(config.stall_after(Span::from_micros(2_500_000))).unwrap();
     let (handle, _release) = endless(&runtime);
     drop(runtime);
+    look_until_over(&handle);
     assert_names_the_stage(&handle.wait().unwrap_err());
 }
 
