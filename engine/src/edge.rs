@@ -14,7 +14,11 @@ use pelton_ring::{Consumer, Producer, PushError, ring};
 use std::collections::VecDeque;
 
 /// One producer's way to one consumer shard.
+///
+/// Lanes of all shards are made side by side, by the thread that builds the job, and each record writes to one: they must not
+/// share a cache line (or the pair of lines that some processors fetch together).
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Lane<T> {
     /// The shard at the other end, for its doorbell.
     to: usize,
@@ -172,8 +176,9 @@ impl<T> EdgeWriter<T> {
     }
 }
 
-/// One consumer's view of one producer.
+/// One consumer's view of one producer. Aligned as [`Lane`] is.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Channel<T> {
     /// The shard at the other end, for its doorbell when room is made.
     from: usize,

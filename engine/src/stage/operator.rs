@@ -89,7 +89,8 @@ enum Doing<T> {
     Ending,
 }
 
-/// The tasklet of an operator on one shard.
+/// The tasklet of an operator on one shard. Aligned, since those of all shards are made side by side and each record writes here.
+#[repr(align(128))]
 pub(crate) struct OperatorStage<In, Op, P> {
     stage: usize,
     job: String,

@@ -130,7 +130,8 @@ fn refused(
     }
 }
 
-/// The tasklet of a source on one shard.
+/// The tasklet of a source on one shard. Aligned, since those of all shards are made side by side and each record writes here.
+#[repr(align(128))]
 pub(crate) struct SourceStage<R: Reader, P> {
     pub stage: usize,
     pub job: String,
