@@ -50,9 +50,7 @@ use crate::stage::operator::Operator;
 use crate::table::NONE;
 use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
-use crate::window::{
-    Lateness, WindowAssigner, Windowed, check_not_negative, check_positive, class_of,
-};
+use crate::window::{Lateness, WindowAssigner, Windowed, check_lateness, check_positive, class_of};
 use state::{Core, Mode, Out};
 use store::Phase;
 
@@ -70,7 +68,7 @@ impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "session gap", self.gap.longest())?;
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)
+        check_lateness(op, self.lateness)
     }
     fn class(&self) -> Class {
         class_of(self.lateness)

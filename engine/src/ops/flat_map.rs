@@ -2,7 +2,7 @@
 //!
 //! What one record expands to is taken whole: the bound on a stage's output holds between records, not within one.
 
-use crate::batch::Stamp;
+use crate::batch::{Origin, Stamp};
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{Control, Cx, OpId, Push, blame};
@@ -59,10 +59,10 @@ impl<T, I: IntoIterator, F: Fn(T) -> I, N: Push<I::Item>> Push<T> for FlatMapLin
     fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         let mut made = blame(self.op, || (self.f)(record)).into_iter();
         let parent = cx.origin.emission;
-        let mut child = parent << 16;
+        let mut index = 0;
         while let Some(record) = blame(self.op, || made.next()) {
-            cx.origin.emission = child;
-            child = child.wrapping_add(1);
+            cx.origin.emission = Origin::below(parent, index);
+            index += 1;
             self.next.push(record, stamp, cx);
         }
         cx.origin.emission = parent;

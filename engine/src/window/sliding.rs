@@ -1,7 +1,7 @@
 //! Windows that overlap: sliding, and cumulating.
 
 use super::{
-    LateMode, Lateness, WindowAssigner, check_not_negative, check_offset, check_positive, class_of,
+    LateMode, Lateness, WindowAssigner, check_lateness, check_offset, check_positive, class_of,
     lateness_methods,
 };
 use crate::aggregate::Aggregate;
@@ -158,7 +158,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
                 "give a slide of at most the size",
             ));
         }
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_lateness(op, self.lateness)?;
         check_offset(op, self.offset)
     }
 }
@@ -197,7 +197,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Cumulate {
                 "give a largest size that is a whole number of steps",
             ));
         }
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_lateness(op, self.lateness)?;
         check_offset(op, self.offset)
     }
 }
