@@ -20,10 +20,13 @@ use pelton_ring::{prefetch_ends, prefetch_read};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-/// Slots of an index page: 4 KiB. A page that is half full splits: short probes are worth the memory, since a probe whose
+/// Slots of a full index page: 4 KiB. A page that is half full splits: short probes are worth the memory, since a probe whose
 /// length the processor guesses wrong costs more than the add that follows.
 pub const PAGE_SLOTS: usize = 512;
-const SLOT_MASK: usize = PAGE_SLOTS - 1;
+/// Slots of a table's only page at first; it grows fourfold up to a full one. There may be a table for each of many windows.
+const FIRST_SLOTS: usize = 16;
+/// Room for entries at first.
+const FIRST_ENTRIES: usize = 4;
 /// Where the fingerprint begins in a hash.
 const FINGERPRINT_SHIFT: u32 = 9;
 /// Entries of a page of entries.
@@ -37,7 +40,8 @@ pub const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
 struct Page {
-    slots: Box<[u64; PAGE_SLOTS]>,
+    /// A power of two: [`PAGE_SLOTS`], or fewer where the table has but this page.
+    slots: Box<[u64]>,
     /// Slots that are not empty, removed ones included; at most half.
     used: u32,
     /// Number of leading hash bits that all its keys share.
@@ -45,9 +49,9 @@ struct Page {
 }
 
 impl Page {
-    fn new(depth: u32) -> Self {
+    fn new(depth: u32, slots: usize) -> Self {
         Page {
-            slots: Box::new([0; PAGE_SLOTS]),
+            slots: vec![0; slots].into_boxed_slice(),
             used: 0,
             depth,
         }
@@ -60,16 +64,17 @@ impl Page {
 
     /// Whether one more slot may be taken.
     fn has_room(&self) -> bool {
-        (self.used as usize + 1) * 2 <= PAGE_SLOTS
+        (self.used as usize + 1) * 2 <= self.slots.len()
     }
 
     /// Puts an id into the first empty slot from its home on.
     fn place(&mut self, hash: u64, id: u32) {
+        let mask = self.slots.len() - 1;
         let mut at = hash as usize;
-        while self.slots[at & SLOT_MASK] as u32 != 0 {
+        while self.slots[at & mask] as u32 != 0 {
             at += 1;
         }
-        self.slots[at & SLOT_MASK] = (hash >> FINGERPRINT_SHIFT) << 32 | u64::from(id + 1);
+        self.slots[at & mask] = (hash >> FINGERPRINT_SHIFT) << 32 | u64::from(id + 1);
         self.used += 1;
     }
 }
@@ -107,7 +112,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         KeyTable {
             directory: vec![0],
             shift: 63,
-            pages: vec![Page::new(0)],
+            pages: vec![Page::new(0, FIRST_SLOTS)],
             entries: vec![],
             issued: 0,
             free: vec![],
@@ -185,10 +190,11 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
         let slots = &*self.pages[page as usize].slots;
+        let mask = slots.len() - 1;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         // Most keys lie in the first slot or the second: a choice without a branch that the processor could not guess.
-        let (first, second) = (slots[at & SLOT_MASK], slots[(at + 1) & SLOT_MASK]);
+        let (first, second) = (slots[at & mask], slots[(at + 1) & mask]);
         let slot = if (first >> 32) as u32 == fingerprint {
             first
         } else {
@@ -204,7 +210,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
         loop {
             at += 1;
-            let slot = slots[(at + 1) & SLOT_MASK];
+            let slot = slots[(at + 1) & mask];
             let id = slot as u32;
             if (slot >> 32) as u32 == fingerprint && id.wrapping_add(1) > 1 {
                 return id - 1;
@@ -220,7 +226,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     pub fn prefetch_slot(&self, hash: u64) -> u32 {
         let page = self.page_of(hash);
         let slots = &*self.pages[page as usize].slots;
-        prefetch_read(&slots[hash as usize & SLOT_MASK]);
+        prefetch_read(&slots[hash as usize & (slots.len() - 1)]);
         page
     }
 
@@ -275,10 +281,11 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// The id of a key, or [`NONE`].
     pub fn find(&self, hash: u64, key: &K) -> u32 {
         let slots = &*self.pages[self.page_of(hash) as usize].slots;
+        let mask = slots.len() - 1;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         loop {
-            let slot = slots[at & SLOT_MASK];
+            let slot = slots[at & mask];
             match slot as u32 {
                 0 => return self.find_crowded(hash, key),
                 REMOVED => {}
@@ -327,7 +334,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 let page = self.issued / PAGE_ENTRIES;
                 if page == self.entries.len() {
                     // The first page grows as it fills, so that a table of few keys is small.
-                    let room = if page == 0 { 16 } else { PAGE_ENTRIES };
+                    let room = if page == 0 {
+                        self.entries.reserve_exact(1);
+                        FIRST_ENTRIES
+                    } else {
+                        PAGE_ENTRIES
+                    };
                     self.entries.push(Vec::with_capacity(room));
                 }
                 self.entries[page].push(entry);
@@ -344,9 +356,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         let hash = self.hash(self.key(id));
         let page = self.page_of(hash) as usize;
         let page = &mut self.pages[page];
+        let mask = page.slots.len() - 1;
         let mut at = hash as usize;
         loop {
-            let slot = &mut page.slots[at & SLOT_MASK];
+            let slot = &mut page.slots[at & mask];
             if *slot as u32 == id + 1 {
                 *slot = u64::from(REMOVED);
                 break;
@@ -381,11 +394,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
-    /// Rebuilds one page without its removed slots, or splits it (law 1). `false` where splitting is of no use: the
+    /// Rebuilds one page without its removed slots, or makes it larger up to its full size, or splits it (law 1). `false` where splitting is of no use: the
     /// directory would grow out of proportion to the pages, as it does only where many hashes are nearly the same.
     #[cold]
     fn make_room(&mut self, number: usize) -> bool {
         let depth = self.pages[number].depth;
+        let slots = self.pages[number].slots.len();
         // A page is at most half full.
         let mut all = [(0, 0); PAGE_SLOTS / 2];
         let mut count = 0;
@@ -397,11 +411,17 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
         }
         let live = &all[..count];
-        if live.len() * 3 <= PAGE_SLOTS {
+        if live.len() * 3 <= slots {
             // The removed slots were the trouble. In place: where keys come and go, nothing is allocated.
             self.pages[number].clear();
             live.iter()
                 .for_each(|&(hash, id)| self.pages[number].place(hash, id));
+            return true;
+        }
+        if slots < PAGE_SLOTS {
+            let mut larger = Page::new(depth, (slots * 4).min(PAGE_SLOTS));
+            live.iter().for_each(|&(hash, id)| larger.place(hash, id));
+            self.pages[number] = larger;
             return true;
         }
         if depth == 63 - self.shift {
@@ -414,7 +434,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         let new = self.pages.len();
         self.pages[number].clear();
         self.pages[number].depth = depth + 1;
-        self.pages.push(Page::new(depth + 1));
+        self.pages.push(Page::new(depth + 1, PAGE_SLOTS));
         for &(hash, id) in live {
             let high = (hash >> (63 - depth)) & 1 == 1;
             self.pages[if high { new } else { number }].place(hash, id);
@@ -452,9 +472,24 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         true
     }
 
+    /// Gives memory back, a bounded piece at a call; `true` when done. For a table that has been cleared and is not used again.
+    pub fn free_some(&mut self) -> bool {
+        const PAGES: usize = 64;
+        self.pages.truncate(self.pages.len().saturating_sub(PAGES));
+        self.entries
+            .truncate(self.entries.len().saturating_sub(PAGES));
+        self.pages.is_empty() && self.entries.is_empty()
+    }
+
     /// Approximate bytes held, what keys and values own elsewhere not counted.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * (PAGE_SLOTS * 8 + size_of::<Page>())
+        let slots = match &self.pages[..] {
+            // The first page may be small.
+            [only] => only.slots.len(),
+            pages => pages.len() * PAGE_SLOTS,
+        };
+        slots * 8
+            + self.pages.len() * size_of::<Page>()
             + self
                 .entries
                 .iter()
@@ -538,6 +573,31 @@ mod tests {
         check(&table, &model);
         assert!(table.pages.len() > 64, "{}", table.pages.len());
         assert!(table.bytes() < 200_000 * 48, "{} bytes", table.bytes());
+    }
+
+    #[test]
+    fn a_table_of_few_keys_is_small() {
+        let mut table = KeyTable::<u8, u64>::new();
+        table.find_or_insert(table.hash(&7), &7, || 1);
+        assert!(table.bytes() < 300, "{} bytes", table.bytes());
+    }
+
+    /// Keys come and go on every size of the first page.
+    #[test]
+    fn the_first_page_grows_in_its_turn() {
+        let mut table = KeyTable::new();
+        let mut model = HashMap::new();
+        for key in 0..600u64 {
+            table.find_or_insert(table.hash(&key), &key, || key);
+            model.insert(key, key);
+            if key % 3 == 1 {
+                let id = table.find(table.hash(&(key - 1)), &(key - 1));
+                table.remove(id, 0);
+                model.remove(&(key - 1));
+            }
+            check(&table, &model);
+        }
+        assert!(table.pages.len() > 1);
     }
 
     #[test]
