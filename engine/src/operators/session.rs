@@ -28,11 +28,12 @@
 //! 8. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
 //!    that: no allocation in steady state for keys that recur, no growth for those that do not.
 //!
-//! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n) in
-//! the n sessions kept of their key, and a group is corrected in one piece. Class: ROWS; NET with
+//! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n + n / 512) in
+//! the n sessions kept of their key and what merging takes (`parts.rs`), and a group is corrected in one piece. Class: ROWS; NET with
 //! allowed lateness in update mode. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,
 //! "The Dataflow Model" (2015); lazy timers are of the TCP kind (Varghese and Lauck 1987, section 5).
 
+mod parts;
 mod state;
 mod store;
 

@@ -1,5 +1,6 @@
 //! What happens to sessions: records join and merge them, timers fire and forget them. The laws are in the module above.
 
+use super::parts::Parts;
 use super::store::{Group, Keyed, Part, Phase, Store, touched};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::Stamp;
@@ -10,7 +11,6 @@ use crate::table::{KeyTable, NONE};
 use crate::time::EventTime;
 use crate::wheel::{Paged, Timer, Wheel};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
-use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Entries looked at in one piece of the search for keys without sessions.
@@ -86,7 +86,7 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
     /// The greatest end of any session so far.
     pub(super) latest: i64,
     /// An empty list, lent to keys that have none.
-    pub(super) scratch: VecDeque<Part<A::Acc>>,
+    pub(super) scratch: Parts<A::Acc>,
 }
 
 impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
@@ -108,7 +108,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             empty: 0,
             sweep: 0,
             latest: i64::MIN,
-            scratch: VecDeque::new(),
+            scratch: Parts::default(),
         }
     }
 
@@ -237,7 +237,9 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         }
         let at = self.absorb(&mut list, range, window, due, record, at);
         if due {
-            self.emit(id, window, &list[at].acc, Firing::Update, to);
+            if let Some(whole) = list.get(at) {
+                self.emit(id, window, &whole.acc, Firing::Update, to);
+            }
         } else {
             self.open += 1;
         }
@@ -247,7 +249,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     /// Makes one session of a range of a list and a record; where it stands now.
     fn absorb(
         &self,
-        list: &mut VecDeque<Part<A::Acc>>,
+        list: &mut Parts<A::Acc>,
         range: Range<usize>,
         (start, end): (i64, i64),
         fired: bool,
@@ -255,13 +257,14 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         at: At,
     ) -> usize {
         let place = range.start;
-        let mut parts = list.drain(range);
-        let mut acc = parts
-            .next()
-            .map_or_else(|| self.aggregate.create(), |p| p.acc);
-        for part in parts {
-            self.aggregate.merge(&mut acc, &part.acc);
+        let mut whole: Option<A::Acc> = None;
+        for part in range.filter_map(|_| list.remove(place)) {
+            match &mut whole {
+                Some(acc) => self.aggregate.merge(acc, &part.acc),
+                None => whole = Some(part.acc),
+            }
         }
+        let mut acc = whole.unwrap_or_else(|| self.aggregate.create());
         self.aggregate.add(&mut acc, record, at);
         list.insert(
             place,
@@ -305,7 +308,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     }
 
     /// Takes all sessions of a key but the parked ones into one list. They come back by [`Core::lower`].
-    fn lift(&mut self, id: u32) -> VecDeque<Part<A::Acc>> {
+    fn lift(&mut self, id: u32) -> Parts<A::Acc> {
         let keyed = self.store.table.value_mut(id);
         let mut list = std::mem::take(match keyed.older {
             NONE => &mut self.scratch,
@@ -323,7 +326,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         list
     }
 
-    fn lower(&mut self, id: u32, mut list: VecDeque<Part<A::Acc>>) {
+    fn lower(&mut self, id: u32, mut list: Parts<A::Acc>) {
         if let Some(newest) = list.pop_back() {
             let keyed = self.store.table.value_mut(id);
             (keyed.start, keyed.end, keyed.acc) = (newest.start, newest.end, newest.acc);
@@ -400,7 +403,6 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         {
             part.fired = true;
             self.open -= 1;
-            let part = &list[open];
             self.emit(id, (part.start, part.end), &part.acc, Firing::OnTime, to);
             if mode == Mode::Append {
                 list.pop_front();
@@ -429,13 +431,13 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         &mut self,
         id: u32,
         group: &Group,
-        list: &mut VecDeque<Part<A::Acc>>,
-        parked: &mut VecDeque<Part<A::Acc>>,
+        list: &mut Parts<A::Acc>,
+        parked: &mut Parts<A::Acc>,
         to: &mut Out<'_, O>,
     ) {
         let window = (group.start, group.end);
         let mut whole: Option<A::Acc> = None;
-        for part in list.drain(..group.sessions) {
+        for part in (0..group.sessions).filter_map(|_| list.pop_front()) {
             if group.parked > 0 && (part.start, part.end) != window {
                 self.retract(id, &part, window, to);
             }
@@ -444,7 +446,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
                 None => whole = Some(part.acc),
             }
         }
-        for part in parked.drain(..group.parked) {
+        for part in (0..group.parked).filter_map(|_| parked.pop_front()) {
             match &mut whole {
                 Some(acc) => blame(self.op, || self.aggregate.merge(acc, &part.acc)),
                 None => whole = Some(part.acc),
