@@ -6,6 +6,8 @@
 //! 2. An entry's id is stable from its insertion to its removal; iteration is in the order of ids, which is the order of
 //!    insertion until an id is reused. Nothing that can be observed depends on the index.
 //! 3. The index holds 32 bits of hash beside each id, so a probe touches the entries only where the key is very likely equal.
+//! 4. A table of few keys has no index page: there may be one for each of many windows. It is searched from end to end, and
+//!    gets its page with its ninth key, or once it has been searched so often that 4 KiB are in proportion to its use.
 //!
 //! The directory and the splitting of pages are extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979).
 //!
@@ -20,15 +22,18 @@ use pelton_ring::{prefetch_ends, prefetch_read};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-/// Slots of a full index page: 4 KiB. A page that is half full splits: short probes are worth the memory, since a probe whose
+/// Slots of an index page: 4 KiB. A page that is half full splits: short probes are worth the memory, since a probe whose
 /// length the processor guesses wrong costs more than the add that follows.
 pub const PAGE_SLOTS: usize = 512;
-/// Slots of a table's only page at first; it grows fourfold up to a full one. There may be a table for each of many windows.
-const FIRST_SLOTS: usize = 16;
-/// Room for entries at first.
-const FIRST_ENTRIES: usize = 4;
+const SLOT_MASK: usize = PAGE_SLOTS - 1;
 /// Where the fingerprint begins in a hash.
 const FINGERPRINT_SHIFT: u32 = 9;
+/// Keys that a table without an index page holds at most (law 4).
+const UNINDEXED: usize = 8;
+/// Searches after which it gets one.
+const UNINDEXED_SEARCHES: u32 = 64;
+/// Room for entries at first.
+const FIRST_ENTRIES: usize = 4;
 /// Entries of a page of entries.
 const PAGE_ENTRIES: usize = 1024;
 const REMOVED: u32 = u32::MAX;
@@ -40,8 +45,7 @@ pub const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
 struct Page {
-    /// A power of two: [`PAGE_SLOTS`], or fewer where the table has but this page.
-    slots: Box<[u64]>,
+    slots: Box<[u64; PAGE_SLOTS]>,
     /// Slots that are not empty, removed ones included; at most half.
     used: u32,
     /// Number of leading hash bits that all its keys share.
@@ -49,9 +53,9 @@ struct Page {
 }
 
 impl Page {
-    fn new(depth: u32, slots: usize) -> Self {
+    fn new(depth: u32) -> Self {
         Page {
-            slots: vec![0; slots].into_boxed_slice(),
+            slots: Box::new([0; PAGE_SLOTS]),
             used: 0,
             depth,
         }
@@ -64,17 +68,16 @@ impl Page {
 
     /// Whether one more slot may be taken.
     fn has_room(&self) -> bool {
-        (self.used as usize + 1) * 2 <= self.slots.len()
+        (self.used as usize + 1) * 2 <= PAGE_SLOTS
     }
 
     /// Puts an id into the first empty slot from its home on.
     fn place(&mut self, hash: u64, id: u32) {
-        let mask = self.slots.len() - 1;
         let mut at = hash as usize;
-        while self.slots[at & mask] as u32 != 0 {
+        while self.slots[at & SLOT_MASK] as u32 != 0 {
             at += 1;
         }
-        self.slots[at & mask] = (hash >> FINGERPRINT_SHIFT) << 32 | u64::from(id + 1);
+        self.slots[at & SLOT_MASK] = (hash >> FINGERPRINT_SHIFT) << 32 | u64::from(id + 1);
         self.used += 1;
     }
 }
@@ -92,6 +95,9 @@ pub struct KeyTable<K, V> {
     directory: Vec<u32>,
     /// 63 - depth of the directory.
     shift: u32,
+    /// Searches without an index page (law 4).
+    searches: u32,
+    /// None as long as there are few keys (law 4).
     pages: Vec<Page>,
     /// Pages of entries; all but the last are full.
     entries: Vec<Vec<Entry<K, V>>>,
@@ -112,7 +118,8 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         KeyTable {
             directory: vec![0],
             shift: 63,
-            pages: vec![Page::new(0, FIRST_SLOTS)],
+            searches: 0,
+            pages: vec![],
             entries: vec![],
             issued: 0,
             free: vec![],
@@ -189,12 +196,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// The same, where the page is known from [`KeyTable::prefetch_slot`].
     #[inline(always)]
     pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
-        let slots = &*self.pages[page as usize].slots;
-        let mask = slots.len() - 1;
+        let Some(page) = self.pages.get(page as usize) else {
+            return NONE;
+        };
+        let slots = &*page.slots;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         // Most keys lie in the first slot or the second: a choice without a branch that the processor could not guess.
-        let (first, second) = (slots[at & mask], slots[(at + 1) & mask]);
+        let (first, second) = (slots[at & SLOT_MASK], slots[(at + 1) & SLOT_MASK]);
         let slot = if (first >> 32) as u32 == fingerprint {
             first
         } else {
@@ -210,7 +219,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
         loop {
             at += 1;
-            let slot = slots[(at + 1) & mask];
+            let slot = slots[(at + 1) & SLOT_MASK];
             let id = slot as u32;
             if (slot >> 32) as u32 == fingerprint && id.wrapping_add(1) > 1 {
                 return id - 1;
@@ -225,8 +234,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn prefetch_slot(&self, hash: u64) -> u32 {
         let page = self.page_of(hash);
-        let slots = &*self.pages[page as usize].slots;
-        prefetch_read(&slots[hash as usize & (slots.len() - 1)]);
+        if let Some(page) = self.pages.get(page as usize) {
+            prefetch_read(&page.slots[hash as usize & SLOT_MASK]);
+        }
         page
     }
 
@@ -280,12 +290,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The id of a key, or [`NONE`].
     pub fn find(&self, hash: u64, key: &K) -> u32 {
-        let slots = &*self.pages[self.page_of(hash) as usize].slots;
-        let mask = slots.len() - 1;
+        let Some(page) = self.pages.get(self.page_of(hash) as usize) else {
+            return self.find_unindexed(key);
+        };
+        let slots = &*page.slots;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         loop {
-            let slot = slots[at & mask];
+            let slot = slots[at & SLOT_MASK];
             match slot as u32 {
                 0 => return self.find_crowded(hash, key),
                 REMOVED => {}
@@ -296,6 +308,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
             at += 1;
         }
+    }
+
+    /// Law 4.
+    fn find_unindexed(&self, key: &K) -> u32 {
+        let same = |&id: &u32| self.key(id) == key && self.is_live(id);
+        (0..self.issued as u32).find(same).unwrap_or(NONE)
     }
 
     fn find_crowded(&self, hash: u64, key: &K) -> u32 {
@@ -312,6 +330,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     where
         K: Clone,
     {
+        if self.pages.is_empty() {
+            self.searches += 1;
+            if self.searches > UNINDEXED_SEARCHES {
+                self.make_first_page();
+            }
+        }
         let found = self.find(hash, key);
         if found != NONE {
             return (found, false);
@@ -353,13 +377,25 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Removes an entry. Its value is replaced by `empty`; its key stays in memory until the id is reused.
     pub fn remove(&mut self, id: u32, empty: V) -> V {
+        self.unindex(id);
+        if self.removed.len() * 64 <= id as usize {
+            self.removed.resize(self.issued.div_ceil(64), 0);
+        }
+        self.removed[id as usize / 64] |= 1 << (id % 64);
+        self.free.push(id);
+        std::mem::replace(self.value_mut(id), empty)
+    }
+
+    /// Takes an id out of the index.
+    fn unindex(&mut self, id: u32) {
         let hash = self.hash(self.key(id));
         let page = self.page_of(hash) as usize;
-        let page = &mut self.pages[page];
-        let mask = page.slots.len() - 1;
+        let Some(page) = self.pages.get_mut(page) else {
+            return;
+        };
         let mut at = hash as usize;
         loop {
-            let slot = &mut page.slots[at & mask];
+            let slot = &mut page.slots[at & SLOT_MASK];
             if *slot as u32 == id + 1 {
                 *slot = u64::from(REMOVED);
                 break;
@@ -372,16 +408,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
             at += 1;
         }
-        if self.removed.len() * 64 <= id as usize {
-            self.removed.resize(self.issued.div_ceil(64), 0);
-        }
-        self.removed[id as usize / 64] |= 1 << (id % 64);
-        self.free.push(id);
-        std::mem::replace(self.value_mut(id), empty)
     }
 
     /// Puts an id into the index, making room first.
     fn index(&mut self, hash: u64, id: u32) {
+        if self.pages.is_empty() {
+            if self.issued > UNINDEXED {
+                self.make_first_page();
+            }
+            return;
+        }
         loop {
             let number = self.page_of(hash) as usize;
             let page = &mut self.pages[number];
@@ -394,12 +430,21 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
-    /// Rebuilds one page without its removed slots, or makes it larger up to its full size, or splits it (law 1). `false` where splitting is of no use: the
+    /// Gives a table of few keys its index page.
+    #[cold]
+    fn make_first_page(&mut self) {
+        let mut page = Page::new(0);
+        for id in (0..self.issued as u32).filter(|&id| self.is_live(id)) {
+            page.place(self.hash(self.key(id)), id);
+        }
+        self.pages.push(page);
+    }
+
+    /// Rebuilds one page without its removed slots, or splits it (law 1). `false` where splitting is of no use: the
     /// directory would grow out of proportion to the pages, as it does only where many hashes are nearly the same.
     #[cold]
     fn make_room(&mut self, number: usize) -> bool {
         let depth = self.pages[number].depth;
-        let slots = self.pages[number].slots.len();
         // A page is at most half full.
         let mut all = [(0, 0); PAGE_SLOTS / 2];
         let mut count = 0;
@@ -411,17 +456,11 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
         }
         let live = &all[..count];
-        if live.len() * 3 <= slots {
+        if live.len() * 3 <= PAGE_SLOTS {
             // The removed slots were the trouble. In place: where keys come and go, nothing is allocated.
             self.pages[number].clear();
             live.iter()
                 .for_each(|&(hash, id)| self.pages[number].place(hash, id));
-            return true;
-        }
-        if slots < PAGE_SLOTS {
-            let mut larger = Page::new(depth, (slots * 4).min(PAGE_SLOTS));
-            live.iter().for_each(|&(hash, id)| larger.place(hash, id));
-            self.pages[number] = larger;
             return true;
         }
         if depth == 63 - self.shift {
@@ -434,7 +473,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         let new = self.pages.len();
         self.pages[number].clear();
         self.pages[number].depth = depth + 1;
-        self.pages.push(Page::new(depth + 1, PAGE_SLOTS));
+        self.pages.push(Page::new(depth + 1));
         for &(hash, id) in live {
             let high = (hash >> (63 - depth)) & 1 == 1;
             self.pages[if high { new } else { number }].place(hash, id);
@@ -465,6 +504,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             return false;
         }
         self.issued = 0;
+        self.searches = 0;
         self.free.clear();
         self.removed.clear();
         self.crowded.clear();
@@ -483,13 +523,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.
     pub fn bytes(&self) -> usize {
-        let slots = match &self.pages[..] {
-            // The first page may be small.
-            [only] => only.slots.len(),
-            pages => pages.len() * PAGE_SLOTS,
-        };
-        slots * 8
-            + self.pages.len() * size_of::<Page>()
+        self.pages.len() * (PAGE_SLOTS * 8 + size_of::<Page>())
             + self
                 .entries
                 .iter()
@@ -578,26 +612,46 @@ mod tests {
     #[test]
     fn a_table_of_few_keys_is_small() {
         let mut table = KeyTable::<u8, u64>::new();
-        table.find_or_insert(table.hash(&7), &7, || 1);
-        assert!(table.bytes() < 300, "{} bytes", table.bytes());
+        let add = |table: &mut KeyTable<u8, u64>, key| {
+            let hash = table.hash(&key);
+            let (id, new) = table.find_or_insert(hash, &key, || 0);
+            assert_eq!(table.find(hash, &key), id);
+            new
+        };
+        assert!(add(&mut table, 7));
+        assert!(table.bytes() < 100, "{} bytes", table.bytes());
+        // Used often, it gets its page; cleared, it keeps it.
+        for _ in 0..100 {
+            assert!(!add(&mut table, 7));
+        }
+        assert_eq!(table.candidate(table.hash(&7)), 0);
+        let mut cursor = 0;
+        while !table.clear_some(&mut cursor) {}
+        assert!(add(&mut table, 7) && table.pages.len() == 1);
     }
 
-    /// Keys come and go on every size of the first page.
+    /// Keys come and go before there is an index page and after, ids being reused.
     #[test]
-    fn the_first_page_grows_in_its_turn() {
-        let mut table = KeyTable::new();
-        let mut model = HashMap::new();
-        for key in 0..600u64 {
-            table.find_or_insert(table.hash(&key), &key, || key);
-            model.insert(key, key);
-            if key % 3 == 1 {
-                let id = table.find(table.hash(&(key - 1)), &(key - 1));
-                table.remove(id, 0);
-                model.remove(&(key - 1));
+    fn the_first_page_takes_in_what_is_there() {
+        for indexed_at in 0..20u64 {
+            let mut table = KeyTable::new();
+            let mut model = HashMap::new();
+            for key in 0..20u64 {
+                if key == indexed_at {
+                    table.searches = UNINDEXED_SEARCHES;
+                }
+                table.find_or_insert(table.hash(&key), &key, || key);
+                model.insert(key, key);
+                if key % 3 == 1 {
+                    let id = table.find(table.hash(&(key - 1)), &(key - 1));
+                    table.remove(id, 0);
+                    model.remove(&(key - 1));
+                    assert_eq!(table.find(table.hash(&(key - 1)), &(key - 1)), NONE);
+                }
+                check(&table, &model);
             }
-            check(&table, &model);
+            assert_eq!(table.pages.len(), 1);
         }
-        assert!(table.pages.len() > 1);
     }
 
     #[test]
