@@ -21,8 +21,50 @@ pub struct Origin {
     pub partition: u32,
     /// Offset within the partition; what it counts is the source's business (a line's byte offset, an index).
     pub offset: u64,
-    /// Which of the records made from that offset: 16 bits for each `flat_map` on the way, the outermost highest.
+    /// Which of the records made from that offset: see [`Origin::below`].
     pub emission: u64,
+}
+
+impl Origin {
+    /// The emission of child `index` of a record whose emission is `parent`, for what makes several records of one: a
+    /// `flat_map` numbers its records, a fork its branches.
+    ///
+    /// An emission is a path of numbers from 1 up, 16 bits each, the last one lowest: 0 is the record as it was read. The
+    /// numbers are never 0, so paths of different lengths differ too, and of all the records made of one no two are equal:
+    ///
+    /// ```text
+    /// source -> fork -> branch 1 .................. 2
+    ///             \---> branch 0 -> flat_map -> 1:1, 1:2, 1:3, ..
+    /// ```
+    ///
+    /// The order is that of the numbers: shorter paths first, then by the outermost number. What does not fit (a fifth number, or more
+    /// than 65,534 records of one that was itself made) becomes a hash of path and index: no order, but one that is
+    /// the same in every run. Top bits: `0` a path, `10` a long `flat_map` of a record as it was read, `11` a hash.
+    #[inline]
+    pub(crate) fn below(parent: u64, index: u64) -> u64 {
+        if parent >> 47 == 0 && index < 0xFFFF {
+            parent << 16 | (index + 1)
+        } else {
+            Self::below_far(parent, index)
+        }
+    }
+
+    #[cold]
+    fn below_far(parent: u64, index: u64) -> u64 {
+        const LONG: u64 = 1 << 63;
+        const HASHED: u64 = 3 << 62;
+        if parent == 0 {
+            return LONG | index & !HASHED;
+        }
+        let mut hash = parent;
+        for word in [index, 0x9E37_79B9_7F4A_7C15] {
+            // The finish of splitmix64 (Steele, Lea, Flood, 2014).
+            hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9) ^ word;
+            hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            hash ^= hash >> 31;
+        }
+        HASHED | hash >> 2
+    }
 }
 
 /// What a record carries besides itself on its way through a stage.
@@ -279,5 +321,27 @@ mod tests {
             .map(|b| (b.index, b.watermark.micros()))
             .collect();
         assert_eq!(marks, [(0, 3), (1, 101), (2, 3), (4, 104)]);
+    }
+
+    /// Two of the records made of one are never taken for one another, whatever made them.
+    #[test]
+    fn emissions_of_one_record_differ_and_keep_their_order() {
+        let mut all = std::collections::BTreeSet::new();
+        let mut level = vec![0];
+        for depth in 0..6 {
+            let children = |&parent: &u64| [0, 1, 2, 70_000].map(|i| Origin::below(parent, i));
+            level = level.iter().flat_map(children).collect();
+            assert!(
+                level.iter().all(|&e| e != 0 && all.insert(e)),
+                "depth {depth}"
+            );
+        }
+        // Within one parent they ascend as far as paths go.
+        for parent in [0, 1, 5 << 16 | 7, (1 << 47) - 1] {
+            let made: Vec<_> = (0..0xFFFF).map(|i| Origin::below(parent, i)).collect();
+            assert!(made.is_sorted());
+        }
+        let long: Vec<_> = (0..200_000).map(|i| Origin::below(0, i)).collect();
+        assert!(long.is_sorted());
     }
 }

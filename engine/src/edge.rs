@@ -7,7 +7,7 @@
 //! 3. In steady state no batch is allocated: an emptied batch returns to its producer. The batches of a lane are at
 //!    most (ring capacity + pending + 2).
 
-use crate::batch::{Batch, Frame, Stamp};
+use crate::batch::{Batch, Frame, Origin, Stamp};
 use crate::push::{Control, Cx, Push};
 use crate::time::EventTime;
 use pelton_ring::{Consumer, Producer, PushError, ring};
@@ -392,9 +392,11 @@ impl<T: 'static> Push<T> for RebalanceLink<T> {
     }
 }
 
-/// Gives each record to every edge: what a forked stream's consumers read.
+/// Gives each record to every edge: what a forked stream's consumers read. The branch is part of a record's origin, so
+/// that ties are fixed where branches meet again.
 pub(crate) struct ForkLink<T> {
     pub writers: Vec<EdgeWriter<T>>,
+    pub op: crate::push::OpId,
 }
 
 impl<T: Clone + 'static> Push<T> for ForkLink<T> {
@@ -402,10 +404,15 @@ impl<T: Clone + 'static> Push<T> for ForkLink<T> {
         let Some((last, others)) = self.writers.split_last_mut() else {
             return;
         };
-        for writer in others {
-            writer.add(0, record.clone(), stamp, cx);
+        let parent = cx.origin.emission;
+        for (branch, writer) in (0..).zip(others.iter_mut()) {
+            let record = crate::push::blame(self.op, || record.clone());
+            cx.origin.emission = Origin::below(parent, branch);
+            writer.add(0, record, stamp, cx);
         }
+        cx.origin.emission = Origin::below(parent, others.len() as u64);
         last.add(0, record, stamp, cx);
+        cx.origin.emission = parent;
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
         for writer in &mut self.writers {

@@ -77,6 +77,24 @@ pub enum BuildError {
         /// What is wrong, with path and advice.
         what: String,
     },
+    /// The job has been run or submitted before.
+    #[error(
+        "[PLT-0010] job '{job}' has been run or submitted already, and a job runs once; write it again to run it again (a function that returns the job serves well)"
+    )]
+    Taken {
+        /// The job.
+        job: String,
+    },
+    /// An operator counts records and its input is results that later ones replace.
+    #[error(
+        "[PLT-0011] {op} takes each record for one of its own, and its input is updates of class NET: {because} tells the same result again and again, each time as one more record; make the input final (no allowed lateness, `.one_correction()`, `.in_event_time_order()` before running values), give the updates to a sink, or say `.each_update_is_a_record()` (class EXEMPT)"
+    )]
+    CountsUpdates {
+        /// The operator.
+        op: String,
+        /// Which operator makes the updates.
+        because: String,
+    },
     /// The configuration cannot be had on this machine.
     #[error("[PLT-0009] {what}; {advice}")]
     Config {
@@ -112,6 +130,8 @@ impl BuildError {
             BuildError::Source { .. } => "PLT-0007",
             BuildError::Sink { .. } => "PLT-0008",
             BuildError::Config { .. } => "PLT-0009",
+            BuildError::Taken { .. } => "PLT-0010",
+            BuildError::CountsUpdates { .. } => "PLT-0011",
         }
     }
 }

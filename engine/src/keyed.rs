@@ -61,6 +61,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
             key,
             key_op,
         } = self;
+        refuse_updates(&stream, op);
         let (plan, pipeline, mut ops, mut meta): (_, P, Vec<OpId>, Meta) = stream.into_parts();
         ops.push(key_op);
         let edge: EdgeId = plan.lock().edge::<P::Item>(Wiring::AllToAll);
@@ -107,4 +108,19 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         }
         op
     }
+}
+
+/// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
+/// would count as one more record, and how many there are depends on the interleaving.
+fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
+    if !stream.meta.results.replaced {
+        return;
+    }
+    let mut plan = stream.plan.lock();
+    let because = stream.meta.replaces;
+    let e = BuildError::CountsUpdates {
+        op: plan.info(op).to_string(),
+        because: because.map_or_else(String::new, |b| plan.info(b).to_string()),
+    };
+    plan.errors.push(e);
 }

@@ -194,13 +194,19 @@ impl SharedPlan {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the plan out to run it; streams that are still held write into an empty one.
+    /// Whether both are the plan of one job.
+    pub fn is(&self, other: &SharedPlan) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Takes the plan out to run it; streams that are still held write into an empty one, which is refused.
     pub fn take(&self) -> Plan {
         let mut plan = self.lock();
         let name = plan.name.clone();
         std::mem::replace(
             &mut *plan,
             Plan {
+                errors: vec![BuildError::Taken { job: name.clone() }],
                 name,
                 ..Plan::default()
             },
@@ -299,15 +305,26 @@ impl Plan {
         });
     }
 
+    pub fn has_dead_letters(&self) -> bool {
+        self.dead.is_some()
+    }
+
     pub fn dead_letters(&mut self, factory: DeadFactory) {
         self.dead = Some(factory);
     }
 
     /// What is wrong with the plan, if anything (law 3).
-    fn check(&self) -> Result<(), BuildError> {
+    fn check(&self, config: &PlanConfig) -> Result<(), BuildError> {
         if let Some(e) = self.errors.first() {
             return Err(e.clone());
         }
+        if config.shards == 0 {
+            return Err(BuildError::Config {
+                what: format!("job '{}' is to run on 0 shards", self.name),
+                advice: "give it at least one".into(),
+            });
+        }
+        self.check_uids()?;
         if let Some(&op) = self.dangling.first() {
             return Err(BuildError::Dangling {
                 job: self.name.clone(),
@@ -325,6 +342,22 @@ impl Plan {
                 job: self.name.clone(),
                 missing: "sink",
             });
+        }
+        Ok(())
+    }
+
+    /// A uid names one operator.
+    fn check_uids(&self) -> Result<(), BuildError> {
+        let mut named: BTreeMap<&str, &OpInfo> = BTreeMap::new();
+        for op in &self.ops {
+            let Some(uid) = &op.uid else { continue };
+            if let Some(first) = named.insert(uid, op) {
+                return Err(BuildError::argument(
+                    op,
+                    format!("the uid '{uid}' is that of {first} too"),
+                    "give each operator a uid of its own",
+                ));
+            }
         }
         Ok(())
     }
@@ -348,7 +381,7 @@ impl Plan {
         config: &PlanConfig,
         ports: &mut Ports<'_>,
     ) -> Result<BuiltJob, BuildError> {
-        self.check()?;
+        self.check(config)?;
         let shards = config.shards;
         let with_origins = self.edges_with_origins();
         let mut ends: AllEnds = BTreeMap::new();

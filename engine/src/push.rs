@@ -159,7 +159,7 @@ impl std::fmt::Display for DeadLetter {
 pub struct Counters {
     /// Records that entered the stage: read from a source, or received from a ring.
     pub records_in: u64,
-    /// Records that left it: to rings and to sinks.
+    /// Records that left it: to rings and to sinks, outputs for late records not among them.
     pub records_out: u64,
     /// Records too late for every window they belong to.
     pub late: u64,
@@ -167,13 +167,30 @@ pub struct Counters {
     pub partly_late: u64,
     /// Records that could not be read or carry no valid event time.
     pub malformed: u64,
-    /// Records that arrived behind their watermark, late or not.
+    /// Records behind their watermark, late or not. A stage that assigns event times counts those that it finds, one that
+    /// reads rings those that arrive; a job's figure is that of the former, so each is counted once.
     pub behind: u64,
     /// Times the law M <= V(r) was found broken: always 0 unless Pelton has a fault.
     pub invariant_broken: u64,
 }
 
 impl Counters {
+    /// What a stage with operators of these kinds adds to its job's counters: in from sources, out to sinks, behind where
+    /// event times are assigned, the rest from anywhere.
+    pub(crate) fn for_job<'a>(mut self, kinds: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let has = |kind| kinds.clone().any(|k| k == kind);
+        if !has("source") {
+            self.records_in = 0;
+        }
+        if !has("sink") {
+            self.records_out = 0;
+        }
+        if !has("event_time") {
+            self.behind = 0;
+        }
+        self
+    }
+
     /// Adds another's counts.
     pub fn add(&mut self, o: &Counters) {
         self.records_in += o.records_in;

@@ -48,6 +48,8 @@ pub(crate) struct SinkLink<W> {
     pub writer: W,
     pub op: OpId,
     pub name: String,
+    /// Not what the job is for, but what fell aside: its records are counted as late, and not as results.
+    pub aside: bool,
     /// Written since the last flush.
     pub written: u64,
     /// Driver's nanoseconds of the last flush.
@@ -87,7 +89,9 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
             self.fail(cx, what);
         }
         if self.written > 0 {
-            cx.counters.records_out += self.written;
+            if !self.aside {
+                cx.counters.records_out += self.written;
+            }
             cx.sunk(self.written);
             self.written = 0;
         }

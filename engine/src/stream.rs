@@ -6,7 +6,7 @@ use crate::key::{Borrowed, Computed, Key};
 use crate::keyed::KeyedStream;
 use crate::ops::{EventTimed, Filtered, FlatMapped, Inspected, Mapped};
 use crate::pipeline::{Inlet, MakeForward, OperatorRoot, Pipeline, Root, SourceRoot, Terminal};
-use crate::plan::{EdgeId, Results, SharedPlan};
+use crate::plan::{Class, EdgeId, Results, SharedPlan};
 use crate::push::{DeadLetter, OpId, Push};
 use crate::runtime::{Config, JobReport, Runtime};
 use crate::sink::{Sink, SinkLink};
@@ -68,11 +68,21 @@ impl Job {
         }
     }
 
-    /// Where records go that cannot be used, with source, offset and reason. Without it they are counted only.
+    /// Where records go that cannot be used, with source, offset and reason. Without it they are counted only. A job has one
+    /// such output: a second is refused.
+    #[track_caller]
     pub fn dead_letters_to<S: Sink<DeadLetter>>(&self, sink: S) {
         let mut sink = sink;
         let mut plan = self.plan.lock();
         let op = plan.op("dead letters", Results::ROWS, Location::caller());
+        if plan.has_dead_letters() {
+            let e = BuildError::argument(
+                plan.info(op),
+                "the job has an output for dead letters already",
+                "give one sink that writes to both places",
+            );
+            plan.errors.push(e);
+        }
         plan.dead_letters(Box::new(move |ports| {
             let name = sink.name();
             let writers = sink.open(ports).map_err(|what| BuildError::Sink {
@@ -86,6 +96,7 @@ impl Job {
                         writer,
                         op,
                         name: name.clone(),
+                        aside: true,
                         written: 0,
                         flushed_ns: 0,
                         ended: false,
@@ -249,6 +260,27 @@ impl<P: Pipeline> Stream<P> {
         })
     }
 
+    /// Says that each update is to be taken for a record of its own. Where results may be replaced, how many updates there
+    /// are depends on the interleaving, so an operator that counts records is refused behind them; behind this it is
+    /// accepted, and its results are of class EXEMPT: to count how often results change, say.
+    #[track_caller]
+    pub fn each_update_is_a_record(self) -> Stream<P> {
+        let mut stream = self.wrap(
+            "each_update_is_a_record",
+            Location::caller(),
+            |before, _| before,
+        );
+        if let Some(&op) = stream.ops.last() {
+            stream.meta.results = Results::last(Class::Exempt);
+            stream.meta.replaces = None;
+            let mut plan = stream.plan.lock();
+            let info = plan.info_mut(op);
+            (info.class, info.replaced) = (Class::Exempt, false);
+            drop(plan);
+        }
+        stream
+    }
+
     /// Assigns each record its event time and makes the watermarks. Once, between a source and the first exchange.
     /// A record whose time is `None` or outside ±2^62 µs is malformed: counted, sent to the dead letters, and it moves no watermark.
     #[track_caller]
@@ -277,6 +309,18 @@ impl<P: Pipeline> Stream<P> {
                 p.info(op),
                 format!("{what} is {span}"),
                 "give a span of 0 to 2^60 us",
+            );
+            p.errors.push(e);
+        }
+        if let (Some(idle), Some(close)) = (strategy.idle_after, strategy.close_after)
+            && close < idle
+        {
+            let e = BuildError::argument(
+                p.info(op),
+                format!(
+                    "close_after_idle of {close} is shorter than idle_after of {idle}, and windows close only when all are idle"
+                ),
+                "give close_after_idle at least the span of idle_after",
             );
             p.errors.push(e);
         }
@@ -362,6 +406,7 @@ impl<P: Pipeline> Stream<P> {
             ToSink {
                 sink,
                 op,
+                aside: false,
                 writers: None,
             },
         );
@@ -385,6 +430,7 @@ impl<P: Pipeline> Stream<P> {
             ops,
             ToFork {
                 edges: edges.to_vec(),
+                op,
             },
         );
         edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
@@ -415,12 +461,15 @@ impl<P: Pipeline> Stream<P> {
         edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
     }
 
-    /// Joins streams of one type into one. Its watermark is the least of theirs.
+    /// Joins streams of one type into one. Its watermark is the least of theirs. Streams of two jobs are refused.
     #[track_caller]
     pub fn union<Q: Pipeline<Item = P::Item>>(self, other: Stream<Q>) -> Stream<Inlet<P::Item>> {
         let location = Location::caller();
         let (plan, one, mut ops_one, mut meta) = self.into_parts();
-        let (_, two, mut ops_two, meta_two) = other.into_parts();
+        let (plan_two, two, mut ops_two, meta_two) = other.into_parts();
+        if !plan.is(&plan_two) {
+            return union_of_jobs(&plan, &plan_two, meta, location);
+        }
         let mut p = plan.lock();
         let op = p.op("union", meta.results.and(meta_two.results), location);
         if meta.timed != meta_two.timed {
@@ -489,6 +538,28 @@ pub(crate) fn close<P: Pipeline, E: Terminal<P::Item>>(
     };
     plan.lock()
         .stage(ops, inputs, outputs, origins, Box::new(factory));
+}
+
+/// Refuses both jobs; the stream is of the first, reads nothing and is never run.
+fn union_of_jobs<T: Send + 'static>(
+    plan: &SharedPlan,
+    other: &SharedPlan,
+    meta: Meta,
+    location: &'static Location<'static>,
+) -> Stream<Inlet<T>> {
+    let names = [plan, other].map(|p| p.lock().name.clone());
+    let op = plan.lock().op("union", meta.results, location);
+    let e = BuildError::argument(
+        plan.lock().info(op),
+        format!(
+            "it joins streams of two jobs, '{}' and '{}'",
+            names[0], names[1]
+        ),
+        "take both streams from one job",
+    );
+    plan.lock().errors.push(e.clone());
+    other.lock().errors.push(e);
+    inlet(plan, vec![], op, meta)
 }
 
 /// Opens a stage that reads `edges` and hands on.

@@ -6,6 +6,8 @@
 //! 2. An entry's id is stable from its insertion to its removal; iteration is in the order of ids, which is the order of
 //!    insertion until an id is reused. Nothing that can be observed depends on the index.
 //! 3. The index holds 32 bits of hash beside each id, so a probe touches the entries only where the key is very likely equal.
+//! 4. A table of few keys has no index page: there may be one for each of many windows. It is searched from end to end, and
+//!    gets its page with its ninth key, or once it has been searched so often that 4 KiB are in proportion to its use.
 //!
 //! The directory and the splitting of pages are extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979).
 //!
@@ -26,6 +28,12 @@ pub const PAGE_SLOTS: usize = 512;
 const SLOT_MASK: usize = PAGE_SLOTS - 1;
 /// Where the fingerprint begins in a hash.
 const FINGERPRINT_SHIFT: u32 = 9;
+/// Keys that a table without an index page holds at most (law 4).
+const UNINDEXED: usize = 8;
+/// Searches after which it gets one.
+const UNINDEXED_SEARCHES: u32 = 64;
+/// Room for entries at first.
+const FIRST_ENTRIES: usize = 4;
 /// Entries of a page of entries.
 const PAGE_ENTRIES: usize = 1024;
 const REMOVED: u32 = u32::MAX;
@@ -87,6 +95,9 @@ pub struct KeyTable<K, V> {
     directory: Vec<u32>,
     /// 63 - depth of the directory.
     shift: u32,
+    /// Searches without an index page (law 4).
+    searches: u32,
+    /// None as long as there are few keys (law 4).
     pages: Vec<Page>,
     /// Pages of entries; all but the last are full.
     entries: Vec<Vec<Entry<K, V>>>,
@@ -107,7 +118,8 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         KeyTable {
             directory: vec![0],
             shift: 63,
-            pages: vec![Page::new(0)],
+            searches: 0,
+            pages: vec![],
             entries: vec![],
             issued: 0,
             free: vec![],
@@ -184,7 +196,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// The same, where the page is known from [`KeyTable::prefetch_slot`].
     #[inline(always)]
     pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
-        let slots = &*self.pages[page as usize].slots;
+        let Some(page) = self.pages.get(page as usize) else {
+            return NONE;
+        };
+        let slots = &*page.slots;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         // Most keys lie in the first slot or the second: a choice without a branch that the processor could not guess.
@@ -219,8 +234,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn prefetch_slot(&self, hash: u64) -> u32 {
         let page = self.page_of(hash);
-        let slots = &*self.pages[page as usize].slots;
-        prefetch_read(&slots[hash as usize & SLOT_MASK]);
+        if let Some(page) = self.pages.get(page as usize) {
+            prefetch_read(&page.slots[hash as usize & SLOT_MASK]);
+        }
         page
     }
 
@@ -274,7 +290,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The id of a key, or [`NONE`].
     pub fn find(&self, hash: u64, key: &K) -> u32 {
-        let slots = &*self.pages[self.page_of(hash) as usize].slots;
+        let Some(page) = self.pages.get(self.page_of(hash) as usize) else {
+            return self.find_unindexed(key);
+        };
+        let slots = &*page.slots;
         let fingerprint = (hash >> FINGERPRINT_SHIFT) as u32;
         let mut at = hash as usize;
         loop {
@@ -291,6 +310,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
+    /// Law 4.
+    fn find_unindexed(&self, key: &K) -> u32 {
+        let same = |&id: &u32| self.key(id) == key && self.is_live(id);
+        (0..self.issued as u32).find(same).unwrap_or(NONE)
+    }
+
     fn find_crowded(&self, hash: u64, key: &K) -> u32 {
         let same = self.crowded.get(&hash).map_or(&[][..], |ids| ids);
         same.iter()
@@ -305,6 +330,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     where
         K: Clone,
     {
+        if self.pages.is_empty() {
+            self.searches += 1;
+            if self.searches > UNINDEXED_SEARCHES {
+                self.make_first_page();
+            }
+        }
         let found = self.find(hash, key);
         if found != NONE {
             return (found, false);
@@ -327,7 +358,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 let page = self.issued / PAGE_ENTRIES;
                 if page == self.entries.len() {
                     // The first page grows as it fills, so that a table of few keys is small.
-                    let room = if page == 0 { 16 } else { PAGE_ENTRIES };
+                    let room = if page == 0 {
+                        self.entries.reserve_exact(1);
+                        FIRST_ENTRIES
+                    } else {
+                        PAGE_ENTRIES
+                    };
                     self.entries.push(Vec::with_capacity(room));
                 }
                 self.entries[page].push(entry);
@@ -341,9 +377,22 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Removes an entry. Its value is replaced by `empty`; its key stays in memory until the id is reused.
     pub fn remove(&mut self, id: u32, empty: V) -> V {
+        self.unindex(id);
+        if self.removed.len() * 64 <= id as usize {
+            self.removed.resize(self.issued.div_ceil(64), 0);
+        }
+        self.removed[id as usize / 64] |= 1 << (id % 64);
+        self.free.push(id);
+        std::mem::replace(self.value_mut(id), empty)
+    }
+
+    /// Takes an id out of the index.
+    fn unindex(&mut self, id: u32) {
         let hash = self.hash(self.key(id));
         let page = self.page_of(hash) as usize;
-        let page = &mut self.pages[page];
+        let Some(page) = self.pages.get_mut(page) else {
+            return;
+        };
         let mut at = hash as usize;
         loop {
             let slot = &mut page.slots[at & SLOT_MASK];
@@ -359,16 +408,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
             at += 1;
         }
-        if self.removed.len() * 64 <= id as usize {
-            self.removed.resize(self.issued.div_ceil(64), 0);
-        }
-        self.removed[id as usize / 64] |= 1 << (id % 64);
-        self.free.push(id);
-        std::mem::replace(self.value_mut(id), empty)
     }
 
     /// Puts an id into the index, making room first.
     fn index(&mut self, hash: u64, id: u32) {
+        if self.pages.is_empty() {
+            if self.issued > UNINDEXED {
+                self.make_first_page();
+            }
+            return;
+        }
         loop {
             let number = self.page_of(hash) as usize;
             let page = &mut self.pages[number];
@@ -379,6 +428,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 return self.crowded.entry(hash).or_default().push(id);
             }
         }
+    }
+
+    /// Gives a table of few keys its index page.
+    #[cold]
+    fn make_first_page(&mut self) {
+        let mut page = Page::new(0);
+        for id in (0..self.issued as u32).filter(|&id| self.is_live(id)) {
+            page.place(self.hash(self.key(id)), id);
+        }
+        self.pages.push(page);
     }
 
     /// Rebuilds one page without its removed slots, or splits it (law 1). `false` where splitting is of no use: the
@@ -445,11 +504,21 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             return false;
         }
         self.issued = 0;
+        self.searches = 0;
         self.free.clear();
         self.removed.clear();
         self.crowded.clear();
         *cursor = 0;
         true
+    }
+
+    /// Gives memory back, a bounded piece at a call; `true` when done. For a table that has been cleared and is not used again.
+    pub fn free_some(&mut self) -> bool {
+        const PAGES: usize = 64;
+        self.pages.truncate(self.pages.len().saturating_sub(PAGES));
+        self.entries
+            .truncate(self.entries.len().saturating_sub(PAGES));
+        self.pages.is_empty() && self.entries.is_empty()
     }
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.
@@ -538,6 +607,51 @@ mod tests {
         check(&table, &model);
         assert!(table.pages.len() > 64, "{}", table.pages.len());
         assert!(table.bytes() < 200_000 * 48, "{} bytes", table.bytes());
+    }
+
+    #[test]
+    fn a_table_of_few_keys_is_small() {
+        let mut table = KeyTable::<u8, u64>::new();
+        let add = |table: &mut KeyTable<u8, u64>, key| {
+            let hash = table.hash(&key);
+            let (id, new) = table.find_or_insert(hash, &key, || 0);
+            assert_eq!(table.find(hash, &key), id);
+            new
+        };
+        assert!(add(&mut table, 7));
+        assert!(table.bytes() < 100, "{} bytes", table.bytes());
+        // Used often, it gets its page; cleared, it keeps it.
+        for _ in 0..100 {
+            assert!(!add(&mut table, 7));
+        }
+        assert_eq!(table.candidate(table.hash(&7)), 0);
+        let mut cursor = 0;
+        while !table.clear_some(&mut cursor) {}
+        assert!(add(&mut table, 7) && table.pages.len() == 1);
+    }
+
+    /// Keys come and go before there is an index page and after, ids being reused.
+    #[test]
+    fn the_first_page_takes_in_what_is_there() {
+        for indexed_at in 0..20u64 {
+            let mut table = KeyTable::new();
+            let mut model = HashMap::new();
+            for key in 0..20u64 {
+                if key == indexed_at {
+                    table.searches = UNINDEXED_SEARCHES;
+                }
+                table.find_or_insert(table.hash(&key), &key, || key);
+                model.insert(key, key);
+                if key % 3 == 1 {
+                    let id = table.find(table.hash(&(key - 1)), &(key - 1));
+                    table.remove(id, 0);
+                    model.remove(&(key - 1));
+                    assert_eq!(table.find(table.hash(&(key - 1)), &(key - 1)), NONE);
+                }
+                check(&table, &model);
+            }
+            assert_eq!(table.pages.len(), 1);
+        }
     }
 
     #[test]

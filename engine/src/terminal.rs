@@ -12,6 +12,8 @@ use crate::sink::{Sink, SinkLink};
 pub(crate) struct ToSink<T, S: Sink<T>> {
     pub sink: S,
     pub op: OpId,
+    /// See [`SinkLink`].
+    pub aside: bool,
     /// Opened at the first shard; each shard takes its own.
     pub writers: Option<Vec<Option<S::Writer>>>,
 }
@@ -45,6 +47,7 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
             writer,
             op: self.op,
             name,
+            aside: self.aside,
             written: 0,
             flushed_ns: 0,
             ended: false,
@@ -116,6 +119,7 @@ impl<T: Send + 'static> Terminal<T> for ToAll {
 /// To several stages on the same shard: every record goes to each.
 pub(crate) struct ToFork {
     pub edges: Vec<EdgeId>,
+    pub op: OpId,
 }
 
 impl<T: Clone + Send + 'static> Terminal<T> for ToFork {
@@ -123,6 +127,7 @@ impl<T: Clone + Send + 'static> Terminal<T> for ToFork {
     fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError> {
         Ok(ForkLink {
             writers: self.edges.iter().map(|&e| build.writer(e)).collect(),
+            op: self.op,
         })
     }
     fn outputs(&self) -> Vec<EdgeId> {

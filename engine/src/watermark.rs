@@ -8,6 +8,7 @@
 //! 4. A partition is silent only if it was asked and had nothing: one that could not be read (a slow sink, alignment, a
 //!    process that was stopped) is not. However long that lasts, its records do not become late by it.
 //! 5. A record without a valid time is malformed and moves nothing.
+//! 6. [`EventTime::END`] is passed on at the end of the source only, whatever a generator says.
 
 use crate::batch::{Batch, Behind, Stamp};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
@@ -144,7 +145,7 @@ impl<G> Watermarks<G> {
 
     /// When *all* partitions have been silent for so long (processing time), every open window closes: its operator's
     /// watermark moves to the end of its last open window. Without this, the last windows wait for the next record.
-    /// Implies [`Watermarks::idle_after`] with the same silence where none is set.
+    /// Implies [`Watermarks::idle_after`] with the same silence where none is set; a shorter silence than that is refused.
     pub fn close_after_idle(mut self, silence: Span) -> Self {
         self.check("close_after_idle", silence);
         self.close_after = Some(silence);
@@ -165,6 +166,9 @@ impl<G> Watermarks<G> {
         }
     }
 }
+
+/// The greatest watermark that a source passes on before its end (law 6).
+const LAST: EventTime = EventTime::from_micros(EventTime::END.micros() - 1);
 
 /// What partitions of one source tell each other across shards so that none runs ahead: advice, not order.
 ///
@@ -316,9 +320,14 @@ where
             self.turn_to(cx.partition);
         }
         let watermark = self.reading.watermark;
-        self.reading.generator.on_record(&record, time);
-        self.reading.watermark = watermark.max(self.reading.generator.watermark());
+        let generator = &mut self.reading.generator;
+        let told = blame(self.op, || {
+            generator.on_record(&record, time);
+            generator.watermark()
+        });
+        self.reading.watermark = watermark.max(told);
         let behind = if time < watermark {
+            cx.counters.behind += 1;
             Some(watermark)
         } else {
             None
@@ -329,8 +338,9 @@ where
     fn push_batch(&mut self, batch: &mut Batch<T>, cx: &mut Cx) {
         self.put_back();
         let part = &mut self.parts[cx.partition];
-        let (mut generator, mut watermark) = (part.generator.clone(), part.watermark);
         let (time_of, op) = (&self.time_of, self.op);
+        let mut generator = blame(op, || part.generator.clone());
+        let mut watermark = part.watermark;
         batch.times.clear();
         let mut refused = false;
         let behind = &mut batch.behind;
@@ -347,13 +357,17 @@ where
                     watermark,
                 });
             }
-            generator.on_record(record, time);
-            watermark = watermark.max(generator.watermark());
+            let told = blame_at(op, index, || {
+                generator.on_record(record, time);
+                generator.watermark()
+            });
+            watermark = watermark.max(told);
             time
         });
         batch.times.extend(times);
         let part = &mut self.parts[cx.partition];
         (part.generator, part.watermark) = (generator, watermark);
+        cx.counters.behind += batch.behind.len() as u64;
         if refused {
             self.take_refused(batch, cx);
         }
@@ -422,7 +436,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
         let part = &self.parts[partition];
         self.reading = Reading {
             at: partition,
-            generator: part.generator.clone(),
+            generator: blame(self.op, || part.generator.clone()),
             watermark: part.watermark,
         };
     }
@@ -431,7 +445,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
     fn put_back(&mut self) {
         let at = std::mem::replace(&mut self.reading.at, usize::MAX);
         if let Some(part) = self.parts.get_mut(at) {
-            part.generator = self.reading.generator.clone();
+            part.generator = blame(self.op, || self.reading.generator.clone());
             part.watermark = self.reading.watermark;
         }
     }
@@ -534,7 +548,9 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
         if !active && idle {
             low = furthest;
         }
-        // With every partition ended the stage itself says END, after its last flush.
+        // A generator may say that nothing more will come, and be wrong: what it says stays below END, for which operators
+        // let go of everything. With every partition ended the stage itself says END, after its last flush.
+        low = low.min(LAST);
         if (active || idle) && low > self.merged {
             self.merged = low;
             // Law 3: whenever a silent partition returns, this is its floor.

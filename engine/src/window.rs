@@ -246,6 +246,19 @@ pub(crate) fn check_not_negative(op: &OpInfo, what: &str, span: Span) -> Result<
     Ok(())
 }
 
+/// Refuses a lateness that makes no sense, and a correction of what is never late.
+pub(crate) fn check_lateness(op: &OpInfo, lateness: Lateness) -> Result<(), BuildError> {
+    check_not_negative(op, "allowed lateness", lateness.allowed)?;
+    if lateness.mode == LateMode::OneCorrection && lateness.allowed == Span::ZERO {
+        return Err(BuildError::argument(
+            op,
+            "one correction without allowed lateness has nothing to correct",
+            "give `.allowed_lateness(..)`, or drop `.one_correction()`",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses an offset too long to compute with.
 pub(crate) fn check_offset(op: &OpInfo, offset: Span) -> Result<(), BuildError> {
     if offset.micros().unsigned_abs() > Span::MAX.micros() as u64 {
@@ -311,11 +324,21 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
         self
     }
 
-    /// Where records go that are too late for every window they belong to. They are counted in any case.
+    /// Where records go that are too late for every window they belong to. They are counted in any case. Refused on windows
+    /// for which no record is late: those by count or by processing time.
+    #[track_caller]
     pub fn late_to<S: Sink<P::Item>>(mut self, sink: S) -> Self {
         let mut plan = self.keyed.stream.plan.lock();
         let op = plan.op("late output", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = sink.name();
+        if !self.window.needs_time() {
+            let e = BuildError::argument(
+                plan.info(op),
+                format!("for {} no record is late", plan.info(self.op)),
+                "drop `.late_to(..)`",
+            );
+            plan.errors.push(e);
+        }
         drop(plan);
         self.late = Some(LateTo::sink(sink, op));
         self

@@ -7,6 +7,10 @@ impl<T: 'static> Aggs<T> {
     /// The value of every record, in the order of (event time, origin). Adding is O(1), the result O(n log n), or O(n)
     /// where records came in order. A key takes 24 bytes and for each record the value and 32 bytes: it grows with the
     /// window. Where a few will do, see [`Aggs::top_k_by`].
+    ///
+    /// The result of a key is made in one step, which others on the shard wait for: about 10 ns a value in order (3 million
+    /// took 29 ms), more where they must be sorted or are dear to clone. Above 20,000 values of a key a step exceeds
+    /// the 200 us that steps are meant to keep to.
     pub fn collect<V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,

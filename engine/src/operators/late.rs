@@ -22,6 +22,7 @@ impl<T: 'static> LateTo<T> {
         let mut terminal = ToSink {
             sink,
             op,
+            aside: true,
             writers: None,
         };
         LateTo(Box::new(move |build| {

@@ -30,12 +30,13 @@
 //! 9. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
 //!    that: no allocation in steady state for keys that recur, no growth for those that do not.
 //!
-//! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n) in
-//! the n sessions kept of their key, and a group is corrected in one piece. Class: ROWS; NET with
+//! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n + n / 512) in
+//! the n sessions kept of their key and what merging takes (`parts.rs`), and a group is corrected in one piece. Class: ROWS; NET with
 //! allowed lateness in update mode; EXEMPT with early firing, except its final values. Late records go to the late output. Merging windows on a timer a key: Akidau et al.,
 //! "The Dataflow Model" (2015); lazy timers are of the TCP kind (Varghese and Lauck 1987, section 5).
 
 mod early;
+mod parts;
 mod state;
 mod store;
 
@@ -54,8 +55,8 @@ use crate::table::NONE;
 use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
 use crate::window::{
-    Lateness, WindowAssigner, Windowed, check_early, check_not_negative, check_positive,
-    results_of, said_early,
+    Lateness, WindowAssigner, Windowed, check_early, check_lateness, check_positive, results_of,
+    said_early,
 };
 use state::{Core, Mode, Out};
 use store::Phase;
@@ -75,7 +76,7 @@ impl<T: Send + 'static, G: GapOf<T>> WindowAssigner<T> for Session<G> {
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "session gap", self.gap.longest())?;
         check_early(op, self.early)?;
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)
+        check_lateness(op, self.lateness)
     }
     fn results(&self) -> Results {
         results_of(self.lateness, self.early)

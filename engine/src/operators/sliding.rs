@@ -274,7 +274,8 @@ impl<K: Key, A: Clone> State<K, A> {
             reason,
             end,
             start: slicing.start_of(end),
-            next_start: slicing.start_of(end + slicing.step()),
+            // At the end of time what is forgotten may lie within a step of the last number.
+            next_start: slicing.start_of(end.saturating_add(slicing.step())),
             kept_from: slicing.start_of(slicing.end_after(reached)),
             id: 0,
             emitted: false,
@@ -367,7 +368,7 @@ impl<K: Key, A: Clone> State<K, A> {
                     Reason::Correct => (side.from, last.min(side.on_time - self.slicing.step())),
                     _ => (side.on_time, last),
                 };
-                let next = next.max(end + self.slicing.step());
+                let next = next.max(end.saturating_add(self.slicing.step()));
                 if next <= last {
                     pass.behind = pass.behind.min(next);
                 }

@@ -6,7 +6,8 @@
 //! 3. With one correction, what the on-time result holds is decided by V(r) < end and never by M, so it is fixed.
 //! 4. With early firing, keys of unfired windows that changed are told within the interval of processing time, in pieces;
 //!    what the window tells when it fires does not depend on that.
-//! 5. A retired window's table is cleared in pieces and used again: no allocation in steady state.
+//! 5. A retired window's table is cleared in pieces and used again: no allocation in steady state. What so many windows will
+//!    not need again is freed in pieces (`spare.rs`).
 //!
 //! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: an accumulator for each (window, key) until M has
 //! reached end + allowed lateness.
@@ -25,9 +26,12 @@ use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{
     Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_early,
-    check_not_negative, check_offset, check_positive, results_of, said_early,
+    check_lateness, check_offset, check_positive, results_of, said_early,
 };
+use spare::Spare;
 use std::collections::VecDeque;
+
+mod spare;
 
 /// Results emitted in one step.
 const PIECE: u32 = 1024;
@@ -42,7 +46,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
     }
     fn check(&self, op: &OpInfo) -> Result<(), BuildError> {
         check_positive(op, "window size", self.size)?;
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_lateness(op, self.lateness)?;
         check_early(op, self.early)?;
         check_offset(op, self.offset)
     }
@@ -95,11 +99,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
             lateness: self.window.lateness,
             early: self.window.early.map(EarlyTimer::new),
             slices: VecDeque::new(),
+            fired: 0,
             current: 0,
             watermark: EventTime::BEGINNING,
             due: EventTime::END,
             doing: Doing::Nothing,
-            spare: vec![],
+            spare: Spare::default(),
         })
     }
     fn side_outputs(&self) -> Vec<EdgeId> {
@@ -122,20 +127,17 @@ struct Slice<K, A> {
     parked: Option<Box<KeyTable<K, A>>>,
     /// With early firing: what has changed since it was last told; not looked at once the window has fired.
     changed: Changed,
-    fired: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     Nothing,
-    /// Emitting slice `at`, from entry `id` on.
+    /// Emitting the first slice that has not fired, from entry `id` on.
     Firing {
-        at: usize,
         id: u32,
     },
-    /// Emitting the correction of slice `at`, from parked entry `id` on.
+    /// Emitting the correction of the first slice, from parked entry `id` on.
     Correcting {
-        at: usize,
         id: u32,
     },
     /// Emitting what has changed in slice `at`, from word `word` of its marks on.
@@ -147,6 +149,8 @@ enum Doing {
     Clearing {
         cursor: usize,
     },
+    /// Giving back the memory of a spare table.
+    Freeing,
 }
 
 /// See the module.
@@ -160,8 +164,10 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     offset: i64,
     lateness: Lateness,
     early: Option<EarlyTimer>,
-    /// Open windows in ascending order of start. The fired ones come first.
+    /// Open windows in ascending order of start.
     slices: VecDeque<Box<Slice<K::Key, A::Acc>>>,
+    /// How many of them have fired: the first ones, since windows fire in order.
+    fired: usize,
     /// Index of the slice last written to; may be stale, so it is checked.
     current: usize,
     /// M.
@@ -170,7 +176,7 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     due: EventTime,
     doing: Doing,
     /// Cleared tables.
-    spare: Vec<KeyTable<K::Key, A::Acc>>,
+    spare: Spare<K::Key, A::Acc>,
 }
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
@@ -190,7 +196,8 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         if self.slices.get(at).is_none_or(|s| s.start != start) {
             let end = self.end_of(start);
             let fired = end <= self.watermark;
-            let table = self.spare.pop().unwrap_or_default();
+            self.fired += usize::from(fired);
+            let table = self.spare.take();
             self.slices.insert(
                 at,
                 Box::new(Slice {
@@ -198,7 +205,6 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                     table,
                     parked: None,
                     changed: Changed::default(),
-                    fired,
                 }),
             );
             self.due = self.due.min(if fired {
@@ -292,10 +298,11 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                 id
             })
         });
-        if self.early.is_some() && !slice.fired && !park {
+        let fired = at < self.fired;
+        if self.early.is_some() && !fired && !park {
             slice.changed.mark(id);
         }
-        if slice.fired && !park {
+        if fired && !park {
             let window = Window {
                 start: EventTime::from_micros(start),
                 end,
@@ -314,30 +321,36 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         true
     }
 
-    /// Looks for what is next due in the slices from the first on.
+    /// Looks for what is next due: the first slice to go, or the first to fire. O(1), however many have fired and are kept.
     fn next_work(&mut self) -> Doing {
         self.due = EventTime::END;
-        for (at, slice) in self.slices.iter().enumerate() {
-            let end = self.end_of(slice.start);
-            let gone = end + self.lateness.allowed;
-            if !slice.fired {
-                if end <= self.watermark {
-                    return Doing::Firing { at, id: 0 };
-                }
-                // Ascending: nothing after it is due either.
-                self.due = self.due.min(end);
-                break;
-            }
-            if gone <= self.watermark && at == 0 {
-                return if slice.parked.is_some() {
-                    Doing::Correcting { at, id: 0 }
-                } else {
-                    Doing::Clearing { cursor: 0 }
+        if self.fired > 0 {
+            let gone = self.end_of(self.slices[0].start) + self.lateness.allowed;
+            if gone <= self.watermark {
+                return match self.slices[0].parked {
+                    Some(_) => Doing::Correcting { id: 0 },
+                    None => Doing::Clearing { cursor: 0 },
                 };
             }
-            self.due = self.due.min(gone);
+            self.due = gone;
+        }
+        if let Some(next) = self.slices.get(self.fired) {
+            let end = self.end_of(next.start);
+            if end <= self.watermark {
+                return Doing::Firing { id: 0 };
+            }
+            self.due = self.due.min(end);
         }
         Doing::Nothing
+    }
+
+    /// What follows once a table has become spare, or has gone.
+    fn after_retiring(&mut self) -> Doing {
+        if self.spare.too_many(self.slices.len()) {
+            Doing::Freeing
+        } else {
+            self.next_work()
+        }
     }
 
     /// Emits at most a piece of what has changed in the unfired slices.
@@ -621,9 +634,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         match self.doing {
             Doing::Nothing => return true,
-            Doing::Firing { at, id } => {
-                let window = self.window_of(at);
-                let slice = &mut self.slices[at];
+            Doing::Firing { id } => {
+                let window = self.window_of(self.fired);
+                let slice = &mut self.slices[self.fired];
                 let stop = slice.table.id_end().min(id.saturating_add(PIECE));
                 for id in id..stop {
                     emit(
@@ -638,16 +651,16 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     );
                 }
                 if stop < slice.table.id_end() {
-                    self.doing = Doing::Firing { at, id: stop };
+                    self.doing = Doing::Firing { id: stop };
                     return false;
                 }
-                slice.fired = true;
+                self.fired += 1;
                 self.doing = self.next_work();
             }
             Doing::Early { at, word } => self.doing = self.fire_early(at, word, out, cx),
-            Doing::Correcting { at, id } => {
-                let window = self.window_of(at);
-                let slice = &mut self.slices[at];
+            Doing::Correcting { id } => {
+                let window = self.window_of(0);
+                let slice = &mut self.slices[0];
                 let Some(parked) = &slice.parked else {
                     unreachable!("only a slice with parked records is corrected")
                 };
@@ -673,7 +686,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     );
                 }
                 if stop < parked.id_end() {
-                    self.doing = Doing::Correcting { at, id: stop };
+                    self.doing = Doing::Correcting { id: stop };
                     return false;
                 }
                 slice.parked = None;
@@ -685,10 +698,16 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     return false;
                 }
                 if let Some(slice) = self.slices.pop_front() {
-                    self.spare.push(slice.table);
+                    self.spare.keep(slice.table);
+                    self.fired -= 1;
                 }
                 self.current = 0;
-                self.doing = self.next_work();
+                self.doing = self.after_retiring();
+            }
+            Doing::Freeing => {
+                if self.spare.free_some() {
+                    self.doing = self.after_retiring();
+                }
             }
         }
         self.doing == Doing::Nothing
@@ -701,8 +720,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {
-        let last = self.slices.iter().rfind(|s| !s.fired)?;
-        Some(self.end_of(last.start))
+        let last = self.slices.back()?;
+        (self.fired < self.slices.len()).then(|| self.end_of(last.start))
     }
 
     fn next_due(&self) -> Option<EventTime> {
@@ -712,8 +731,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {
         if let Some(early) = &mut self.early {
             early.told();
-            let at = self.slices.partition_point(|s| s.fired);
-            self.doing = Doing::Early { at, word: 0 };
+            self.doing = Doing::Early {
+                at: self.fired,
+                word: 0,
+            };
         }
     }
 

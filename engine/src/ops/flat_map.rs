@@ -62,8 +62,10 @@ enum Held<T> {
 struct Making<I> {
     rest: I,
     stamp: Stamp,
+    /// Its own, of which those of its results are made.
     origin: Origin,
-    child: u64,
+    /// Results handed on.
+    made: u64,
 }
 
 /// See the module.
@@ -83,10 +85,10 @@ impl<T, I: IntoIterator, F: Fn(T) -> I, N: Push<I::Item>> FlatMapLink<T, I, F, N
     fn make(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         let mut rest = blame(self.op, || (self.f)(record)).into_iter();
         let parent = cx.origin.emission;
-        let mut child = parent << 16;
+        let mut made = 0;
         while let Some(record) = blame(self.op, || rest.next()) {
-            cx.origin.emission = child;
-            child = child.wrapping_add(1);
+            cx.origin.emission = Origin::below(parent, made);
+            made += 1;
             self.next.push(record, stamp, cx);
             if self.next.blocked() {
                 cx.origin.emission = parent;
@@ -94,7 +96,7 @@ impl<T, I: IntoIterator, F: Fn(T) -> I, N: Push<I::Item>> FlatMapLink<T, I, F, N
                     rest,
                     stamp,
                     origin: cx.origin,
-                    child,
+                    made,
                 });
                 return;
             }
@@ -110,8 +112,8 @@ impl<T, I: IntoIterator, F: Fn(T) -> I, N: Push<I::Item>> FlatMapLink<T, I, F, N
                 cx.origin = making.origin;
                 match blame(self.op, || making.rest.next()) {
                     Some(record) => {
-                        cx.origin.emission = making.child;
-                        making.child = making.child.wrapping_add(1);
+                        cx.origin.emission = Origin::below(making.origin.emission, making.made);
+                        making.made += 1;
                         self.next.push(record, making.stamp, cx);
                     }
                     None => self.making = None,

@@ -187,18 +187,12 @@ impl JobShared {
         sum
     }
 
-    /// The job's counters: in from sources, out to sinks, the rest from anywhere.
+    /// The job's counters.
     fn totals(&self) -> Counters {
         let mut total = Counters::default();
         for (stage, ops) in self.stages.iter().enumerate() {
-            let mut c = self.stage_counters(stage);
-            if !ops.iter().any(|o| o.kind == "source") {
-                c.records_in = 0;
-            }
-            if !ops.iter().any(|o| o.kind == "sink") {
-                c.records_out = 0;
-            }
-            total.add(&c);
+            let counters = self.stage_counters(stage);
+            total.add(&counters.for_job(ops.iter().map(|o| o.kind)));
         }
         total
     }

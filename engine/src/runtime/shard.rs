@@ -200,17 +200,31 @@ impl Shard {
     }
 
     /// Drops a job's part, here where it ran, and only then says so (laws 2 and 4).
+    ///
+    /// Each stage is dropped under a catch of its own. What cannot be isolated: a second destructor of one stage that panics
+    /// while the first one's panic unwinds aborts the process, as it does in any Rust program.
     fn end(&self, job: ShardJob) {
-        let shared = job.shared.clone();
-        if let Err(panic) = catch(|| drop(job)) {
-            shared.fail(JobError::Panic {
-                job: shared.name.clone(),
-                op: "dropping its functions and state".into(),
-                shard: self.id,
-                position: "the job's end".into(),
-                message: panic.message,
-            });
+        let ShardJob {
+            shared,
+            tasklets,
+            dead,
+            ..
+        } = job;
+        let dropped = |panicked: Result<(), Panic>| {
+            if let Err(panic) = panicked {
+                shared.fail(JobError::Panic {
+                    job: shared.name.clone(),
+                    op: "dropping its functions and state".into(),
+                    shard: self.id,
+                    position: "the job's end".into(),
+                    message: panic.message,
+                });
+            }
+        };
+        for slot in tasklets {
+            dropped(catch(|| drop(slot)));
         }
+        dropped(catch(|| drop(dead)));
         shared.shard_over();
         if self.sleepers && shared.is_cancelled() {
             // Other shards may sleep: they must drop their part as well.

@@ -295,19 +295,12 @@ impl Stepper {
         sum
     }
 
-    /// What has been counted: in from sources, out to sinks, the rest from anywhere.
+    /// The job's counters so far.
     pub fn counters(&self) -> Counters {
         let mut total = Counters::default();
         for place in &self.places {
-            let mut c = place.counters;
-            let ops = &self.stages[place.stage];
-            if !ops.iter().any(|o| o.kind == "source") {
-                c.records_in = 0;
-            }
-            if !ops.iter().any(|o| o.kind == "sink") {
-                c.records_out = 0;
-            }
-            total.add(&c);
+            let kinds = self.stages[place.stage].iter().map(|o| o.kind);
+            total.add(&place.counters.for_job(kinds));
         }
         total
     }

@@ -1,8 +1,8 @@
 //! Windows that overlap: sliding, and cumulating.
 
 use super::{
-    LateMode, Lateness, WindowAssigner, check_early, check_not_negative, check_offset,
-    check_positive, early_methods, lateness_methods, results_of, said_early,
+    LateMode, Lateness, WindowAssigner, check_early, check_lateness, check_offset, check_positive,
+    early_methods, lateness_methods, results_of, said_early,
 };
 use crate::aggregate::Aggregate;
 use crate::error::BuildError;
@@ -165,7 +165,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Sliding {
                 "give a slide of at most the size",
             ));
         }
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_lateness(op, self.lateness)?;
         check_early(op, self.early)?;
         check_offset(op, self.offset)
     }
@@ -206,7 +206,7 @@ impl<T: Send + 'static> WindowAssigner<T> for Cumulate {
                 "give a largest size that is a whole number of steps",
             ));
         }
-        check_not_negative(op, "allowed lateness", self.lateness.allowed)?;
+        check_lateness(op, self.lateness)?;
         check_early(op, self.early)?;
         check_offset(op, self.offset)
     }

@@ -78,6 +78,7 @@ proptest! {
             .event_time(time, Watermarks::bounded(bound.seconds()))
             .key_by(|r| r.0)
             .fold(0, |last, r| *last = r.2)
+            .each_update_is_a_record()
             .key_by(|k| k.key)
             .window(Tumbling::of(1.seconds()))
             .late_to(late_sink)

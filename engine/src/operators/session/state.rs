@@ -1,6 +1,7 @@
 //! What happens to sessions: records join and merge them, timers fire and forget them. The laws are in the module above.
 
 use super::early::Early;
+use super::parts::Parts;
 use super::store::{Group, Keyed, Part, Phase, Store, touched};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::Stamp;
@@ -11,7 +12,6 @@ use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::wheel::{Paged, Timer, Wheel};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
-use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Entries looked at in one piece of the search for keys without sessions.
@@ -87,7 +87,7 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
     /// The greatest end of any session so far.
     pub(super) latest: i64,
     /// An empty list, lent to keys that have none.
-    pub(super) scratch: VecDeque<Part<A::Acc>>,
+    pub(super) scratch: Parts<A::Acc>,
     /// With early firing.
     pub(super) early: Option<Box<Early<A::Acc>>>,
 }
@@ -117,7 +117,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             empty: 0,
             sweep: 0,
             latest: i64::MIN,
-            scratch: VecDeque::new(),
+            scratch: Parts::default(),
             early: early.map(|every| Box::new(Early::new(every))),
         }
     }
@@ -250,7 +250,9 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             if self.early.is_some() {
                 self.settle(id, window, to);
             }
-            self.emit(id, window, &list[at].acc, Firing::Update, to);
+            if let Some(whole) = list.get(at) {
+                self.emit(id, window, &whole.acc, Firing::Update, to);
+            }
         } else {
             self.open += 1;
         }
@@ -260,7 +262,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     /// Makes one session of a range of a list and a record; where it stands now.
     fn absorb(
         &self,
-        list: &mut VecDeque<Part<A::Acc>>,
+        list: &mut Parts<A::Acc>,
         range: Range<usize>,
         (start, end): (i64, i64),
         fired: bool,
@@ -268,13 +270,14 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         at: At,
     ) -> usize {
         let place = range.start;
-        let mut parts = list.drain(range);
-        let mut acc = parts
-            .next()
-            .map_or_else(|| self.aggregate.create(), |p| p.acc);
-        for part in parts {
-            self.aggregate.merge(&mut acc, &part.acc);
+        let mut whole: Option<A::Acc> = None;
+        for part in range.filter_map(|_| list.remove(place)) {
+            match &mut whole {
+                Some(acc) => self.aggregate.merge(acc, &part.acc),
+                None => whole = Some(part.acc),
+            }
         }
+        let mut acc = whole.unwrap_or_else(|| self.aggregate.create());
         self.aggregate.add(&mut acc, record, at);
         list.insert(
             place,
@@ -318,7 +321,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     }
 
     /// Takes all sessions of a key but the parked ones into one list. They come back by [`Core::lower`].
-    fn lift(&mut self, id: u32) -> VecDeque<Part<A::Acc>> {
+    fn lift(&mut self, id: u32) -> Parts<A::Acc> {
         let keyed = self.store.table.value_mut(id);
         let mut list = std::mem::take(match keyed.older {
             NONE => &mut self.scratch,
@@ -336,7 +339,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         list
     }
 
-    fn lower(&mut self, id: u32, mut list: VecDeque<Part<A::Acc>>) {
+    fn lower(&mut self, id: u32, mut list: Parts<A::Acc>) {
         if let Some(newest) = list.pop_back() {
             let keyed = self.store.table.value_mut(id);
             (keyed.start, keyed.end, keyed.acc) = (newest.start, newest.end, newest.acc);
@@ -416,7 +419,6 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         {
             part.fired = true;
             self.open -= 1;
-            let part = &list[open];
             if self.early.is_some() {
                 self.settle(id, (part.start, part.end), to);
             }
@@ -448,13 +450,13 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         &mut self,
         id: u32,
         group: &Group,
-        list: &mut VecDeque<Part<A::Acc>>,
-        parked: &mut VecDeque<Part<A::Acc>>,
+        list: &mut Parts<A::Acc>,
+        parked: &mut Parts<A::Acc>,
         to: &mut Out<'_, O>,
     ) {
         let window = (group.start, group.end);
         let mut whole: Option<A::Acc> = None;
-        for part in list.drain(..group.sessions) {
+        for part in (0..group.sessions).filter_map(|_| list.pop_front()) {
             if group.parked > 0 && (part.start, part.end) != window {
                 self.retract(id, (part.start, part.end), &part.acc, window, to);
             }
@@ -463,7 +465,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
                 None => whole = Some(part.acc),
             }
         }
-        for part in parked.drain(..group.parked) {
+        for part in (0..group.parked).filter_map(|_| parked.pop_front()) {
             match &mut whole {
                 Some(acc) => blame(self.op, || self.aggregate.merge(acc, &part.acc)),
                 None => whole = Some(part.acc),

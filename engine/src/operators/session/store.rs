@@ -1,12 +1,12 @@
 //! The sessions of each key: the newest in its table entry, the others aside; and when something is next due for it.
 
+use super::parts::Parts;
 use super::state::{Mode, Rule};
 use crate::key::Key;
 use crate::key_order;
 use crate::table::{KeyTable, NONE};
 use crate::wheel::Timers;
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::ops::Range;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +44,16 @@ pub(super) struct Part<Acc> {
 /// What a key has besides its newest session. Both lists ascend, and no two of one list touch.
 pub(super) struct Older<Acc> {
     /// The fired ones come first.
-    pub(super) sessions: VecDeque<Part<Acc>>,
+    pub(super) sessions: Parts<Acc>,
     /// Sessions of parked records alone.
-    pub(super) parked: VecDeque<Part<Acc>>,
+    pub(super) parked: Parts<Acc>,
 }
 
 impl<Acc> Default for Older<Acc> {
     fn default() -> Self {
         Older {
-            sessions: VecDeque::new(),
-            parked: VecDeque::new(),
+            sessions: Parts::default(),
+            parked: Parts::default(),
         }
     }
 }
@@ -69,7 +69,7 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn first<Acc>(
         session: impl Fn(usize) -> Option<(i64, i64)>,
-        parked: &VecDeque<Part<Acc>>,
+        parked: &Parts<Acc>,
     ) -> Group {
         let mut group = Group {
             start: i64::MAX,
@@ -182,8 +182,11 @@ impl<K: Key, Acc> Timers<u32> for Store<K, Acc> {
 }
 
 /// The sessions of a list that touch [start, end].
-pub(super) fn touched<Acc>(list: &VecDeque<Part<Acc>>, start: i64, end: i64) -> Range<usize> {
+pub(super) fn touched<Acc>(list: &Parts<Acc>, start: i64, end: i64) -> Range<usize> {
     let from = list.partition_point(|p| p.end < start);
-    let to = list.range(from..).take_while(|p| p.start <= end).count();
+    let to = list
+        .range(from..list.len())
+        .take_while(|p| p.start <= end)
+        .count();
     from..from + to
 }

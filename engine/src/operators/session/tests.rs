@@ -168,6 +168,7 @@ fn run_in<G: GapOf<Record>>(case: &Case, window: Session<G>, sizes: Sizes, order
         .fork();
     stream.sink(sink);
     windows
+        .each_update_is_a_record()
         .key_by(|w| w.key)
         .window(Tumbling::of(7.micros()))
         .aggregate(|a| a.count())

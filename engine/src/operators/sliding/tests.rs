@@ -529,6 +529,7 @@ fn windows_behind_wait_for_corrections_and_updates() {
                 window
             })
             .aggregate(|a| a.count())
+            .each_update_is_a_record()
             .key_by(|w: &Windowed<u64, u64>| w.key)
             .window(Tumbling::of(5.seconds()))
             .aggregate(|a| (a.count(), a.max(|w| w.value)))
