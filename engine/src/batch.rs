@@ -29,33 +29,58 @@ impl Origin {
     /// The emission of child `index` of a record whose emission is `parent`, for what makes several records of one: a
     /// `flat_map` numbers its records, a fork its branches.
     ///
-    /// An emission is a path of numbers from 1 up, 16 bits each, the last one lowest: 0 is the record as it was read. The
-    /// numbers are never 0, so paths of different lengths differ too, and of all the records made of one no two are equal:
+    /// An emission is a path of numbers from 1 up, the outermost in the highest bytes; 0 is the record as it was read. No
+    /// byte of a number is 0, so a path's end is seen, and of all the records made of one no two are equal:
     ///
     /// ```text
-    /// source -> fork -> branch 1 .................. 2
-    ///             \---> branch 0 -> flat_map -> 1:1, 1:2, 1:3, ..
+    /// source -> fork -> branch 0 -> flat_map -> 1.1, 1.2, 1.3, ..
+    ///             \---> branch 1 .................. 2
     /// ```
     ///
-    /// The order is that of the numbers: shorter paths first, then by the outermost number. What does not fit (a fifth number, or more
-    /// than 65,534 records of one that was itself made) becomes a hash of path and index: no order, but one that is
-    /// the same in every run. Top bits: `0` a path, `10` a long `flat_map` of a record as it was read, `11` a hash.
+    /// The order is that of the numbers, a record before those made of it. A number below 128 takes a byte, so a path has up
+    /// to eight of them; one below 16,448 two, and so on up to all eight: what a first `flat_map` makes is always
+    /// numbered. What does not fit becomes a hash of path and index: no order, but one that is the same in every run.
     #[inline]
     pub(crate) fn below(parent: u64, index: u64) -> u64 {
-        if parent >> 47 == 0 && index < 0xFFFF {
-            parent << 16 | (index + 1)
+        let free = parent.trailing_zeros() & !7;
+        if index < 0x7F && free > 0 {
+            parent | (index + 1) << (free - 8)
         } else {
-            Self::below_far(parent, index)
+            Self::below_far(parent, free, index)
         }
     }
 
     #[cold]
-    fn below_far(parent: u64, index: u64) -> u64 {
-        const LONG: u64 = 1 << 63;
-        const HASHED: u64 = 3 << 62;
-        if parent == 0 {
-            return LONG | index & !HASHED;
+    fn below_far(parent: u64, free: u32, index: u64) -> u64 {
+        // First byte: how many digits follow, and the highest digit; the others are digits of base 255, from 1 up.
+        const FIRST: [(u64, u64); 7] = [
+            (0x80, 64),
+            (0xC0, 32),
+            (0xE0, 16),
+            (0xF0, 8),
+            (0xF8, 2),
+            (0xFA, 2),
+            (0xFC, 3),
+        ];
+        let mut rest = index.saturating_sub(0x7F);
+        for (more, &(first, places)) in FIRST.iter().enumerate() {
+            let more = more as u32 + 1;
+            let holds = 255u64.pow(more) * places;
+            if free < 8 * (more + 1) {
+                break;
+            }
+            if rest >= holds {
+                rest -= holds;
+                continue;
+            }
+            let mut path = parent;
+            for digit in 0..more {
+                path |= (rest % 255 + 1) << (free - 8 * (more + 1) + 8 * digit);
+                rest /= 255;
+            }
+            return path | (first + rest) << (free - 8);
         }
+        const HASHED: u64 = 0xFF << 56;
         let mut hash = parent;
         for word in [index, 0x9E37_79B9_7F4A_7C15] {
             // The finish of splitmix64 (Steele, Lea, Flood, 2014).
@@ -63,7 +88,7 @@ impl Origin {
             hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
             hash ^= hash >> 31;
         }
-        HASHED | hash >> 2
+        HASHED | hash >> 8
     }
 }
 
@@ -336,12 +361,21 @@ mod tests {
                 "depth {depth}"
             );
         }
-        // Within one parent they ascend as far as paths go.
-        for parent in [0, 1, 5 << 16 | 7, (1 << 47) - 1] {
-            let made: Vec<_> = (0..0xFFFF).map(|i| Origin::below(parent, i)).collect();
-            assert!(made.is_sorted());
+        // Within one parent they ascend, whatever the number of bytes.
+        let deep = (0..5).fold(0, |parent, _| Origin::below(parent, 0));
+        for parent in [0, Origin::below(0, 126), Origin::below(0, 200), deep] {
+            let made: Vec<_> = (0..300_000).map(|i| Origin::below(parent, i)).collect();
+            assert!(made.is_sorted_by(|a, b| a < b), "{parent:x}");
+            assert!(parent < made[0]);
         }
-        let long: Vec<_> = (0..200_000).map(|i| Origin::below(0, i)).collect();
-        assert!(long.is_sorted());
+        let far: Vec<_> = (0..64).map(|i| Origin::below(0, 1 << i)).collect();
+        assert!(far[..57].is_sorted_by(|a, b| a < b));
+        // Eight operators that make one of one, and then several, still leave them in order.
+        let seven = (0..7).fold(Origin::below(0, 5), |parent, n| {
+            let next = Origin::below(parent, u64::from(n == 6) * 2);
+            assert!(parent < next && next < Origin::below(0, 6));
+            next
+        });
+        assert_eq!(seven.to_be_bytes(), [6, 1, 1, 1, 1, 1, 1, 3]);
     }
 }

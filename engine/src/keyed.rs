@@ -4,7 +4,7 @@ use crate::edge::Wiring;
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::{Inlet, MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{EdgeId, Results};
+use crate::plan::{Class, EdgeId, Results};
 use crate::push::OpId;
 use crate::stage::operator::Operator;
 use crate::stream::{Meta, Stream, close};
@@ -113,7 +113,9 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 /// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
 /// would count as one more record, and how many there are depends on the interleaving.
 fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
-    if !stream.meta.results.replaced {
+    // A correction (class ROWS) is one more record of its own, the same in every run.
+    let results = stream.meta.results;
+    if !results.replaced || results.class == Class::Rows {
         return;
     }
     let mut plan = stream.plan.lock();

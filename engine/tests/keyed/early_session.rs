@@ -29,7 +29,7 @@ fn specs() -> impl Strategy<Value = Spec> {
 impl Spec {
     fn window(&self, early: Option<Span>) -> Session {
         let window = Session::gap(self.gap.seconds()).allowed_lateness(self.lateness.seconds());
-        let window = if self.corrects {
+        let window = if self.corrects && self.lateness > 0 {
             window.one_correction()
         } else {
             window

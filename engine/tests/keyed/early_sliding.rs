@@ -127,7 +127,7 @@ macro_rules! with_window {
                     Some(every) => window.early_firing(Span::from_micros(every)),
                     None => window,
                 };
-                let window = if $spec.corrects {
+                let window = if $spec.corrects && $spec.lateness > 0 {
                     window.one_correction()
                 } else {
                     window
