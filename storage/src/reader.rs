@@ -45,6 +45,8 @@ pub struct PlainBytes<'d, D: BlockingDisk> {
     disk: &'d mut D,
     name: String,
     file: Option<FileId>,
+    /// Nothing beyond is asked for, so nothing beyond is read ahead.
+    valid: u64,
     window: Buffer,
     /// The file's bytes that are in the window.
     from: u64,
@@ -58,6 +60,7 @@ impl<'d, D: BlockingDisk> PlainBytes<'d, D> {
             disk,
             name: String::new(),
             file: None,
+            valid: 0,
             window: Buffer::with_capacity(0),
             from: 0,
             filled: 0,
@@ -80,7 +83,8 @@ impl<'d, D: BlockingDisk> PlainBytes<'d, D> {
         self.filled = 0;
         let needed = round_up(offset - self.from + len as u64, ALIGN as u64);
         let mut buffer = std::mem::replace(&mut self.window, Buffer::with_capacity(0));
-        buffer.resize(needed.max(WINDOW) as usize);
+        let left = round_up(self.valid.saturating_sub(self.from), ALIGN as u64);
+        buffer.resize(needed.max(left.min(WINDOW)) as usize);
         let op = Op::Read {
             file,
             offset: self.from,
@@ -99,8 +103,9 @@ impl<'d, D: BlockingDisk> PlainBytes<'d, D> {
 }
 
 impl<D: BlockingDisk> SegmentBytes for PlainBytes<'_, D> {
-    fn open(&mut self, name: &str, _valid: u64) -> Result<u64, StorageError> {
+    fn open(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
         self.close();
+        self.valid = valid;
         self.name = name.to_string();
         self.filled = 0;
         let op = Op::Open {

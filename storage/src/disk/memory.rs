@@ -8,9 +8,12 @@
 //!
 //! Of a sector that was written twice between two syncs, a crash keeps the first state or the last, not the middle one.
 
+mod inode;
+
 use super::{BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op};
 use crate::buffer::{ALIGN, Buffer};
 use crate::disk::Ticket;
+use inode::Inode;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 
@@ -40,25 +43,6 @@ pub enum Unsynced {
         /// The name, for a rename the new one.
         name: String,
     },
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    /// What it was called first, for messages.
-    label: String,
-    bytes: Vec<u8>,
-    /// Its length is what a crash leaves if no unit is kept.
-    durable: Vec<u8>,
-    /// Sectors whose bytes may differ from the durable ones.
-    dirty: BTreeSet<u64>,
-    /// Space reserved beyond the length; it does not survive on its own, being of no consequence.
-    reserved: u64,
-}
-
-impl Inode {
-    fn used(&self) -> u64 {
-        (self.bytes.len() as u64).max(self.reserved)
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -162,17 +146,21 @@ impl MemoryDisk {
         self
     }
 
-    /// The content of a file, for tests.
-    pub fn content(&self, name: &str) -> Option<&[u8]> {
-        Some(&self.inodes[*self.names.get(name)?].bytes)
+    /// A copy of a file's content, for tests.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        Some(self.inodes[*self.names.get(name)?].content())
     }
 
     /// Changes a file behind everyone's back, durably, for tests. Panics if there is no such file.
     pub fn damage(&mut self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let inode = &mut self.inodes[self.names[name]];
-        change(&mut inode.bytes);
-        inode.durable = inode.bytes.clone();
-        inode.dirty.clear();
+        let mut bytes = inode.content();
+        change(&mut bytes);
+        let mut changed = Inode::new(inode.label.clone());
+        changed.reserved = inode.reserved;
+        changed.write(0, &bytes, self.sector);
+        changed.sync();
+        *inode = changed;
     }
 
     /// The names of the files, sorted.
@@ -185,14 +173,7 @@ impl MemoryDisk {
     pub fn unsynced(&self) -> Vec<Unsynced> {
         let mut units = Vec::new();
         for inode in &self.inodes {
-            let file = || inode.label.clone();
-            if inode.bytes.len() != inode.durable.len() {
-                units.push(Unsynced::Length { file: file() });
-            }
-            units.extend(inode.dirty.iter().map(|s| Unsynced::Sector {
-                file: file(),
-                offset: s * self.sector as u64,
-            }));
+            inode.unsynced(self.sector, &mut units);
         }
         units.extend(self.changes.iter().map(|c| Unsynced::Name {
             name: c.name().to_string(),
@@ -209,21 +190,7 @@ impl MemoryDisk {
             keep(unit - 1)
         };
         for inode in &mut self.inodes {
-            let mut left = inode.durable.clone();
-            if inode.bytes.len() != inode.durable.len() && next() {
-                left.resize(inode.bytes.len(), 0);
-            }
-            for &sector in &inode.dirty {
-                let from = sector as usize * self.sector;
-                let to = (from + self.sector).min(left.len()).min(inode.bytes.len());
-                if next() && from < to {
-                    left[from..to].copy_from_slice(&inode.bytes[from..to]);
-                }
-            }
-            inode.bytes = left;
-            inode.durable = inode.bytes.clone();
-            inode.dirty.clear();
-            inode.reserved = 0;
+            inode.crash(self.sector, &mut next);
         }
         let mut names = std::mem::take(&mut self.durable_names);
         for change in std::mem::take(&mut self.changes) {
@@ -234,6 +201,23 @@ impl MemoryDisk {
         self.names = names.clone();
         self.durable_names = names;
         self.restart();
+        self.forget_unnamed();
+    }
+
+    /// Gives the memory of files that have no name any more back, so that a test can clone a disk cheaply.
+    fn forget_unnamed(&mut self) {
+        let open: BTreeSet<usize> = self.files.values().map(|h| h.inode).collect();
+        let named: BTreeSet<usize> = self
+            .names
+            .values()
+            .chain(self.durable_names.values())
+            .copied()
+            .collect();
+        for (i, inode) in self.inodes.iter_mut().enumerate() {
+            if !named.contains(&i) && !open.contains(&i) {
+                *inode = Inode::default();
+            }
+        }
     }
 
     /// The process dies and the machine does not: everything written stays, synced or not. Files are closed.
@@ -295,13 +279,12 @@ impl MemoryDisk {
             Op::Allocate { file, len } => self.allocate(file, len)?,
             Op::SyncData { file } => {
                 let inode = self.handle(file, false)?.inode;
-                let inode = &mut self.inodes[inode];
-                inode.durable = inode.bytes.clone();
-                inode.dirty.clear();
+                self.inodes[inode].sync();
             }
             Op::SyncFolder => {
                 self.changes.clear();
                 self.durable_names = self.names.clone();
+                self.forget_unnamed();
             }
             Op::Rename { from, to } => {
                 let inode = self.names.remove(&from).ok_or(ErrorKind::NotFound)?;
@@ -317,7 +300,8 @@ impl MemoryDisk {
             Op::Truncate { file, len } => {
                 let inode = self.handle(file, true)?.inode;
                 self.grow(inode, len)?;
-                self.cut(inode, len as usize);
+                self.inodes[inode].set_len(len as usize, self.sector);
+                self.inodes[inode].reserved = self.inodes[inode].reserved.min(len);
             }
             Op::Write { .. } | Op::Read { .. } => unreachable!("done by execute"),
         }
@@ -328,10 +312,7 @@ impl MemoryDisk {
         let inode = match (mode, self.names.get(&name)) {
             (Mode::Create, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
             (Mode::Create, None) => {
-                self.inodes.push(Inode {
-                    label: name.clone(),
-                    ..Inode::default()
-                });
+                self.inodes.push(Inode::new(name.clone()));
                 let inode = self.inodes.len() - 1;
                 self.names.insert(name.clone(), inode);
                 self.changes.push(Change::Create { name, inode });
@@ -352,7 +333,7 @@ impl MemoryDisk {
                 writable,
             },
         );
-        let len = self.inodes[inode].bytes.len() as u64;
+        let len = self.inodes[inode].len as u64;
         Ok(Done::Opened { file, direct, len })
     }
 
@@ -363,8 +344,8 @@ impl MemoryDisk {
         }
         self.grow(inode, len)?;
         self.inodes[inode].reserved = self.inodes[inode].reserved.max(len);
-        if (self.inodes[inode].bytes.len() as u64) < len {
-            self.inodes[inode].bytes.resize(len as usize, 0);
+        if (self.inodes[inode].len as u64) < len {
+            self.inodes[inode].set_len(len as usize, self.sector);
         }
         Ok(())
     }
@@ -379,16 +360,6 @@ impl MemoryDisk {
             return Err(ErrorKind::StorageFull.into());
         }
         Ok(())
-    }
-
-    fn cut(&mut self, inode: usize, len: usize) {
-        let sector = self.sector;
-        let inode = &mut self.inodes[inode];
-        if len < inode.bytes.len() {
-            inode.dirty.extend(sectors(len, inode.bytes.len(), sector));
-        }
-        inode.bytes.resize(len, 0);
-        inode.reserved = inode.reserved.min(len as u64);
     }
 
     fn aligned(handle: &Handle, offset: u64, len: usize) -> Result<(), DiskError> {
@@ -412,34 +383,19 @@ impl MemoryDisk {
             .checked_add(bytes.len() as u64)
             .ok_or(ErrorKind::FileTooLarge)?;
         self.grow(inode, end)?;
-        let sector = self.sector;
-        let inode = &mut self.inodes[inode];
-        let (from, to) = (offset as usize, end as usize);
-        if inode.bytes.len() < to {
-            inode.bytes.resize(to, 0);
-        }
-        inode.bytes[from..to].copy_from_slice(bytes);
-        inode.dirty.extend(sectors(from, to, sector));
+        self.inodes[inode].write(offset as usize, bytes, self.sector);
         Ok(())
     }
 
     fn read(&self, file: FileId, offset: u64, buffer: &mut Buffer) -> Result<usize, DiskError> {
         let handle = self.handle(file, false)?;
         Self::aligned(handle, offset, buffer.len())?;
-        let bytes = &self.inodes[handle.inode].bytes;
-        let from = (offset as usize).min(bytes.len());
-        let filled = buffer.len().min(bytes.len() - from);
-        buffer[..filled].copy_from_slice(&bytes[from..from + filled]);
+        let inode = &self.inodes[handle.inode];
+        let from = (offset.min(inode.len as u64)) as usize;
+        let filled = buffer.len().min(inode.len - from);
+        inode.read(from, &mut buffer[..filled]);
         Ok(filled)
     }
-}
-
-/// The sectors that hold the bytes from `from` to before `to`.
-fn sectors(from: usize, to: usize, sector: usize) -> std::ops::Range<u64> {
-    if from == to {
-        return 0..0;
-    }
-    (from / sector) as u64..to.div_ceil(sector) as u64
 }
 
 impl Disk for MemoryDisk {
