@@ -10,7 +10,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum StorageError {
     /// Another process, or another part of this one, has the folder.
-    #[error("[PLT-0501] {folder} is in use by {holder}; stop that process, or choose another folder")]
+    #[error(
+        "[PLT-0501] {folder} is in use by {holder}; stop that process, or choose another folder"
+    )]
     Locked {
         /// The folder.
         folder: String,
@@ -93,7 +95,9 @@ pub enum StorageError {
         cause: Box<StorageError>,
     },
     /// One entry is longer than a block may be.
-    #[error("[PLT-0509] an entry of {len} bytes is longer than the limit of {max}; split the value")]
+    #[error(
+        "[PLT-0509] an entry of {len} bytes is longer than the limit of {max}; split the value"
+    )]
     TooLarge {
         /// Its length in bytes.
         len: u64,

@@ -56,7 +56,8 @@ impl SegmentBytes for MappedBytes {
         if len < valid {
             return Ok(len); // touching pages beyond the end would be SIGBUS
         }
-        let valid = usize::try_from(valid).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
+        let valid =
+            usize::try_from(valid).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
         // SAFETY: a mapping must not change while a slice of it lives. These bytes are within the valid length of a
         // durable manifest, the file is at least that long (looked at above), our writers never write or cut there (law 1), and
         // other programs of ours are kept out by the folder lock. See the top of this file for what remains.

@@ -219,13 +219,7 @@ impl SegmentWriter {
             && let Some(open) = chunk.block.take()
         {
             let kind = block::KIND_FRAMES;
-            block::finish(
-                &mut chunk.buffer,
-                open.start,
-                open.head,
-                open.frames,
-                kind,
-            );
+            block::finish(&mut chunk.buffer, open.start, open.head, open.frames, kind);
         }
     }
 
@@ -472,7 +466,10 @@ impl SegmentWriter {
                 if let Some(s) = self.segments.iter_mut().find(|s| s.id == segment) {
                     s.unsynced = false;
                 }
-                self.sealing.as_mut().expect("syncs belong to a seal").syncing -= 1;
+                self.sealing
+                    .as_mut()
+                    .expect("syncs belong to a seal")
+                    .syncing -= 1;
                 self.advance_seal();
             }
             (Purpose::Write { segment, .. }, Err(f)) => {

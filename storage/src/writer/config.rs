@@ -50,7 +50,10 @@ impl WriterConfig {
             self.chunk_bytes.is_multiple_of(ALIGN) && self.chunk_bytes >= 2 * ALIGN,
             "a chunk holds a segment's header and a page"
         );
-        assert!(self.buffers >= 2, "one chunk is filled while one is written");
+        assert!(
+            self.buffers >= 2,
+            "one chunk is filled while one is written"
+        );
         assert!(
             self.block_bytes <= block::BLOCK_MAX,
             "blocks have a greatest length"

@@ -11,7 +11,11 @@ fn store() -> (MemoryDisk, History, String, usize) {
     config.segment_bytes = 256 << 10;
     let mut rig = Rig::open(&mut disk, 1).expect("a new store");
     rig.writers[0] = rig.store.writer(0, config);
-    while rig.store.last().is_none_or(|c| c.segments[0].len < 64 << 10) {
+    while rig
+        .store
+        .last()
+        .is_none_or(|c| c.segments[0].len < 64 << 10)
+    {
         rig.epoch(&mut history, true).expect("nothing fails");
     }
     let extent = rig.store.last().expect("committed").segments[0];
@@ -21,7 +25,11 @@ fn store() -> (MemoryDisk, History, String, usize) {
 }
 
 /// What reading the damaged store says. Opening does not read blocks, so it succeeds.
-fn outcome(disk: &mut MemoryDisk, store: &Store, expected: &crate::rig::Map) -> Option<StorageError> {
+fn outcome(
+    disk: &mut MemoryDisk,
+    store: &Store,
+    expected: &crate::rig::Map,
+) -> Option<StorageError> {
     match read(disk, store) {
         Err(e) => Some(e),
         Ok((_, map)) => {
@@ -83,7 +91,10 @@ fn every_sector_of_a_segment() {
 fn every_byte_and_sector_of_the_manifest() {
     let (disk, history, _, _) = store();
     let names = disk.names();
-    let name = names.iter().rfind(|n| n.starts_with("manifest-")).expect("there is one");
+    let name = names
+        .iter()
+        .rfind(|n| n.starts_with("manifest-"))
+        .expect("there is one");
     let whole = disk.content(name).expect("it is there");
     let acked = history.acked;
     let check = |change: &dyn Fn(&mut Vec<u8>), what: String| {
@@ -95,7 +106,12 @@ fn every_byte_and_sector_of_the_manifest() {
             Err(e) => panic!("{what}: {e}"),
         };
         assert_eq!(store.last().map(|c| c.epoch.0), Some(acked), "{what}");
-        u64::from(store.take_notes().iter().any(|n| matches!(n, Note::DamagedCopy { .. })))
+        u64::from(
+            store
+                .take_notes()
+                .iter()
+                .any(|n| matches!(n, Note::DamagedCopy { .. })),
+        )
     };
     let mut told = 0;
     for at in 0..whole.len() {
@@ -104,7 +120,10 @@ fn every_byte_and_sector_of_the_manifest() {
         }
     }
     for at in (0..whole.len()).step_by(512) {
-        told += check(&|bytes| bytes[at..at + 512].fill(0), format!("sector at {at}"));
+        told += check(
+            &|bytes| bytes[at..at + 512].fill(0),
+            format!("sector at {at}"),
+        );
     }
     assert!(told > 100, "{told} told");
 }
@@ -116,15 +135,24 @@ fn a_file_that_is_gone_or_short_or_another_ones() {
     let mut short = disk.clone();
     short.damage(&name, |bytes| bytes.truncate(len - 1));
     let missing = open(&mut short).expect_err("it is too short");
-    assert_eq!((missing.code(), missing.to_string().contains(&name)), ("PLT-0505", true));
+    assert_eq!(
+        (missing.code(), missing.to_string().contains(&name)),
+        ("PLT-0505", true)
+    );
 
     let mut gone = disk.clone();
-    gone.call(Op::Remove { name: name.clone() }).expect("it was there");
+    gone.call(Op::Remove { name: name.clone() })
+        .expect("it was there");
     assert_eq!(open(&mut gone).expect_err("it is gone").code(), "PLT-0505");
 
     let mut bare = disk.clone();
-    for manifest in disk.names().into_iter().filter(|n| n.starts_with("manifest-")) {
-        bare.call(Op::Remove { name: manifest }).expect("it was there");
+    for manifest in disk
+        .names()
+        .into_iter()
+        .filter(|n| n.starts_with("manifest-"))
+    {
+        bare.call(Op::Remove { name: manifest })
+            .expect("it was there");
     }
     assert_eq!(open(&mut bare).expect_err("no manifest").code(), "PLT-0506");
 }
@@ -144,7 +172,10 @@ fn a_newer_version() {
     assert!(e.to_string().contains("segment format 2"), "{e}");
 
     let names = disk.names();
-    let manifest = names.iter().rfind(|n| n.starts_with("manifest-")).expect("there is one");
+    let manifest = names
+        .iter()
+        .rfind(|n| n.starts_with("manifest-"))
+        .expect("there is one");
     disk.damage(manifest, |bytes| {
         for page in [0, 4096] {
             bytes[page + 8..page + 12].copy_from_slice(&2u32.to_le_bytes());

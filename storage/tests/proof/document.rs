@@ -9,7 +9,10 @@ const DOCUMENT: &str = include_str!("../../../docs/format.md");
 /// The rows of the table after the first line that begins with `heading`, without head and rule.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let mut lines = DOCUMENT.lines().skip_while(|l| !l.starts_with(heading));
-    assert!(lines.next().is_some() || heading.is_empty(), "no {heading:?}");
+    assert!(
+        lines.next().is_some() || heading.is_empty(),
+        "no {heading:?}"
+    );
     rows(lines)
 }
 
@@ -82,7 +85,10 @@ fn magics_versions_and_limits() {
     assert_eq!(number(&kinds, "pad"), u64::from(block::KIND_PAD));
     let kinds = table_headed("| Kind of frame |");
     assert_eq!(number(&kinds, "put"), u64::from(block::FRAME_PUT));
-    assert_eq!(number(&kinds, "tombstone"), u64::from(block::FRAME_TOMBSTONE));
+    assert_eq!(
+        number(&kinds, "tombstone"),
+        u64::from(block::FRAME_TOMBSTONE)
+    );
 }
 
 /// One committed epoch with one frame, taken apart by the document's tables.
@@ -92,7 +98,8 @@ fn layouts() {
     let mut rig = crate::rig::Rig::open(&mut disk, 1).expect("a new store");
     let epoch = rig.store.begin_epoch().expect("numbers are left");
     let key = (0x0304, b"seventeen bytes..".to_vec());
-    rig.push_entry(epoch, &key, Some(b"value")).expect("nothing fails");
+    rig.push_entry(epoch, &key, Some(b"value"))
+        .expect("nothing fails");
     rig.push_entry(epoch, &key, None).expect("nothing fails");
     let sealed = rig.seal(epoch).expect("nothing fails");
     let extent = sealed[0].extents[0];
@@ -105,7 +112,9 @@ fn layouts() {
     .expect("nothing fails");
     drop(rig);
     let memory = disk.memory();
-    let bytes = memory.content(&extent.segment.file_name()).expect("a segment");
+    let bytes = memory
+        .content(&extent.segment.file_name())
+        .expect("a segment");
     a_segment(&bytes, epoch, &key.1, extent.len);
     let file = memory.content("manifest-00000000").expect("a manifest");
     a_manifest(&file, epoch, extent);
@@ -126,7 +135,10 @@ fn a_segment(bytes: &[u8], epoch: Epoch, key: &[u8], valid: u64) {
     let t = table("Block, at");
     let b = &bytes[segment::HEADER..];
     let len = u32_at(b, offset(&t, "length")) as usize;
-    assert_eq!(u32_at(b, offset(&t, "checksum")), crc32c::crc32c(&b[4..len]));
+    assert_eq!(
+        u32_at(b, offset(&t, "checksum")),
+        crc32c::crc32c(&b[4..len])
+    );
     assert_eq!(u64_at(b, offset(&t, "epoch")), epoch.0);
     assert_eq!(u64_at(b, offset(&t, "state")), 7);
     assert_eq!(u32_at(b, offset(&t, "count")), 2);
@@ -148,7 +160,10 @@ fn a_segment(bytes: &[u8], epoch: Epoch, key: &[u8], valid: u64) {
     assert_eq!(len, 160);
 
     // Up to the page a pad.
-    assert_eq!(b[len + offset(&table("Block, at"), "kind")], block::KIND_PAD);
+    assert_eq!(
+        b[len + offset(&table("Block, at"), "kind")],
+        block::KIND_PAD
+    );
     assert_eq!(u32_at(&b[len..], 4) as usize, ALIGN - len);
     assert_eq!(valid as usize, 2 * ALIGN);
 }
@@ -157,7 +172,10 @@ fn a_manifest(file: &[u8], epoch: Epoch, extent: Extent) {
     let t = table("Manifest file header:");
     assert_eq!(file[..8], manifest::FILE_MAGIC);
     assert_eq!(u32_at(file, offset(&t, "version")), manifest::VERSION);
-    assert_eq!(u32_at(file, offset(&t, "count of slots")), manifest::SLOTS as u32);
+    assert_eq!(
+        u32_at(file, offset(&t, "count of slots")),
+        manifest::SLOTS as u32
+    );
     let slot = u64_at(file, offset(&t, "length of one")) as usize;
     assert_eq!(slot, manifest::SLOT_MIN);
     assert_eq!(file[..ALIGN], file[ALIGN..2 * ALIGN]);

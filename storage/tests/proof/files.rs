@@ -112,7 +112,10 @@ fn readers_take_one_state_and_some_groups() {
     let mut reader = SnapshotReader::new(MappedBytes::new(&folder.0), LINEAGE, &last, filter);
     let mut frames = 0;
     while let Some(block) = reader.next_block().expect("it reads") {
-        assert_eq!((block.head.state, block.head.group), (StateId(1), KeyGroup(1)));
+        assert_eq!(
+            (block.head.state, block.head.group),
+            (StateId(1), KeyGroup(1))
+        );
         frames += block.frames().count();
     }
     assert_eq!(frames, 10);
@@ -192,7 +195,11 @@ fn names_that_leave_the_folder_are_refused() {
             direct: false,
         };
         let refused = disk.call(op).expect_err("refused");
-        assert_eq!(refused.error.kind, std::io::ErrorKind::InvalidInput, "{name}");
+        assert_eq!(
+            refused.error.kind,
+            std::io::ErrorKind::InvalidInput,
+            "{name}"
+        );
     }
 }
 

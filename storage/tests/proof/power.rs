@@ -21,7 +21,11 @@ fn every_subset(disk: &FaultyDisk, history: &History, what: &str) -> u64 {
                 None => rest,
             };
             let left = disk.clone().crash(keep);
-            recover(left, history, &format!("{what}, {mask:06b} of {unsynced:?}"));
+            recover(
+                left,
+                history,
+                &format!("{what}, {mask:06b} of {unsynced:?}"),
+            );
         }
     }
     1 << some
@@ -46,7 +50,10 @@ fn at_every_operation_with_every_subset() {
             recover_and_go_on(disk.crash(|unit| unit % 2 == 0), &history, shards, &what);
         }
     }
-    assert!(halts > 100 && subsets > 1000, "{halts} halts, {subsets} subsets");
+    assert!(
+        halts > 100 && subsets > 1000,
+        "{halts} halts, {subsets} subsets"
+    );
     println!("{halts} halts, {subsets} subsets, at most {most} units unsynced");
 }
 
@@ -96,7 +103,11 @@ fn what_an_opened_store_says_survives_a_loss_of_power() {
         history.acked = rig.store.last().map_or(0, |c| c.epoch.0);
         seen += u64::from(rig.store.last().is_some());
         drop(rig);
-        recover(disk.crash(|_| false), &history, &format!("killed at {at}, then power lost"));
+        recover(
+            disk.crash(|_| false),
+            &history,
+            &format!("killed at {at}, then power lost"),
+        );
     }
     assert!(seen > 10);
 }

@@ -207,7 +207,11 @@ impl<'d> Rig<'d> {
                     self.push_entry(epoch, &key, None)?;
                 }
             } else {
-                let long = if history.random.below(8) == 0 { 9000 } else { 200 };
+                let long = if history.random.below(8) == 0 {
+                    9000
+                } else {
+                    200
+                };
                 let byte = history.random.below(256) as u8;
                 let value = vec![byte; history.random.below(long) as usize];
                 self.push_entry(epoch, &key, Some(&value))?;
@@ -281,7 +285,11 @@ pub fn read_checkpoint<S: SegmentBytes>(
                     let key = (block.head.group.0, frame.key.to_vec());
                     match frame.value {
                         Some(value) => {
-                            assert_eq!(value.as_ptr() as usize % 16, 0, "archives are read in place");
+                            assert_eq!(
+                                value.as_ptr() as usize % 16,
+                                0,
+                                "archives are read in place"
+                            );
                             map.insert(key, value.to_vec())
                         }
                         None => map.remove(&key),

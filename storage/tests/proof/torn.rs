@@ -53,7 +53,10 @@ fn of_a_segment() {
     for cut in 0..=TAIL {
         let mut left = left.clone();
         left.damage(&segment, |bytes| bytes.truncate(valid + cut));
-        assert_eq!(recover(left, &history, &format!("cut at {cut}")), history.acked);
+        assert_eq!(
+            recover(left, &history, &format!("cut at {cut}")),
+            history.acked
+        );
     }
 }
 
@@ -100,7 +103,10 @@ fn of_the_manifest() {
     }
     // Until the first copy is whole the old record counts, after that the new one.
     assert_eq!(found.len(), 2);
-    assert!(found[&history.acked] > 6000 && found[&newer] > 6000, "{found:?}");
+    assert!(
+        found[&history.acked] > 6000 && found[&newer] > 6000,
+        "{found:?}"
+    );
 }
 
 /// A new manifest file that was not finished, cut at every page.
@@ -128,6 +134,9 @@ fn of_a_manifest_that_has_no_name_yet() {
             buffer,
         })
         .expect("it is written");
-        assert_eq!(recover(left, &history, &format!("cut at {cut}")), history.acked);
+        assert_eq!(
+            recover(left, &history, &format!("cut at {cut}")),
+            history.acked
+        );
     }
 }

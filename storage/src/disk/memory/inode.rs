@@ -89,7 +89,9 @@ impl Inode {
     }
 
     fn written_end(&self) -> usize {
-        self.pages.last_key_value().map_or(0, |(p, _)| (p + 1) * PAGE)
+        self.pages
+            .last_key_value()
+            .map_or(0, |(p, _)| (p + 1) * PAGE)
     }
 
     fn zero_beyond(&mut self) {
