@@ -71,16 +71,17 @@ impl Frame<'_> {
             Some(_) => FRAME_PUT,
             None => FRAME_TOMBSTONE,
         };
-        let mut fixed = [0; FRAME];
-        fixed[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
-        fixed[8..12].copy_from_slice(&(self.key.len() as u32).to_le_bytes());
-        fixed[12..16].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        fixed[16] = kind;
-        to.extend(&fixed);
-        to.extend(self.key);
-        to.pad(ALIGN_VALUE);
-        to.extend(value);
-        to.pad(ALIGN_VALUE);
+        let start = to.len();
+        // Grown once, with zeros, so that nothing is left to pad.
+        to.resize(start + self.encoded_len() as usize);
+        let frame = &mut to[start..];
+        frame[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
+        frame[8..12].copy_from_slice(&(self.key.len() as u32).to_le_bytes());
+        frame[12..16].copy_from_slice(&(value.len() as u32).to_le_bytes());
+        frame[16] = kind;
+        frame[FRAME..][..self.key.len()].copy_from_slice(self.key);
+        let value_at = round_up((FRAME + self.key.len()) as u64, ALIGN_VALUE as u64) as usize;
+        frame[value_at..][..value.len()].copy_from_slice(value);
     }
 }
 

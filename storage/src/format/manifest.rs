@@ -257,9 +257,11 @@ fn decode_checkpoint(from: &mut Cursor<'_>) -> Result<Checkpoint, Fault> {
         let name = std::str::from_utf8(name).map_err(|_| Fault::Field("section name"))?;
         let bytes = from.take(len).ok_or(Fault::Short)?;
         let sections = &mut checkpoint.sections;
-        if sections.insert(name.to_string(), bytes.to_vec()).is_some() {
-            return Err(Fault::Field("section name"));
+        let last = sections.last_key_value();
+        if last.is_some_and(|(last, _)| last.as_str() >= name) {
+            return Err(Fault::Field("order of sections"));
         }
+        sections.insert(name.to_string(), bytes.to_vec());
     }
     Ok(checkpoint)
 }
