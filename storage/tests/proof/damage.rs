@@ -187,6 +187,43 @@ fn a_newer_version() {
     assert!(e.to_string().contains("manifest format 2"), "{e}");
 }
 
+/// A later version ran on this store and then an earlier one is started: the records of ours that are still in the ring must not be
+/// taken for the last.
+#[test]
+fn a_newer_record_beside_older_ones() {
+    let (mut disk, history, _, _) = store();
+    let names = disk.names();
+    let manifest = names
+        .iter()
+        .rfind(|n| n.starts_with("manifest-"))
+        .expect("there is one");
+    let mut newer = 0;
+    disk.damage(manifest, |bytes| {
+        let sequence = |r: &[u8]| u64::from_le_bytes(r[16..24].try_into().expect("eight bytes"));
+        let is_record = |r: &[u8]| r[..8] == pelton_storage::format::manifest::MAGIC;
+        let records = bytes.chunks(ALIGN).filter(|r| is_record(r));
+        let last = records.map(sequence).max().expect("there are some");
+        for at in (0..bytes.len()).step_by(ALIGN) {
+            let record = &mut bytes[at..];
+            if !is_record(record) || sequence(record) != last {
+                continue;
+            }
+            let body = u32::from_le_bytes(record[12..16].try_into().expect("four bytes"));
+            record[8..12].copy_from_slice(&2u32.to_le_bytes());
+            let mut guarded = record[..24].to_vec();
+            guarded.extend(&record[28..32 + body as usize]);
+            record[24..28].copy_from_slice(&crc(&guarded).to_le_bytes());
+            newer += 1;
+        }
+    });
+    assert!(
+        newer == 2 && history.acked > 2,
+        "both copies of one of several"
+    );
+    let e = Store::open(&mut disk, store_config()).expect_err("version 2");
+    assert_eq!(e.code(), "PLT-0503");
+}
+
 /// CRC32C bit by bit: apart from the crate that the store uses, so that the format is what the document says.
 fn crc(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
