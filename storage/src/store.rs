@@ -9,7 +9,9 @@
 //! 4. An epoch number is handed out once, restarts included: a record sets aside numbers before they are used.
 //! 5. A segment goes when no retained checkpoint and no pin names it, after the record that stops naming it is durable.
 //!    Segments that no record names go when the store is opened.
-//! 6. A failed write or sync of the manifest poisons the store. A segment that cannot be removed does not: the next opening
+//! 6. The segment that a shard sealed last is never retired: its writer may go on writing to it, and a later checkpoint would then
+//!    stand on a file that is gone.
+//! 7. A failed write or sync of the manifest poisons the store. A segment that cannot be removed does not: the next opening
 //!    removes it.
 
 mod log;
@@ -36,7 +38,8 @@ pub struct Commit {
     pub epoch: Epoch,
     /// What the shards' writers sealed since the last commit: of this epoch, and of aborted ones before it.
     pub sealed: Vec<Sealed>,
-    /// Segments that hold nothing any more that is not written again elsewhere.
+    /// Segments that hold nothing any more that is not written again elsewhere. One that its shard may still write to stays
+    /// named all the same: retire it again when the shard has sealed a later one.
     pub retired: Vec<SegmentId>,
     /// The caller's sections.
     pub sections: BTreeMap<String, Vec<u8>>,
@@ -57,6 +60,8 @@ pub struct Store {
     staged: Option<Manifest>,
     committed: Option<Epoch>,
     next_epoch: Epoch,
+    /// The last segment that each shard has sealed since the store was opened.
+    newest: BTreeMap<u32, SegmentId>,
     pins: BTreeMap<Pin, Vec<SegmentId>>,
     next_pin: u64,
     /// Named by no retained checkpoint any more, perhaps still pinned.
@@ -143,9 +148,15 @@ impl Store {
         for extent in commit.sealed.iter().flat_map(|s| &s.extents) {
             let len = segments.entry(extent.segment).or_insert(0);
             *len = extent.len.max(*len);
+            let shard = extent.segment.shard;
+            let newest = self.newest.entry(shard).or_insert(extent.segment);
+            *newest = extent.segment.max(*newest);
         }
         for segment in &commit.retired {
-            segments.remove(segment);
+            // A shard whose entries are all gone retires everything, and then writes on where it was.
+            if self.newest.get(&segment.shard) != Some(segment) {
+                segments.remove(segment);
+            }
         }
         let segments = segments.into_iter();
         let checkpoint = Checkpoint {

@@ -97,6 +97,7 @@ impl Store {
             committed: None,
             next_epoch: manifest.unused_from,
             manifest,
+            newest: BTreeMap::new(),
             pins: BTreeMap::new(),
             next_pin: 0,
             doomed: BTreeSet::new(),

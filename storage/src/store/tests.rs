@@ -93,6 +93,21 @@ fn a_segment_goes_when_nothing_names_it() {
     assert_eq!((segments(&disk), store.is_idle()), (vec![2, 3], true));
 }
 
+/// All entries of a shard are gone, so all its segments are retired; then it writes on in the one that it had.
+#[test]
+fn a_segment_that_is_still_written_to_stays() {
+    let mut disk = MemoryDisk::new();
+    let mut store = Store::open(&mut disk, config()).unwrap();
+    commit(&mut disk, &mut store, &[0, 1], &[]);
+    for _ in 0..4 {
+        commit(&mut disk, &mut store, &[], &[0, 1]);
+    }
+    assert_eq!(segments(&disk), [1], "0 is no longer written to");
+    commit(&mut disk, &mut store, &[2], &[1]);
+    commit(&mut disk, &mut store, &[], &[]);
+    assert_eq!(segments(&disk), [2]);
+}
+
 #[test]
 fn epochs_run_out_and_are_set_aside_again() {
     let mut disk = MemoryDisk::new();
