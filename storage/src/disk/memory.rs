@@ -4,7 +4,8 @@
 //! 1. Reading sees every completed write. A crash sees what was synced, and of the rest any subset of its units: a unit is
 //!    one sector of one file, one file's length, or one change of the folder.
 //! 2. `SyncData` makes a file's sectors and length durable, not its name. `SyncFolder` makes names durable, not contents.
-//! 3. A rename is one unit: after a crash a name means the old file or the new one, never neither.
+//! 3. A rename is one unit: after a crash a name means the old file or the new one, never neither. Names are changed by name: where a change
+//!    before it was lost, a rename moves whatever has the old name then. So who uses a name twice between two syncs is punished.
 //!
 //! Of a sector that was written twice between two syncs, a crash keeps the first state or the last, not the middle one.
 

@@ -87,7 +87,13 @@ impl Store {
         }
         let (manifest, sequence) = opening.choose(&config, &names)?;
         let segments = opening.check_segments(&manifest)?;
-        let number = manifests.last().map_or(0, |n| n + 1);
+        // Past the unfinished ones too: if removing one were lost and renaming its namesake were not, the wrong file would be renamed.
+        let unfinished = names.iter().filter_map(|n| n.strip_suffix(UNFINISHED));
+        let taken = manifests
+            .iter()
+            .copied()
+            .chain(unfinished.filter_map(parse));
+        let number = taken.max().map_or(0, |n| n + 1);
         let old = manifests.iter().map(|n| file_name(*n)).collect();
         let owner = config.owner;
         let mut store = Store {
