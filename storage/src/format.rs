@@ -1,0 +1,133 @@
+//! Bytes on disk. docs/format.md is the document; a test holds these constants to its tables.
+//!
+//! Laws
+//! 1. All numbers are little-endian. Reserved bytes are zero, and a reader checks them.
+//! 2. Decoders take untrusted bytes: they return what is wrong and where, never panic, and allocate nothing by a length
+//!    before that length was found to lie within the bytes that are there.
+//! 3. Each format has a version of its own. A reader takes the newest and the one before it, and refuses others by name.
+
+pub mod block;
+pub mod manifest;
+pub mod segment;
+
+/// Reads numbers from the front of a slice; `None` where it ends too early.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Cursor { bytes, at: 0 }
+    }
+
+    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(len)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub fn bytes16(&mut self) -> Option<[u8; 16]> {
+        self.array()
+    }
+
+    /// Bytes not yet taken.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// How many bytes were taken.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+}
+
+/// What is wrong with some bytes, and where, counted from their beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// In bytes.
+    pub offset: u64,
+    /// For people.
+    pub what: Fault,
+}
+
+/// What can be wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Something else than the named thing.
+    NotA(&'static str),
+    /// Written by a version that this program does not read.
+    Version {
+        /// The format.
+        format: &'static str,
+        /// What was found.
+        found: u32,
+        /// The newest that this program reads.
+        newest: u32,
+    },
+    /// The checksum says otherwise.
+    Checksum,
+    /// A field that cannot be.
+    Field(&'static str),
+    /// It ends before it is whole.
+    Short,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::NotA(thing) => write!(f, "this is no {thing}"),
+            Fault::Version {
+                format,
+                found,
+                newest,
+            } => write!(
+                f,
+                "{format} format {found} is not read by this program (newest {newest})"
+            ),
+            Fault::Checksum => write!(f, "the checksum does not match"),
+            Fault::Field(name) => write!(f, "impossible {name}"),
+            Fault::Short => write!(f, "it ends before it is whole"),
+        }
+    }
+}
+
+impl Wrong {
+    pub(crate) fn at(offset: u64, what: Fault) -> Self {
+        Wrong { offset, what }
+    }
+}
+
+/// Whether a version is read: the newest or the one before it; versions begin at 1.
+pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Result<(), Fault> {
+    if found == newest || (found != 0 && found + 1 == newest) {
+        return Ok(());
+    }
+    Err(Fault::Version {
+        format,
+        found,
+        newest,
+    })
+}
