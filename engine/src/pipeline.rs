@@ -246,7 +246,6 @@ where
             op,
             chain,
             build.cx(),
-            build.config.batch_size * build.shards.min(8),
         );
         Ok(Box::new(stage))
     }

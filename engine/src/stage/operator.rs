@@ -103,27 +103,12 @@ pub(crate) struct OperatorStage<In, Op, P> {
     passed: EventTime,
     /// Length and last origin of the batch last taken: its place, if user code panics.
     taken: (usize, Origin),
-    /// Records that the current step may still take.
-    budget: usize,
-    /// Records of a step: as many as a source reads in one.
-    budget_max: usize,
     /// When the batches arrived.
     arrivals: Arrivals,
 }
 
-/// Frames taken in one step at most, however few records they hold.
-const FRAMES_MAX: usize = 32;
-
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
-    pub fn new(
-        stage: usize,
-        job: String,
-        inbox: Inbox<In>,
-        op: Op,
-        chain: P,
-        cx: Cx,
-        budget_max: usize,
-    ) -> Self {
+    pub fn new(stage: usize, job: String, inbox: Inbox<In>, op: Op, chain: P, cx: Cx) -> Self {
         OperatorStage {
             stage,
             job,
@@ -134,8 +119,6 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             doing: Doing::Taking,
             passed: EventTime::BEGINNING,
             taken: (0, Origin::default()),
-            budget: 0,
-            budget_max,
             arrivals: Arrivals::new(),
         }
     }
@@ -254,21 +237,7 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn step(&mut self, now: Now) -> Result<Progress, JobError> {
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
-        self.budget = self.budget_max;
-        let mut worked = false;
-        // What has arrived is taken in one step, up to the budget: a source that feeds several lanes would else outrun its
-        // consumers until the rings are full, and all data would be cold when its turn comes.
-        for _ in 0..FRAMES_MAX {
-            match self.step_once(now)? {
-                Progress::Worked => worked = true,
-                Progress::Idle { .. } if worked => break,
-                other => return Ok(other),
-            }
-            if self.budget == 0 || !matches!(self.doing, Doing::Taking) {
-                break;
-            }
-        }
-        Ok(Progress::Worked)
+        self.step_once(now)
     }
 
     fn cx(&mut self) -> &mut Cx {
@@ -294,7 +263,9 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
 }
 
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
-    /// Goes on with what was begun, or takes a frame.
+    /// Goes on with what was begun, or takes a frame. One a step: taking all that has arrived empties the rings, and then a
+    /// shard that fires a large window stops those that wait for its records (sliding and session windows lost a third on
+    /// two shards).
     fn step_once(&mut self, now: Now) -> Result<Progress, JobError> {
         if self.blocked() {
             self.control(Control::Flush);
@@ -325,9 +296,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     }
 
     fn work(&mut self, channel: usize, mut batch: Box<Batch<In>>) -> Doing<In> {
-        let before = batch.len();
         self.op.batch(&mut batch, &mut self.chain, &mut self.cx);
-        self.budget = self.budget.saturating_sub(before - batch.len());
         if !batch.is_empty() {
             return Doing::Batch(channel, batch);
         }
