@@ -642,11 +642,14 @@ mod tests {
                 }
                 table.find_or_insert(table.hash(&key), &key, || key);
                 model.insert(key, key);
-                if key % 3 == 1 {
-                    let id = table.find(table.hash(&(key - 1)), &(key - 1));
+                // More than the next insertion takes up again.
+                for old in (key.max(3) - 3..key).filter(|_| key % 4 == 3) {
+                    let id = table.find(table.hash(&old), &old);
                     table.remove(id, 0);
-                    model.remove(&(key - 1));
-                    assert_eq!(table.find(table.hash(&(key - 1)), &(key - 1)), NONE);
+                    model.remove(&old);
+                }
+                for gone in (0..key).filter(|k| !model.contains_key(k)) {
+                    assert_eq!(table.find(table.hash(&gone), &gone), NONE);
                 }
                 check(&table, &model);
             }

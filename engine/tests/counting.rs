@@ -3,8 +3,8 @@
 use pelton::batch::Stamp;
 use pelton::testing::{self, Stepper};
 use pelton::{
-    Cumulate, EventTime, Global, Job, Session, Sliding, Span, Spans, Tumbling, WatermarkGenerator,
-    Watermarks, sink, sources,
+    Cumulate, EventTime, Firing, Global, Job, Session, Sliding, Span, Spans, Tumbling,
+    WatermarkGenerator, Watermarks, sink, sources,
 };
 
 type Record = (i64, u32);
@@ -66,6 +66,40 @@ fn a_record_is_behind_once() {
     let mut stepper = Stepper::new(&job, 2).unwrap();
     stepper.run().unwrap();
     assert_eq!(stepper.counters().behind, 2);
+}
+
+/// A window that is made after its end, within the allowed lateness, has fired: it tells updates, and others go on as they
+/// would without it.
+#[test]
+fn a_window_made_after_its_end_tells_updates_only() {
+    let (feed, source) = testing::feed::<Record>(1);
+    let (job, (results, sink)) = (Job::new("made late"), testing::collect());
+    job.source(source)
+        .event_time(time, Watermarks::monotonous())
+        .key_by(|r| r.1)
+        .window(Tumbling::of(10.seconds()).allowed_lateness(100.seconds()))
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    for second in [31, 45, 12, 56, 1, 67, 2, 300] {
+        feed.push(0, (second, 1));
+        stepper.until_idle().unwrap();
+    }
+    let told: Vec<_> = results
+        .take()
+        .iter()
+        .map(|w| (w.window.start.micros() / 1_000_000, w.value, w.firing))
+        .collect();
+    let expected = [
+        (30, 1, Firing::OnTime),
+        (10, 1, Firing::Update),
+        (40, 1, Firing::OnTime),
+        (0, 1, Firing::Update),
+        (50, 1, Firing::OnTime),
+        (0, 2, Firing::Update),
+        (60, 1, Firing::OnTime),
+    ];
+    assert_eq!(told, expected);
 }
 
 /// A generator may say that nothing more will come, and be wrong: what comes is counted all the same.

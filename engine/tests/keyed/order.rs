@@ -75,12 +75,13 @@ fn a_fork_and_a_union_give_one_order() {
     let records: Vec<Record> = (0..40).map(|n| (0, n / 4, n as u64)).collect();
     let all = answers(|sink| {
         let job = Job::new("ties");
-        let [a, b] = job
+        let [a, b, d] = job
             .source(sources::items(records.clone()))
             .event_time(time, Watermarks::monotonous())
             .fork();
         a.map(|r| format!("a{} ", r.2))
             .union(b.flat_map(|r| [format!("b{} ", r.2), format!("c{} ", r.2)]))
+            .union(d.map(|r| format!("d{} ", r.2)))
             .key_by(|_| 0)
             .in_event_time_order()
             .fold(String::new(), |path, r| path.push_str(r))
@@ -88,8 +89,8 @@ fn a_fork_and_a_union_give_one_order() {
         job
     });
     assert_eq!(all.len(), 1, "{all:?}");
-    // A record's copy of the shorter way first, then what was made of the other, in its order.
-    assert!(all.first().unwrap().starts_with("a0 b0 c0 a1 b1 c1 "));
+    // A record's copies in the order of branches first, then what was made further on, in its order.
+    assert!(all.first().unwrap().starts_with("a0 d0 b0 c0 a1 d1 b1 c1 "));
 }
 
 proptest! {
