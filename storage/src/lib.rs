@@ -82,8 +82,10 @@ mod error;
 pub mod format;
 mod id;
 mod lock;
+//LOGMOD
 mod map;
 mod poison;
+mod prepare;
 mod reader;
 mod savepoint;
 mod store;
