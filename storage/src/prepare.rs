@@ -72,16 +72,23 @@ impl Preparer {
     /// # Errors
     /// There is no space.
     pub fn take(&mut self) -> Result<Option<FileId>, StorageError> {
+        if let Some(error) = self.refusal() {
+            return Err(error);
+        }
+        let Spare::Ready(file) = self.spare else {
+            return Ok(None);
+        };
+        self.spare = Spare::None;
+        Ok(Some(file))
+    }
+
+    /// Why there will be no file until [`retry`](Self::retry), if so.
+    pub fn refusal(&self) -> Option<StorageError> {
         match &self.spare {
             Spare::Starved(error) | Spare::Closing(error) | Spare::Removing(error) => {
-                Err(error.clone())
+                Some(error.clone())
             }
-            Spare::Ready(file) => {
-                let file = *file;
-                self.spare = Spare::None;
-                Ok(Some(file))
-            }
-            _ => Ok(None),
+            _ => None,
         }
     }
 
