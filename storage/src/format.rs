@@ -123,7 +123,7 @@ impl Wrong {
 
 /// Whether a version is read: the newest or the one before it; versions begin at 1.
 pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Result<(), Fault> {
-    if found == newest || (found != 0 && found + 1 == newest) {
+    if found == newest || (found != 0 && found.checked_add(1) == Some(newest)) {
         return Ok(());
     }
     Err(Fault::Version {

@@ -267,8 +267,9 @@ impl Partition {
         let spare = self.spare.iter().map(|s| IndexSegment {
             id: s.id,
             open: true,
-            base: self.next,
-            end: self.next,
+            // Where its records begin, if no segment is before it: nothing has been placed then.
+            base: self.durable,
+            end: self.durable,
             len: 0,
             last_time: self.last_time,
         });

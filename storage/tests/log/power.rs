@@ -46,7 +46,7 @@ fn at_every_operation() {
     for at in 0.. {
         let mut broken = disk(7, MemoryDisk::new()).with_halt(at);
         let mut history = History::new(7);
-        if run(&mut broken, &mut history, 60).is_ok() {
+        if run(&mut broken, &mut history, 140).is_ok() {
             break;
         }
         assert_eq!(broken.faults(), 1);

@@ -266,3 +266,24 @@ fn groups() {
     };
     assert_eq!(e.code(), "PLT-0509");
 }
+
+/// A clock that is set back does not hide records from who seeks by time.
+#[test]
+fn time_never_runs_backwards() {
+    let mut disk = FaultyDisk::new(MemoryDisk::new());
+    let mut history = History::new(1);
+    let mut rig = Rig::open(&mut disk, DURABLE, &[]).expect("a new log");
+    for now_us in [5_000, 4_000, 6_000, -1] {
+        let record = Record {
+            key: None,
+            value: b"v",
+        };
+        rig.log.append(0, record, now_us).expect("taken");
+    }
+    history.now_us = 10_000;
+    rig.settle(&mut history).expect("nothing fails");
+    let mut now = rig.disk.memory().clone();
+    let found = read(&rig.log, PlainBytes::new(&mut now), 0, 0).expect("it reads");
+    let times: Vec<i64> = found.iter().map(|w| w.arrived_us).collect();
+    assert_eq!(times, [5_000, 5_000, 6_000, 6_000]);
+}
