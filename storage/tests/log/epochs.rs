@@ -36,8 +36,8 @@ fn is_decided(ends: [u64; 2], history: &History, what: &str) {
 }
 
 fn forget(history: &mut History, ends: [u64; 2]) {
-    for partition in 0..2 {
-        history.partitions[partition].truncate(ends[partition] as usize);
+    for (list, end) in history.partitions.iter_mut().zip(ends) {
+        list.truncate(end as usize);
     }
 }
 
@@ -103,7 +103,10 @@ fn what_is_staged_is_not_seen_before_its_commit_and_goes_without_one() {
     assert_eq!((two.ends[0], rig.log.visible_end(0)), (2, 1));
     let mut now = rig.disk.memory().clone();
     let seen = read(&rig.log, PlainBytes::new(&mut now), 0, 0).expect("it reads");
-    assert!(seen == history.partitions[0][..1], "readers see what is committed");
+    assert!(
+        seen == history.partitions[0][..1],
+        "readers see what is committed"
+    );
     drop(rig);
     // A checkpoint had not decided on epoch 2. Its key is not known, its offset is free.
     let mut rig = Rig::open(&mut disk, COMMITTED, &[]).expect("it opens");

@@ -30,10 +30,10 @@ fn run(disk: &mut FaultyDisk, history: &mut History, records: u64) -> Result<(),
 
 /// As if this was all that was ever written: records beyond were never acknowledged.
 fn forget(history: &mut History, ends: [u64; 2]) {
-    for partition in 0..2 {
-        history.partitions[partition].truncate(ends[partition] as usize);
-        history.acked[partition] = ends[partition];
+    for (list, end) in history.partitions.iter_mut().zip(ends) {
+        list.truncate(end as usize);
     }
+    history.acked = ends;
 }
 
 fn disk(seed: u64, left: MemoryDisk) -> FaultyDisk {

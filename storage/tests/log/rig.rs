@@ -246,27 +246,24 @@ pub fn recover(
     let decided: Vec<Staged> = history.decided.iter().cloned().collect();
     let log = Log::open(left, config(visibility), &decided)
         .unwrap_or_else(|e| panic!("{what}: does not open: {e}"));
-    let mut ends = [0; 2];
-    for partition in 0..2 {
-        let list = &history.partitions[partition];
-        let (start, end) = (
-            log.start(partition as u32) as usize,
-            log.visible_end(partition as u32),
+    [0, 1].map(|partition| {
+        let (list, acked) = (
+            &history.partitions[partition as usize],
+            history.acked[partition as usize],
         );
+        let (start, end) = (log.start(partition), log.visible_end(partition));
         assert!(
-            end >= history.acked[partition],
-            "{what}: partition {partition} ends at {end}, acknowledged were {}",
-            history.acked[partition]
+            end >= acked,
+            "{what}: partition {partition} ends at {end}, acknowledged were {acked}"
         );
         assert!(end as usize <= list.len(), "{what}: more than was written");
-        let found = read(&log, PlainBytes::new(left), partition as u32, start as u64)
+        let found = read(&log, PlainBytes::new(left), partition, start)
             .unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(
-            found == list[start..end as usize],
+            found == list[start as usize..end as usize],
             "{what}: another list in partition {partition}"
         );
-        assert_eq!(log.next_offset(partition as u32), end, "{what}");
-        ends[partition] = end;
-    }
-    ends
+        assert_eq!(log.next_offset(partition), end, "{what}");
+        end
+    })
 }
