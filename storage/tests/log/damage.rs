@@ -83,6 +83,20 @@ fn flip(disk: &MemoryDisk, name: &str, at: usize) -> MemoryDisk {
     damaged
 }
 
+/// A whole batch that belongs elsewhere, as a misdirected write would leave it, is not the next one.
+#[test]
+fn a_batch_in_the_place_of_another() {
+    let (mut left, history) = groups(false).expect("nothing fails");
+    let (name, content) = newest(&left);
+    let ends = ends(&content);
+    let (from, to, tail) = (ends[0].0, ends[1].0, ends[4].0);
+    left.damage(&name, |bytes| {
+        bytes[tail..][..to - from].copy_from_slice(&content[from..to]);
+    });
+    let found = recover(&mut left, DURABLE, &history, "a batch twice");
+    assert_eq!(found[0], ends[4].1);
+}
+
 /// Once an index stands behind it, every changed byte is an error that names the file, when it is opened or when it is read.
 #[test]
 fn every_byte_behind_an_index() {
