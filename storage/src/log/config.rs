@@ -1,7 +1,7 @@
 //! How an ingest log spends memory, space and time.
 
 use crate::buffer::ALIGN;
-use crate::format::log::{BATCH, BATCH_MAX, KEY_MAX, RECORD, Visibility};
+use crate::format::log::{BATCH, BATCH_MAX, RECORD, Visibility};
 use crate::format::segment;
 use crate::id::Lineage;
 
@@ -76,7 +76,6 @@ impl LogConfig {
             "one batch is filled while one is written"
         );
         assert!(self.group_us >= 0, "time does not run backwards");
-        const { assert!(KEY_MAX <= u16::MAX as usize) };
     }
 }
 

@@ -74,7 +74,7 @@ fn decode_staged(from: &mut Cursor<'_>) -> Result<Staged, Fault> {
 
 impl Log {
     /// When the log wants to be stepped for what is gathered, in microseconds since the epoch; `None` if nothing is, or a group is
-    /// under way and its completion is what to wait for.
+    /// under way and its completion is what to wait for. What waits for a segment has no time: it goes when that is ready.
     pub fn due_us(&self) -> Option<i64> {
         let oldest = self.oldest_us.filter(|_| self.group.is_none())?;
         Some(oldest.saturating_add(self.config.group_us))
