@@ -21,7 +21,7 @@ pub struct Origin {
     pub partition: u32,
     /// Offset within the partition; what it counts is the source's business (a line's byte offset, an index).
     pub offset: u64,
-    /// Which of the records made from that offset: a path of numbers from 1 up, 16 bits each and the last one lowest, of the
+    /// Which of the records made from that offset: a path of numbers from 1 up, the outermost in the highest bytes, of the
     /// branches of forks and the records of `flat_map`s on the way. 0 is the record as it was read.
     pub emission: u64,
 }

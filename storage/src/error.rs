@@ -136,6 +136,42 @@ pub enum StorageError {
         /// The first that is not set aside.
         unused_from: Epoch,
     },
+    /// A reader wants records that are not there.
+    #[error(
+        "[PLT-0514] partition {partition} of the ingest log holds records {start} to {end}, and {offset} is not among them; read from where it begins, or keep records longer"
+    )]
+    OffsetGone {
+        /// The partition.
+        partition: u32,
+        /// What was asked for.
+        offset: u64,
+        /// The first record.
+        start: u64,
+        /// The offset after the last that readers see.
+        end: u64,
+    },
+    /// Records that were durable are gone.
+    #[error(
+        "[PLT-0515] epoch {epoch} stands on {needed} records of partition {partition} of the ingest log and {found} are there; restore the folder from a copy"
+    )]
+    RecordsMissing {
+        /// The partition.
+        partition: u32,
+        /// The epoch that was to be committed.
+        epoch: Epoch,
+        /// The offset up to which there should be records.
+        needed: u64,
+        /// The offset up to which there are.
+        found: u64,
+    },
+    /// The folder holds another kind of log than it is opened as.
+    #[error("[PLT-0516] the folder does not hold {wanted}: {found}")]
+    OtherLog {
+        /// How it was opened.
+        wanted: String,
+        /// What is there.
+        found: String,
+    },
 }
 
 impl StorageError {
@@ -186,6 +222,9 @@ impl StorageError {
             StorageError::NoSavepoint { .. } => "PLT-0511",
             StorageError::NotEmpty { .. } => "PLT-0512",
             StorageError::EpochsExhausted { .. } => "PLT-0513",
+            StorageError::OffsetGone { .. } => "PLT-0514",
+            StorageError::RecordsMissing { .. } => "PLT-0515",
+            StorageError::OtherLog { .. } => "PLT-0516",
         }
     }
 

@@ -7,6 +7,7 @@
 //! 3. Each format has a version of its own. A reader takes the newest and the one before it, and refuses others by name.
 
 pub mod block;
+pub mod log;
 pub mod manifest;
 pub mod segment;
 
@@ -122,7 +123,7 @@ impl Wrong {
 
 /// Whether a version is read: the newest or the one before it; versions begin at 1.
 pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Result<(), Fault> {
-    if found == newest || (found != 0 && found + 1 == newest) {
+    if found == newest || (found != 0 && found.checked_add(1) == Some(newest)) {
         return Ok(());
     }
     Err(Fault::Version {
@@ -130,4 +131,13 @@ pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Re
         found,
         newest,
     })
+}
+
+/// A count of things that take at least `each` bytes: refused if so many cannot be there, so nothing large is allocated.
+pub(crate) fn count(from: &mut Cursor<'_>, each: usize) -> Result<usize, Fault> {
+    let count = from.u32().ok_or(Fault::Short)? as usize;
+    match count.checked_mul(each) {
+        Some(bytes) if bytes <= from.left() => Ok(count),
+        _ => Err(Fault::Field("count")),
+    }
 }

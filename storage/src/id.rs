@@ -79,6 +79,39 @@ impl SegmentId {
     }
 }
 
+impl SegmentId {
+    /// The file's name in the folder of an ingest log; the shard is the partition.
+    ///
+    /// ```
+    /// use pelton_storage::SegmentId;
+    /// let id = SegmentId { attempt: 2, number: 17, shard: 1 };
+    /// assert_eq!(id.log_file_name(), "log-00000001-00000002-00000011");
+    /// assert_eq!(SegmentId::parse_log(&id.log_file_name()), Some(id));
+    /// ```
+    pub fn log_file_name(&self) -> String {
+        let SegmentId {
+            attempt,
+            number,
+            shard,
+        } = self;
+        format!("{LOG_PREFIX}{shard:08x}-{attempt:08x}-{number:08x}")
+    }
+
+    /// The id that a file name of an ingest log says, exactly as [`log_file_name`](Self::log_file_name) writes it.
+    pub fn parse_log(name: &str) -> Option<SegmentId> {
+        let mut parts = name.strip_prefix(LOG_PREFIX)?.split('-');
+        let mut part = || u32::from_str_radix(parts.next()?, 16).ok();
+        let (shard, attempt, number) = (part()?, part()?, part()?);
+        let id = SegmentId {
+            attempt,
+            number,
+            shard,
+        };
+        (id.log_file_name() == name).then_some(id)
+    }
+}
+
+const LOG_PREFIX: &str = "log-";
 const SEGMENT_PREFIX: &str = "segment-";
 
 impl fmt::Display for SegmentId {

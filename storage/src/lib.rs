@@ -7,6 +7,8 @@
 //! - [`SegmentWriter`] is one shard's log. Frames go in; an epoch that is sealed is durable.
 //! - [`SnapshotReader`] hands out what a checkpoint stands on, in log order, checked.
 //! - [`Savepoint`] is a folder of its own with all of one checkpoint.
+//! - [`Log`] is the ingest log: records appended by many and durable together, or a job's output that is visible by epochs;
+//!   [`LogReader`] reads it from any offset or time on.
 //!
 //! Nothing here reads a clock, draws at random, knows a job or depends on another crate of this project.
 //!
@@ -82,8 +84,10 @@ mod error;
 pub mod format;
 mod id;
 mod lock;
+mod log;
 mod map;
 mod poison;
+mod prepare;
 mod reader;
 mod savepoint;
 mod store;
@@ -96,9 +100,13 @@ pub use disk::{
 };
 pub use error::StorageError;
 pub use format::block::{Block, BlockHead, Frame, Frames};
+pub use format::log::{BatchHead, Located, Record, Visibility};
 pub use format::manifest::{Checkpoint, Extent, Manifest};
 pub use id::{Epoch, KeyGroup, Lineage, SegmentId, StateId};
 pub use lock::{FolderLock, LOCK_FILE};
+pub use log::{
+    Appended, Log, LogConfig, LogPin, LogReader, Position, Retention, Staged, View, ViewBatch,
+};
 pub use map::MappedBytes;
 pub use poison::Poison;
 pub use reader::{Filter, PlainBytes, SegmentBytes, SnapshotReader, Totals};

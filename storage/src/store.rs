@@ -14,8 +14,8 @@
 //! 7. A failed write or sync of the manifest poisons the store. A segment that cannot be removed does not: the next opening
 //!    removes it.
 
-mod log;
-mod open;
+pub(crate) mod log;
+pub(crate) mod open;
 
 pub use open::{Note, StoreConfig};
 

@@ -24,7 +24,8 @@ use crate::format::manifest::Extent;
 use crate::format::segment::SegmentHeader;
 use crate::id::{Epoch, Lineage, SegmentId};
 use crate::poison::Poison;
-use segments::{Active, Spare};
+use crate::prepare::Preparer;
+use segments::Active;
 use std::collections::VecDeque;
 
 /// Why a frame was not taken. It is not lost: the caller still has it.
@@ -106,7 +107,7 @@ pub struct SegmentWriter {
     poison: Poison,
     /// Written segments that are still open, in log order; pushes go to the last.
     segments: VecDeque<Active>,
-    spare: Spare,
+    spare: Preparer,
     next_id: SegmentId,
     chunk: Option<Chunk>,
     free: Vec<Buffer>,
@@ -122,8 +123,6 @@ pub struct SegmentWriter {
     sealing: Option<Sealing>,
     sealed: Option<Sealed>,
     last_epoch: Epoch,
-    warnings: Vec<Warning>,
-    warned: [bool; 2],
     failure: Option<StorageError>,
     written: u64,
 }
@@ -138,12 +137,13 @@ impl SegmentWriter {
         poison: Poison,
     ) -> Self {
         config.check();
+        let spare = Preparer::new(config.segment_bytes, config.reserve_bytes, config.direct);
         SegmentWriter {
             config,
             lineage,
             poison,
             segments: VecDeque::new(),
-            spare: Spare::None,
+            spare,
             next_id: SegmentId {
                 attempt,
                 number: 0,
@@ -161,8 +161,6 @@ impl SegmentWriter {
             sealing: None,
             sealed: None,
             last_epoch: Epoch(0),
-            warnings: Vec::new(),
-            warned: [false; 2],
             failure: None,
             written: 0,
         }
@@ -402,7 +400,7 @@ impl SegmentWriter {
 
     /// Warnings since the last call; each kind comes once.
     pub fn take_warnings(&mut self) -> Vec<Warning> {
-        std::mem::take(&mut self.warnings)
+        self.spare.take_warnings()
     }
 
     /// Bytes given to the disk so far, padding included.

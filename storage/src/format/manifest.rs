@@ -6,7 +6,7 @@
 //!          0       8         12            16         24       28  32
 //! ```
 
-use super::{Cursor, Fault, Wrong, check_version};
+use super::{Cursor, Fault, Wrong, check_version, count};
 use crate::buffer::{ALIGN, Buffer};
 use crate::id::{Epoch, Lineage, SegmentId};
 use std::collections::BTreeMap;
@@ -191,15 +191,6 @@ impl Manifest {
 /// The checksum lies inside what it guards: it is taken over the bytes before and the bytes after it.
 fn record_crc(record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&record[..24]), &record[28..])
-}
-
-/// A count of things that take at least `each` bytes: refused if so many cannot be there, so nothing large is allocated.
-fn count(from: &mut Cursor<'_>, each: usize) -> Result<usize, Fault> {
-    let count = from.u32().ok_or(Fault::Short)? as usize;
-    match count.checked_mul(each) {
-        Some(bytes) if bytes <= from.left() => Ok(count),
-        _ => Err(Fault::Field("count")),
-    }
 }
 
 fn decode_body(from: &mut Cursor<'_>) -> Result<Manifest, Fault> {

@@ -22,15 +22,15 @@ use std::io::ErrorKind;
 
 const PREFIX: &str = "manifest-";
 /// The end of the name of a file that is not finished.
-pub(super) const UNFINISHED: &str = ".new";
+pub(crate) const UNFINISHED: &str = ".new";
 
 /// The name of the manifest file with this number.
-pub(super) fn file_name(number: u32) -> String {
+pub(crate) fn file_name(number: u32) -> String {
     format!("{PREFIX}{number:08x}")
 }
 
 /// The number of a manifest file, if the name is one exactly as [`file_name`] writes it.
-pub(super) fn parse(name: &str) -> Option<u32> {
+pub(crate) fn parse(name: &str) -> Option<u32> {
     let number = u32::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()?;
     (file_name(number) == name).then_some(number)
 }
@@ -52,7 +52,7 @@ enum State {
 
 /// See the laws on top of this file.
 #[derive(Debug)]
-pub(super) struct ManifestLog {
+pub(crate) struct ManifestLog {
     owner: u32,
     direct: bool,
     state: State,

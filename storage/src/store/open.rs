@@ -57,10 +57,26 @@ struct Best {
     manifest: Manifest,
 }
 
-/// What is being found out while a store opens.
-struct Opening<'d, D: BlockingDisk> {
-    disk: &'d mut D,
-    notes: Vec<Note>,
+/// What the manifest files of a folder say, and how to go on from there.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The newest whole record, or that of a new folder.
+    pub manifest: Manifest,
+    /// The log of records to come; opening a store or ingest log writes the first at once.
+    pub log: ManifestLog,
+    /// All files of the folder.
+    pub names: Vec<String>,
+}
+
+/// Whether this is a manifest that was not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED).and_then(parse).is_some()
+}
+
+/// What is being found out while a store or ingest log opens.
+pub(crate) struct Opening<'d, D: BlockingDisk> {
+    pub disk: &'d mut D,
+    pub notes: Vec<Note>,
     best: Option<Best>,
     /// The first thing that was wrong with a manifest, told if no record is whole.
     wrong: Option<StorageError>,
@@ -74,31 +90,22 @@ impl Store {
     /// A manifest or segment is damaged, missing or of another version; or the disk fails.
     pub fn open<D: BlockingDisk>(disk: &mut D, config: StoreConfig) -> Result<Store, StorageError> {
         assert!(config.retained > 0, "the last checkpoint is always kept");
-        let mut opening = Opening {
-            disk,
-            notes: Vec::new(),
-            best: None,
-            wrong: None,
-        };
-        let names = opening.names()?;
-        let manifests: Vec<u32> = names.iter().filter_map(|n| parse(n)).collect();
-        for &number in &manifests {
-            opening.read_file(&file_name(number))?;
-        }
-        let (manifest, sequence) = opening.choose(&config, &names)?;
+        let mut opening = Opening::new(disk);
+        let is_segment = |n: &str| SegmentId::parse(n).is_some();
+        let Found {
+            manifest,
+            log,
+            names,
+        } = opening.find(
+            config.owner,
+            config.direct,
+            config.lineage_if_new,
+            is_segment,
+        )?;
         let segments = opening.check_segments(&manifest)?;
-        // Past the unfinished ones too: if removing one were lost and renaming its namesake were not, the wrong file would be renamed.
-        let unfinished = names.iter().filter_map(|n| n.strip_suffix(UNFINISHED));
-        let taken = manifests
-            .iter()
-            .copied()
-            .chain(unfinished.filter_map(parse));
-        let number = taken.max().map_or(0, |n| n + 1);
-        let old = manifests.iter().map(|n| file_name(*n)).collect();
-        let owner = config.owner;
         let mut store = Store {
             poison: Poison::default(),
-            log: ManifestLog::new(owner, config.direct, number, sequence, old),
+            log,
             staged: None,
             committed: None,
             next_epoch: manifest.unused_from,
@@ -143,7 +150,47 @@ impl Store {
     }
 }
 
-impl<D: BlockingDisk> Opening<'_, D> {
+impl<'d, D: BlockingDisk> Opening<'d, D> {
+    pub fn new(disk: &'d mut D) -> Self {
+        Opening {
+            disk,
+            notes: Vec::new(),
+            best: None,
+            wrong: None,
+        }
+    }
+
+    /// Reads the manifest files. `is_data` knows the files that mean nothing without one.
+    ///
+    /// # Errors
+    /// No record is whole though there should be one, one is of another version, or the disk fails.
+    pub fn find(
+        &mut self,
+        owner: u32,
+        direct: bool,
+        lineage_if_new: Lineage,
+        is_data: impl Fn(&str) -> bool,
+    ) -> Result<Found, StorageError> {
+        let names = self.names()?;
+        let manifests: Vec<u32> = names.iter().filter_map(|n| parse(n)).collect();
+        for &number in &manifests {
+            self.read_file(&file_name(number))?;
+        }
+        let has_data = names.iter().any(|n| is_data(n));
+        let (manifest, sequence) = self.choose(lineage_if_new, has_data)?;
+        // Past the unfinished ones too: if removing one were lost and renaming its namesake were not, the wrong file would be renamed.
+        let unfinished = names.iter().filter_map(|n| n.strip_suffix(UNFINISHED));
+        let taken = manifests.iter().copied();
+        let taken = taken.chain(unfinished.filter_map(parse));
+        let number = taken.max().map_or(0, |n| n + 1);
+        let old = manifests.iter().map(|n| file_name(*n)).collect();
+        Ok(Found {
+            manifest,
+            log: ManifestLog::new(owner, direct, number, sequence, old),
+            names,
+        })
+    }
+
     fn names(&mut self) -> Result<Vec<String>, StorageError> {
         match self.disk.call(Op::List) {
             Ok(Done::Names(names)) => Ok(names),
@@ -152,7 +199,11 @@ impl<D: BlockingDisk> Opening<'_, D> {
         }
     }
 
-    fn open_file(&mut self, name: &str, mode: Mode) -> Result<Option<(FileId, u64)>, StorageError> {
+    pub fn open_file(
+        &mut self,
+        name: &str,
+        mode: Mode,
+    ) -> Result<Option<(FileId, u64)>, StorageError> {
         let op = Op::Open {
             name: name.to_string(),
             mode,
@@ -272,8 +323,8 @@ impl<D: BlockingDisk> Opening<'_, D> {
     /// The manifest to go on from, and the sequence number of the next record.
     fn choose(
         &mut self,
-        config: &StoreConfig,
-        names: &[String],
+        lineage_if_new: Lineage,
+        has_data: bool,
     ) -> Result<(Manifest, u64), StorageError> {
         if let Some(best) = self.best.take() {
             return Ok((best.manifest, best.sequence + 1));
@@ -281,11 +332,11 @@ impl<D: BlockingDisk> Opening<'_, D> {
         if let Some(wrong) = self.wrong.take() {
             return Err(wrong);
         }
-        if names.iter().any(|n| SegmentId::parse(n).is_some()) {
+        if has_data {
             return Err(StorageError::NoManifest);
         }
         let manifest = Manifest {
-            lineage: config.lineage_if_new,
+            lineage: lineage_if_new,
             attempt: 0,
             unused_from: Epoch(1),
             checkpoints: Vec::new(),
@@ -344,8 +395,7 @@ impl<D: BlockingDisk> Opening<'_, D> {
         for name in names {
             let segment = SegmentId::parse(name);
             let unlisted = segment.is_some_and(|s| !named.contains_key(&s));
-            let unfinished = name.strip_suffix(UNFINISHED).and_then(parse).is_some();
-            if !unlisted && !unfinished {
+            if !unlisted && !is_unfinished(name) {
                 continue;
             }
             let file = name.clone();

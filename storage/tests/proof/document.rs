@@ -74,7 +74,11 @@ fn magics_versions_and_limits() {
     for kind in [manifest::MANIFEST, manifest::SAVEPOINT] {
         assert_eq!(said(kind.format), (kind.magic.to_vec(), kind.version));
     }
-    assert_eq!(formats.len(), 3);
+    assert_eq!(
+        formats.len(),
+        4,
+        "and the ingest log, which tests/log holds to it"
+    );
     let limits = table_headed("| Limit |");
     assert_eq!(number(&limits, "page"), ALIGN as u64);
     assert_eq!(number(&limits, "longest block"), block::BLOCK_MAX as u64);
