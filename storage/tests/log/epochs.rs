@@ -96,6 +96,8 @@ fn what_is_staged_is_not_seen_before_its_commit_and_goes_without_one() {
     let one = rig.stage(&mut history, Epoch(1)).expect("staged");
     rig.append(&mut history, 0, key, b"two").expect("taken");
     assert_eq!(rig.log.visible_end(0), 0);
+    rig.log.commit(&one).expect("not poisoned");
+    assert_eq!(rig.log.visible_end(0), 0, "not before the index is durable");
     rig.commit(&mut history, &one).expect("committed");
     rig.commit(&mut history, &one).expect("again does nothing");
     assert_eq!(rig.log.visible_end(0), 1);
@@ -139,6 +141,24 @@ fn what_is_staged_is_not_seen_before_its_commit_and_goes_without_one() {
     assert_eq!(e.code(), "PLT-0515");
     let e = Log::open(&mut left, crate::rig::config(Visibility::Durable), &[]).expect_err("other");
     assert_eq!(e.code(), "PLT-0516");
+}
+
+#[test]
+fn retention_keeps_what_nobody_could_see_yet() {
+    let mut disk = FaultyDisk::new(MemoryDisk::new());
+    let mut history = History::new(5);
+    let mut rig = Rig::open(&mut disk, COMMITTED, &[]).expect("a new log");
+    for _ in 0..150 {
+        rig.append_random(&mut history).expect("taken");
+    }
+    let nothing = Retention {
+        bytes_max: Some(0),
+        age_us_max: None,
+    };
+    let staged = rig.stage(&mut history, Epoch(1)).expect("staged");
+    assert_eq!(rig.log.retain(nothing, history.now_us), 0);
+    rig.commit(&mut history, &staged).expect("committed");
+    assert!(rig.log.retain(nothing, history.now_us) > 0);
 }
 
 /// Bytes that are no staged epoch allocate nothing large and say what is wrong.
