@@ -365,6 +365,27 @@ fn what_cannot_be_done_is_said_in_a_line() {
 }
 
 #[test]
+fn outputs_that_are_the_input_or_each_other_are_refused_untouched() {
+    let folder = folder();
+    let input = folder.join("in.jsonl");
+    std::fs::write(&input, "not a flight\n").unwrap();
+    let input = input.to_str().unwrap();
+    let new = folder.join("new");
+    let new = new.to_str().unwrap();
+    for options in [
+        ["--late", input, "--dead-letters", new],
+        ["--late", new, "--dead-letters", input],
+        ["--late", new, "--dead-letters", new],
+    ] {
+        let out = pelton(&[&["flights", input], &options[..]].concat());
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{error}");
+        assert!(error.contains("are one file"), "{error}");
+        assert_eq!(std::fs::read_to_string(input).unwrap(), "not a flight\n");
+    }
+}
+
+#[test]
 fn an_empty_file_is_no_error() {
     let empty = file("empty.jsonl", "");
     let out = pelton(&["flights", &empty]);

@@ -70,6 +70,33 @@ impl From<OnErrorName> for OnError {
     }
 }
 
+/// Refuses outputs that are the input or each other, before any of them is opened and emptied. A file is known by what the
+/// links lead to; one that is not there yet, by its folder and name; devices and pipes may be shared.
+fn keep_apart(args: &Args, input: &Path) -> Result<(), Failure> {
+    let identity = |path: &Path| match path.canonicalize() {
+        Ok(real) => real.is_file().then_some(real),
+        Err(_) => {
+            let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+            Some(folder.join(path.file_name()?))
+        }
+    };
+    let input = ("the input", Some(input));
+    let late = ("--late", args.late.as_deref());
+    let dead = ("--dead-letters", args.dead_letters.as_deref());
+    for ((one, a), (other, b)) in [(late, input), (dead, input), (late, dead)] {
+        if let (Some(a), Some(b)) = (a, b)
+            && identity(a).is_some_and(|a| identity(b) == Some(a))
+        {
+            let file = a.display();
+            return Err(Failure::Usage(format!(
+                "{one} and {other} are one file, {file}: it would be overwritten; give another path"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Rows printed on a terminal unless all are asked for.
 const BUSIEST: usize = 20;
 
@@ -79,6 +106,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
         Some(path) => path.clone(),
         None => sample()?,
     };
+    keep_apart(args, &path)?;
     let runtime = Runtime::start(args.place.config())?;
     for note in runtime.notes() {
         eprintln!("pelton: note: {note}");
