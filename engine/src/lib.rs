@@ -29,6 +29,7 @@ pub mod sink;
 pub mod source;
 pub mod sources;
 mod stage;
+pub mod state;
 mod stream;
 pub mod table;
 pub mod tasklet;
@@ -52,7 +53,10 @@ pub use runtime::{
     Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Waiting,
 };
 pub use session::{Gap, GapBy, GapOf, Session};
+pub use state::State;
 pub use stream::{Job, Stream};
+#[doc(hidden)]
+pub use rkyv;
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
 pub use window::{Cumulate, Firing, Lateness, Sliding, Tumbling, Window, Windowed, WindowedStream};

@@ -1,0 +1,96 @@
+//! State that survives: what a type must be able to do so that its values can be kept in a checkpoint.
+//!
+//! Laws
+//! 1. A value that was saved and loaded again is equal to what it was, in this process and in any later one.
+//! 2. Loading looks at every byte before it believes it: damaged bytes are an error, never a panic and never another value.
+//! 3. The shape of a type is a text that says all that the bytes depend on. It is stored beside each state; bytes are never
+//!    read with another shape.
+//!
+//! The bytes are rkyv archives: little-endian, 32-bit offsets, whatever the machine.
+
+mod shape;
+
+pub use shape::{Shape, fingerprint, shape_of};
+
+use rkyv::api::low::{LowDeserializer, LowSerializer, LowValidator};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::Error;
+use rkyv::ser::allocator::{Arena, ArenaHandle};
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// What bytes are written with.
+#[doc(hidden)]
+pub type Saver<'a, 'b> = LowSerializer<&'b mut AlignedVec, ArenaHandle<'a>, Error>;
+
+/// A type whose values can be kept in a checkpoint: keys, accumulators, records that windows hold.
+///
+/// Integers, floats, `bool`, `char`, strings, `Option`, `Vec`, arrays and tuples are. A struct or enum of your own says it by
+/// `#[pelton::state(version = 1)]`.
+pub trait State:
+    Send
+    + Sized
+    + 'static
+    + Archive<
+        Archived: for<'a> CheckBytes<LowValidator<'a, Error>>
+                      + Deserialize<Self, LowDeserializer<Error>>,
+    > + for<'a, 'b> Serialize<Saver<'a, 'b>>
+{
+    /// Says what the bytes depend on: names, fields and their types.
+    fn shape(out: &mut Shape);
+}
+
+/// Bytes that cannot be loaded: damaged, or not of this type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadError {
+    /// What is wrong with them.
+    pub what: String,
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Turns values into bytes and back, and keeps the memory that this takes.
+#[derive(Default)]
+#[allow(missing_debug_implementations)]
+pub(crate) struct Codec {
+    arena: Arena,
+    aligned: AlignedVec,
+}
+
+impl Codec {
+    /// Replaces what is in `to` by the bytes of `value`.
+    #[inline]
+    pub fn save<T: State>(&mut self, value: &T, to: &mut AlignedVec) {
+        to.clear();
+        let saved = rkyv::api::low::to_bytes_in_with_alloc::<_, _, Error>(
+            value,
+            to,
+            self.arena.acquire(),
+        );
+        // Writing to memory does not fail; what could is a pointer further away than 2 GiB.
+        assert!(saved.is_ok(), "a value of more than 2 GiB");
+    }
+
+    /// The value that these bytes are, wherever in memory they lie.
+    pub fn load<T: State>(&mut self, bytes: &[u8]) -> Result<T, LoadError> {
+        self.aligned.clear();
+        self.aligned.extend_from_slice(bytes);
+        load(&self.aligned)
+    }
+}
+
+/// The value that these bytes are. They must lie at an address that is a multiple of 16.
+pub(crate) fn load<T: State>(bytes: &[u8]) -> Result<T, LoadError> {
+    let wrong = |e: Error| LoadError {
+        what: e.to_string(),
+    };
+    let archived = rkyv::api::low::access::<T::Archived, Error>(bytes).map_err(wrong)?;
+    rkyv::api::low::deserialize::<T, Error>(archived).map_err(wrong)
+}
