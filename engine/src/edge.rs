@@ -8,6 +8,7 @@
 //!    most (ring capacity + pending + 2).
 
 use crate::batch::{Batch, Frame, Origin, Stamp};
+use crate::checkpoint::Epoch;
 use crate::push::{Control, Cx, Push};
 use crate::time::EventTime;
 use pelton_ring::{Consumer, Producer, PushError, ring};
@@ -110,6 +111,8 @@ pub(crate) struct EdgeWriter<T> {
     origins: bool,
     /// Some lane has pending frames. Written here only.
     blocked: bool,
+    /// The end has been sent: nobody looks at what follows.
+    ended: bool,
 }
 
 impl<T> EdgeWriter<T> {
@@ -162,11 +165,15 @@ impl<T> EdgeWriter<T> {
                     cx,
                 ),
                 Control::Idle { close } => lane.send(Frame::Idle { close }, cx),
+                Control::Barrier(epoch) if !self.ended => lane.send(Frame::Barrier(epoch), cx),
+                // An ended channel counts as aligned.
+                Control::Barrier(_) => {}
                 Control::End => lane.send(Frame::End, cx),
             }
             blocked |= !lane.pending.is_empty();
         }
         self.blocked = blocked;
+        self.ended |= event == Control::End;
     }
 
     /// Whether frames are waiting for room.
@@ -244,6 +251,7 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
             lanes: vec![],
             origins: config.origins,
             blocked: false,
+            ended: false,
         })
         .collect();
     let mut readers: Vec<_> = (0..shards)
@@ -458,6 +466,8 @@ impl<T: 'static, F: Fn(&T) -> usize> Push<T> for SplitLink<T, F> {
 /// 1. Rings are drained in turn, one frame each: no producer can starve another.
 /// 2. `merged` is the minimum over the channels that are neither idle nor ended, and never falls.
 /// 3. A channel that returns from idleness owes `floor`: V(r) of its records is at least that (SEMANTICS, time, 3).
+/// 4. Once a channel has handed over a barrier it is not read until all others have, or have ended: what is handed out before
+///    [`Arrival::Barrier`] belongs to the barrier's epoch, what comes after it does not.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     channels: Vec<Channel<T>>,
@@ -470,6 +480,10 @@ pub(crate) struct Inbox<T> {
     turn: usize,
     /// The idle event last told to the stage, so that it is told once.
     told_idle: Option<bool>,
+    /// The barrier that some channels have handed over (law 4).
+    aligning: Option<Epoch>,
+    /// Whether a channel has; all `false` while none is being aligned.
+    aligned: Vec<bool>,
 }
 
 /// What an inbox hands to its stage.
@@ -481,6 +495,8 @@ pub(crate) enum Arrival<T> {
     Watermark { time: EventTime, arrival_ns: u64 },
     /// All channels are idle or ended, at least one idle.
     Idle { close: bool },
+    /// The barrier of this epoch, from every channel that has not ended.
+    Barrier(Epoch),
     /// All channels have ended.
     End,
     /// Frames were taken that change nothing here; there may be more behind them.
@@ -501,6 +517,8 @@ impl<T> Inbox<T> {
             merged: EventTime::BEGINNING,
             turn: 0,
             told_idle: None,
+            aligning: None,
+            aligned: vec![false; n],
         }
     }
 
@@ -530,6 +548,13 @@ impl<T> Inbox<T> {
     /// A frame may say nothing new: the watermark of a channel that another one holds back. What lies behind it in the
     /// ring has been rung for already, so [`Arrival::Nothing`] is said only when no ring gave a frame.
     pub fn next(&mut self, cx: &mut Cx) -> Result<Arrival<T>, Gone> {
+        if let Some(epoch) = self.aligning
+            && self.is_aligned()
+        {
+            self.aligning = None;
+            self.aligned.fill(false);
+            return Ok(Arrival::Barrier(epoch));
+        }
         let mut taken = false;
         for _ in 0..self.channels.len() {
             let at = self.turn;
@@ -538,7 +563,7 @@ impl<T> Inbox<T> {
             } else {
                 at + 1
             };
-            if self.states[at] == ChannelState::Ended {
+            if self.states[at] == ChannelState::Ended || self.aligned[at] {
                 continue;
             }
             let frame = self.channels[at].next()?;
@@ -575,6 +600,11 @@ impl<T> Inbox<T> {
                         return Ok(idle);
                     }
                 }
+                Some(Frame::Barrier(epoch)) => {
+                    debug_assert!(self.aligning.is_none_or(|e| e == epoch), "one at a time");
+                    self.aligning = Some(epoch);
+                    self.aligned[at] = true;
+                }
                 Some(Frame::End) => {
                     self.states[at] = ChannelState::Ended;
                     if self.states.iter().all(|s| *s == ChannelState::Ended) {
@@ -597,6 +627,12 @@ impl<T> Inbox<T> {
         }
         // A merge on idleness may have hidden that all are idle; say it once the rings are quiet.
         Ok(self.all_idle().unwrap_or(Arrival::Nothing))
+    }
+
+    /// Whether every channel has handed over the barrier or ended (law 4).
+    fn is_aligned(&self) -> bool {
+        let mut channels = self.states.iter().zip(&self.aligned);
+        channels.all(|(state, aligned)| *aligned || *state == ChannelState::Ended)
     }
 
     /// A frame came over channel `at`: if it was idle it is active again and owes the floor (law 3).

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 pub mod batch;
+pub mod checkpoint;
 mod dead_letters;
 mod edge;
 pub mod error;

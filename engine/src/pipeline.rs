@@ -4,13 +4,15 @@
 //! an exchange, a fork, a split or a sink closes it, and no type spans two stages.
 
 use crate::batch::Batch;
+use crate::checkpoint::{Epoch, Saver};
 use crate::edge::Inbox;
 use crate::error::BuildError;
 use crate::plan::{EdgeId, Origins, ShardBuild};
 use crate::push::Push;
-use crate::source::Source;
+use crate::source::{Reader, Source};
 use crate::stage::operator::{Operator, OperatorStage};
-use crate::stage::source::{Slot, SourceStage};
+use crate::stage::source::{Kept, Slot, SourceStage};
+use crate::state::shape_of;
 use crate::tasklet::Tasklet;
 use crate::time::Span;
 use crate::watermark::Alignment;
@@ -137,14 +139,25 @@ impl<S: Source> Root for SourceRoot<S> {
         chain: P,
         build: &mut ShardBuild<'_, '_>,
     ) -> Result<Box<dyn Tasklet>, BuildError> {
+        let saver = Saver::new(build.state(None, "positions", &shape_of::<Kept>()));
+        let partitions = self.opened.as_ref().map_or(0, Vec::len);
         let mut slots = Vec::new();
         for &global in &build.partitions {
             if let Some(reader) = self.opened.as_mut().and_then(|o| o[global].take()) {
+                if build.config.checkpoints && reader.position().is_none() {
+                    return Err(BuildError::Source {
+                        source_name: self.source.name(),
+                        what: "what it has read cannot be had again, so the job cannot take checkpoints: \
+                               take a source that can be replayed, or run the job without them"
+                            .into(),
+                    });
+                }
                 slots.push(Slot {
                     reader,
                     global,
                     ended: false,
                     offset: 0,
+                    saved: None,
                 });
             }
         }
@@ -163,6 +176,9 @@ impl<S: Source> Root for SourceRoot<S> {
             name: self.source.name(),
             source: self.number,
             slots,
+            partitions,
+            saver,
+            reached: Epoch(0),
             chain,
             cx: build.cx(),
             read_max,

@@ -7,13 +7,16 @@
 //! 4. Whether results may be replaced later is a fact of its own beside the class, since EXEMPT says nothing of it, and it
 //!    stays with all that is made of them: no operator behind takes back what it made of a result that was replaced.
 
+use crate::checkpoint::Registry;
 use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
 use crate::error::BuildError;
 use crate::key::KeySpace;
 use crate::port::Ports;
 use crate::push::{Cx, DeadLetter, OpId, Push};
+use crate::sink::Committer;
 use crate::tasklet::Tasklet;
 use crate::watermark::Alignment;
+use pelton_storage::StateId;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -402,6 +405,8 @@ impl Plan {
             None => (0..shards).map(|_| None).collect(),
         };
         let keep_dead = self.dead.is_some();
+        let mut states = Registry::default();
+        let mut committers = Vec::new();
         let mut stages = Vec::new();
         for (id, stage) in self.stages.iter_mut().enumerate() {
             let names: Vec<_> = stage
@@ -423,6 +428,10 @@ impl Plan {
                     partitions: vec![],
                     origins_out: stage.outputs.iter().any(|e| with_origins.contains(&e.0)),
                     alignment: None,
+                    all_ops: &self.ops,
+                    stage_ops: &stage.ops,
+                    states: &mut states,
+                    committers: &mut committers,
                 };
                 tasklets.push((stage.factory)(&mut build)?);
             }
@@ -431,7 +440,10 @@ impl Plan {
                 tasklets,
             });
         }
+        states.check()?;
         Ok(BuiltJob {
+            states,
+            committers,
             name: self.name,
             ops: self.ops,
             stages,
@@ -489,6 +501,8 @@ pub(crate) struct PlanConfig {
     pub ring_capacity: usize,
     pub batch_size: usize,
     pub key_groups: u32,
+    /// Whether the job takes checkpoints.
+    pub checkpoints: bool,
 }
 
 /// Given to a stage's factory for each shard.
@@ -507,13 +521,35 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub origins_out: bool,
     /// Set by a source root whose strategy asks for it.
     pub alignment: Option<Arc<Alignment>>,
+    all_ops: &'a [OpInfo],
+    stage_ops: &'a [OpId],
+    states: &'a mut Registry,
+    /// What sinks commit with, pushed when a sink is opened.
+    pub committers: &'a mut Vec<NamedCommitter>,
 }
+
+/// What a sink commits with: the number of its share in checkpoints, and its name.
+pub(crate) type NamedCommitter = (StateId, String, Box<dyn Committer>);
 
 impl ShardBuild<'_, '_> {
     pub fn cx(&self) -> Cx {
         let mut cx = Cx::new(self.shard);
         cx.keep_dead = self.keep_dead;
         cx
+    }
+
+    /// Declares a state of an operator; without one, of the operator at the stage's head.
+    pub fn state(
+        &mut self,
+        op: Option<OpId>,
+        name: &str,
+        shape: &str,
+    ) -> StateId {
+        let Some(op) = op.or(self.stage_ops.first().copied()) else {
+            unreachable!("a stage has an operator at its head")
+        };
+        let info = &self.all_ops[op.0 as usize];
+        self.states.declare(info, name, shape)
     }
 
     pub fn key_space(&self) -> KeySpace {
@@ -555,6 +591,8 @@ pub(crate) struct BuiltJob {
     pub ops: Vec<OpInfo>,
     pub stages: Vec<BuiltStage>,
     pub dead: Vec<Option<Box<dyn Push<DeadLetter> + Send>>>,
+    pub states: Registry,
+    pub committers: Vec<NamedCommitter>,
 }
 
 impl BuiltJob {

@@ -6,6 +6,8 @@
 //! 3. A watermark that a link has passed on never falls; after it no record is passed on whose V(r) lies below it.
 
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
+use crate::state::LoadError;
 use crate::time::EventTime;
 use std::cell::Cell;
 
@@ -226,6 +228,9 @@ pub enum Control {
         /// Open windows are to close (see [`crate::Watermarks`]).
         close: bool,
     },
+    /// What came before it belongs to this epoch, what comes after it to a later one. Comes once for each epoch, and after the
+    /// end too.
+    Barrier(Epoch),
     /// Nothing more comes.
     End,
 }
@@ -257,6 +262,17 @@ pub trait Push<T> {
     fn wake_at(&self) -> Option<u64> {
         None
     }
+    /// Writes a piece of what this link and those behind it had kept when the barrier of the snapshot's epoch passed, and says
+    /// whether that is all. Asked again until it is.
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let _ = to;
+        Saved::All
+    }
+    /// Takes an entry of a state that was saved; whether it was one of this link or of those behind it.
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        let _ = frame;
+        Ok(false)
+    }
 }
 
 impl<T> Push<T> for Box<dyn Push<T>> {
@@ -277,6 +293,12 @@ impl<T> Push<T> for Box<dyn Push<T>> {
     }
     fn wake_at(&self) -> Option<u64> {
         (**self).wake_at()
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        (**self).save(to)
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        (**self).load(frame)
     }
 }
 

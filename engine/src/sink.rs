@@ -1,9 +1,12 @@
 //! What a sink is: a writer on each shard.
 
 use crate::batch::Stamp;
+use crate::checkpoint::{Epoch, Saved, Snapshot};
 use crate::port::Ports;
 use crate::push::{Control, Cx, OpId, Push};
 use crate::stage::source::RETRY_NS;
+use pelton_storage::StateId;
+use std::fmt;
 
 /// Takes the records of a stream.
 pub trait Sink<T>: Send + 'static {
@@ -18,6 +21,51 @@ pub trait Sink<T>: Send + 'static {
     fn takes_updates(&self) -> bool {
         false
     }
+    /// What makes the output of an epoch visible once the epoch is decided, asked for after [`Sink::open`]. `None`: records are
+    /// visible when they are written, and those since the last checkpoint are written again after a crash (at least once).
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        None
+    }
+}
+
+/// Makes prepared output visible: the second phase of a two-phase sink, one for all its writers.
+///
+/// It runs on the job's control thread, off the shards, and may block. The order of an epoch: every writer's
+/// [`Writer::pre_commit`] says what it has prepared, that is kept in the checkpoint, the checkpoint becomes durable, and only
+/// then [`Committer::commit`] is called for each. A process that ends in between commits the same again when the job restarts.
+pub trait Committer: Send {
+    /// Makes visible what a writer prepared. Called in the order of epochs, and possibly again for what was visible already:
+    /// then it changes nothing.
+    fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError>;
+    /// The job starts, and no source has read anything: whatever was prepared for an epoch after `last` (all, if there is none),
+    /// and is not committed, is to be discarded. What was decided has been committed before.
+    fn recover(&mut self, last: Option<Epoch>) -> Result<(), String>;
+}
+
+/// Why prepared output could not be made visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitError {
+    /// What happened and what to do.
+    pub what: String,
+    /// Whether trying again may help. It is then tried again for as long as the job runs, since what was decided is never
+    /// rolled back; otherwise the job ends with this text, and the next start tries once more.
+    pub is_retryable: bool,
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// How far a writer is with its share of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreCommit {
+    /// Not there yet: ask again.
+    Pending,
+    /// All that was written before the barrier is where a crash does not reach it. The bytes tell [`Committer::commit`] what to
+    /// make visible; `None`: nothing.
+    Ready(Option<Vec<u8>>),
 }
 
 /// A sink's writer on one shard. It never blocks: what cannot be written yet it holds, within a bound, and says so.
@@ -36,6 +84,14 @@ pub trait Writer<T>: Send + 'static {
     /// itself in another way (a rate limit, room in a queue of its own) is flushed again every 50 us while it is blocked.
     fn rings(&self) -> bool {
         false
+    }
+    /// A barrier passes: what has been written belongs to `epoch`, what follows to a later one. Comes after the end too.
+    fn barrier(&mut self, epoch: Epoch) {
+        let _ = epoch;
+    }
+    /// Asked after a barrier until it is ready; meanwhile records of the next epoch may come. An error ends the job.
+    fn pre_commit(&mut self, _now_ns: u64) -> Result<PreCommit, String> {
+        Ok(PreCommit::Ready(None))
     }
     /// Nothing more comes. Called until it says `true`: everything is where it belongs.
     fn finish(&mut self, _now_ns: u64) -> Result<bool, String> {
@@ -56,6 +112,10 @@ pub(crate) struct SinkLink<W> {
     pub flushed_ns: u64,
     pub ended: bool,
     pub finished: bool,
+    /// Its name in checkpoints.
+    pub state: StateId,
+    /// A barrier has passed whose share is not ready.
+    pub preparing: bool,
 }
 
 impl<W> SinkLink<W> {
@@ -95,6 +155,10 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
             cx.sunk(self.written);
             self.written = 0;
         }
+        if let Control::Barrier(epoch) = event {
+            crate::push::blame(self.op, || self.writer.barrier(epoch));
+            self.preparing = true;
+        }
         self.ended |= event == Control::End;
         if self.ended && !self.finished && cx.failure.is_none() {
             match crate::push::blame(self.op, || self.writer.finish(cx.now_ns)) {
@@ -109,6 +173,27 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
 
     fn blocked(&self) -> bool {
         self.writer.blocked() || (self.ended && !self.finished)
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        if !self.preparing {
+            return Saved::All;
+        }
+        let prepared = crate::push::blame(self.op, || self.writer.pre_commit(to.now_ns));
+        match prepared {
+            Ok(PreCommit::Pending) => return Saved::More,
+            Ok(PreCommit::Ready(prepared)) => {
+                if let Some(bytes) = prepared {
+                    to.committable(self.state, bytes);
+                }
+            }
+            Err(what) => {
+                to.sink_failed(self.name.clone(), what);
+                return Saved::More;
+            }
+        }
+        self.preparing = false;
+        Saved::All
     }
 
     fn wake_at(&self) -> Option<u64> {

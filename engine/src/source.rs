@@ -39,8 +39,37 @@ pub trait Reader: Send + 'static {
     fn stops_on_malformed(&self) -> bool {
         false
     }
+    /// Where reading goes on: the first record that has not been emitted, whatever has been read ahead. `None`: what has been
+    /// read cannot be had again, and the job cannot take checkpoints.
+    fn position(&self) -> Option<Position> {
+        None
+    }
+    /// Goes to a position of this partition, before the first read. An error says what and what to do; the job does not start.
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        let _ = position;
+        Err("it cannot go back to a position".into())
+    }
     /// Emits at most `max` records that are there already, in the partition's order.
     fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
+}
+
+/// A place in a partition, kept in checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The offset of the next record, as people are told.
+    pub offset: u64,
+    /// What else the reader needs to find it, and to know that the partition is the same: a file's identity.
+    pub detail: Vec<u8>,
+}
+
+impl Position {
+    /// A place that an offset alone tells.
+    pub fn at(offset: u64) -> Self {
+        Position {
+            offset,
+            detail: vec![],
+        }
+    }
 }
 
 /// What a read achieved.

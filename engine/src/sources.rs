@@ -1,7 +1,7 @@
 //! Sources made in memory: items, and generators.
 
 use crate::port::Ports;
-use crate::source::{Emit, Read, ReadError, Reader, Source};
+use crate::source::{Emit, Position, Read, ReadError, Reader, Source};
 
 /// Every item of `items`, in order, as one partition. Offsets count from 0.
 pub fn items<I>(items: I) -> Items<I::IntoIter>
@@ -75,6 +75,22 @@ impl<I: Iterator + Send + 'static> Reader for ItemsReader<I> {
     }
     fn offset_step(&self) -> Option<u64> {
         Some(1)
+    }
+    fn position(&self) -> Option<Position> {
+        Some(Position::at(self.offset))
+    }
+    /// Passes over the items before it: as many calls of the iterator.
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        while self.offset < position.offset {
+            if self.items.next().is_none() {
+                return Err(format!(
+                    "it ends at item {}, and the position is {}: give it the same items as before",
+                    self.offset, position.offset
+                ));
+            }
+            self.offset += 1;
+        }
+        Ok(())
     }
     fn read<E: Emit<I::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         for _ in 0..max {
@@ -153,6 +169,19 @@ impl<T, F: Fn(u64) -> T + Send + 'static> Reader for GenerateReader<F> {
     }
     fn offset_step(&self) -> Option<u64> {
         Some(self.step)
+    }
+    fn position(&self) -> Option<Position> {
+        Some(Position::at(self.next))
+    }
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        if position.offset % self.step != self.number as u64 {
+            return Err(format!(
+                "id {} is not of partition {} of {}: give it as many partitions as before",
+                position.offset, self.number, self.step
+            ));
+        }
+        self.next = position.offset;
+        Ok(())
     }
     #[inline]
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {

@@ -101,6 +101,8 @@ impl Job {
                         flushed_ns: 0,
                         ended: false,
                         finished: false,
+                        state: pelton_storage::StateId(0),
+                        preparing: false,
                     };
                     Box::new(link) as Box<dyn Push<DeadLetter> + Send>
                 })

@@ -5,8 +5,10 @@
 //! 2. A step is short: at most one batch of input, or a bounded piece of a firing window. No step is above 200 µs unless user code is.
 //! 3. A step that could do nothing says so, and until when; whatever could change that (a ring, a port) rings the shard's doorbell.
 
+use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
 use crate::error::JobError;
 use crate::push::Cx;
+use crate::state::LoadError;
 use crate::time::EventTime;
 
 /// The driver's time at the start of a step.
@@ -45,4 +47,18 @@ pub trait Tasklet: Send {
     fn position(&self, index: Option<usize>) -> String;
     /// The watermark of the stage.
     fn watermark(&self) -> EventTime;
+    /// Whether it reads no ring, so that barriers begin here.
+    fn is_source(&self) -> bool {
+        false
+    }
+    /// Epoch `epoch` begins: for a source, and for a tasklet that is done. Others are told by their inputs.
+    fn barrier(&mut self, epoch: Epoch);
+    /// The last epoch whose barrier has passed here; 0 before the first.
+    fn reached(&self) -> Epoch;
+    /// Writes a piece of what it had kept when the barrier of the snapshot's epoch passed; not asked before that.
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved;
+    /// Takes an entry that was saved, before the first step; whether it was one of its states.
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError>;
+    /// Everything has been loaded. An error: it cannot go on from there.
+    fn loaded(&mut self) -> Result<(), JobError>;
 }

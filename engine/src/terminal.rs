@@ -22,6 +22,7 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
     type End = SinkLink<S::Writer>;
     fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError> {
         let name = self.sink.name();
+        let state = build.state(Some(self.op), "prepared", "bytes");
         let writers = match &mut self.writers {
             Some(writers) => writers,
             None => {
@@ -32,6 +33,9 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
                         sink: name.clone(),
                         what,
                     })?;
+                if let Some(committer) = self.sink.committer() {
+                    build.committers.push((state, name.clone(), committer));
+                }
                 self.writers.insert(opened.into_iter().map(Some).collect())
             }
         };
@@ -52,6 +56,8 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
             flushed_ns: 0,
             ended: false,
             finished: false,
+            state,
+            preparing: false,
         })
     }
     fn outputs(&self) -> Vec<EdgeId> {

@@ -11,8 +11,11 @@
 //! 6. [`EventTime::END`] is passed on at the end of the source only, whatever a generator says.
 
 use crate::batch::{Batch, Behind, Stamp};
+use crate::checkpoint::{Frame, Saved, Saver, Snapshot};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
+use crate::state::LoadError;
 use crate::time::{EventTime, IntoEventTime, Span};
+use pelton_storage::StateId;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
@@ -218,6 +221,8 @@ struct Part<G> {
     generator: G,
     /// V: never falls.
     watermark: EventTime,
+    /// What a checkpoint has of it.
+    saved: EventTime,
     state: PartState,
     /// Driver's nanoseconds of the last step that brought a record.
     last_ns: u64,
@@ -260,10 +265,13 @@ pub struct EventTimeLink<T, R, F, G, N> {
     started: bool,
     /// Driver's nanoseconds of the last flush.
     advanced_ns: u64,
+    /// Keeps V of each partition.
+    saver: Saver,
     record: PhantomData<fn(T) -> R>,
 }
 
 impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         next: N,
         time_of: F,
@@ -272,10 +280,12 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
         name: String,
         partitions: &[usize],
         alignment: Option<Arc<Alignment>>,
+        state: StateId,
     ) -> Self {
         let part = |&global: &usize| Part {
             generator: strategy.generator.clone(),
             watermark: EventTime::BEGINNING,
+            saved: EventTime::BEGINNING,
             state: PartState::Active,
             last_ns: 0,
             global,
@@ -298,6 +308,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             told_idle: None,
             started: false,
             advanced_ns: 0,
+            saver: Saver::new(state),
             record: PhantomData,
         }
     }
@@ -402,6 +413,10 @@ where
                 self.advance(cx);
                 self.next.control(Control::Flush, cx);
             }
+            Control::Barrier(_) => {
+                self.note_watermarks();
+                self.next.control(event, cx);
+            }
             other => self.next.control(other, cx),
         }
     }
@@ -427,6 +442,24 @@ where
         });
         crate::stage::source::earliest(mine, self.next.wake_at())
     }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.saver.write_first(to).and(self.next.save(to))
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        if frame.state != self.saver.state() {
+            return self.next.load(frame);
+        }
+        if let (Ok(key), Some(value)) = (frame.key.try_into(), frame.value) {
+            let global = u32::from_le_bytes(key) as usize;
+            let watermark = EventTime::from_micros(self.saver.load(value)?);
+            if let Some(part) = self.parts.iter_mut().find(|p| p.global == global) {
+                (part.watermark, part.saved) = (watermark, watermark);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
@@ -440,6 +473,19 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             generator: blame(self.op, || part.generator.clone()),
             watermark: part.watermark,
         };
+    }
+
+    /// A barrier passes: notes each V that has risen since the last. After a restore V is the greater of what is noted and what
+    /// the generator says, which for the generators of this file is what it would have been.
+    fn note_watermarks(&mut self) {
+        self.saver.begin();
+        for part in &mut self.parts {
+            if part.watermark > part.saved {
+                part.saved = part.watermark;
+                let key = (part.global as u32).to_le_bytes();
+                self.saver.note(&key, &part.watermark.micros());
+            }
+        }
     }
 
     /// Puts it back.

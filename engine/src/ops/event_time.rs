@@ -3,6 +3,7 @@
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{OpId, Push};
+use crate::state::shape_of;
 use crate::time::IntoEventTime;
 use crate::watermark::{EventTimeLink, WatermarkGenerator, Watermarks};
 use std::marker::PhantomData;
@@ -34,6 +35,7 @@ where
         next: N,
         build: &mut ShardBuild<'_, '_>,
     ) -> Self::Link<N> {
+        let state = build.state(Some(self.op), "watermarks", &shape_of::<i64>());
         let link = EventTimeLink::new(
             next,
             self.f.clone(),
@@ -42,6 +44,7 @@ where
             self.name.clone(),
             &build.partitions,
             build.alignment.clone(),
+            state,
         );
         self.before.link(link, build)
     }

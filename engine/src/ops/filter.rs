@@ -1,9 +1,11 @@
 //! `filter`: keeps the records for which a predicate holds. Stateless; it never moves a watermark, since that has passed already.
 
 use crate::batch::Stamp;
+use crate::checkpoint::{Frame, Saved, Snapshot};
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{Control, Cx, OpId, Push, blame};
+use crate::state::LoadError;
 use std::marker::PhantomData;
 
 /// A pipeline with a `filter` at its end.
@@ -66,5 +68,11 @@ impl<T, F: Fn(&T) -> bool, N: Push<T>> Push<T> for FilterLink<T, F, N> {
     }
     fn wake_at(&self) -> Option<u64> {
         self.next.wake_at()
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.next.save(to)
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.next.load(frame)
     }
 }

@@ -6,9 +6,11 @@
 //! 2. What the stage pushes before it sees that the chain is blocked is held in order, control events among it.
 
 use crate::batch::{Origin, Stamp};
+use crate::checkpoint::{Frame, Saved, Snapshot};
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{Control, Cx, OpId, Push, blame};
+use crate::state::LoadError;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
@@ -168,5 +170,11 @@ impl<T, I: IntoIterator, F: Fn(T) -> I, N: Push<I::Item>> Push<T> for FlatMapLin
     }
     fn wake_at(&self) -> Option<u64> {
         self.next.wake_at()
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.next.save(to)
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.next.load(frame)
     }
 }

@@ -1,9 +1,11 @@
 //! `inspect`: shows each record to a function and hands it on.
 
 use crate::batch::Stamp;
+use crate::checkpoint::{Frame, Saved, Snapshot};
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{Control, Cx, OpId, Push, blame};
+use crate::state::LoadError;
 use std::marker::PhantomData;
 
 /// A pipeline with a `inspect` at its end.
@@ -65,5 +67,11 @@ impl<T, F: Fn(&T), N: Push<T>> Push<T> for InspectLink<T, F, N> {
     }
     fn wake_at(&self) -> Option<u64> {
         self.next.wake_at()
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.next.save(to)
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.next.load(frame)
     }
 }

@@ -1,9 +1,11 @@
 //! `map`: one record in, one record out. Stateless, class of its input; a behind mark travels through.
 
 use crate::batch::Stamp;
+use crate::checkpoint::{Frame, Saved, Snapshot};
 use crate::pipeline::Pipeline;
 use crate::plan::ShardBuild;
 use crate::push::{Control, Cx, OpId, Push, blame};
+use crate::state::LoadError;
 use std::marker::PhantomData;
 
 /// A pipeline with a `map` at its end.
@@ -67,5 +69,11 @@ impl<T, R, F: Fn(T) -> R, N: Push<R>> Push<T> for MapLink<T, R, F, N> {
     }
     fn wake_at(&self) -> Option<u64> {
         self.next.wake_at()
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.next.save(to)
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.next.load(frame)
     }
 }

@@ -99,6 +99,7 @@ impl Runtime {
             ring_capacity: self.config.ring_capacity,
             batch_size: self.config.batch_size,
             key_groups: self.config.key_groups,
+            checkpoints: false,
         };
         let built = {
             let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);

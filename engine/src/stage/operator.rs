@@ -6,11 +6,13 @@
 //! 3. Nothing is taken from a ring while the terminal is blocked.
 
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
 use crate::edge::{Arrival, Inbox};
 use crate::error::JobError;
 use crate::latency::Arrivals;
 use crate::push::{Control, Cx, Push};
 use crate::stage::source::{RETRY_NS, earliest};
+use crate::state::LoadError;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
 
@@ -67,6 +69,22 @@ pub trait Operator<In>: Send + 'static {
         None
     }
 
+    /// A barrier has passed: what is kept now is what its epoch is to have. Takes no time that grows with the state.
+    fn begin_epoch(&mut self) {}
+
+    /// Writes a piece of what was kept at the barrier that passed last. Between pieces batches and watermarks come as ever.
+    fn save(&mut self, _to: &mut Snapshot<'_>) -> Saved {
+        Saved::All
+    }
+
+    /// Takes an entry that was saved, before anything else; whether it was one of this operator's.
+    fn load(&mut self, _frame: &Frame<'_>) -> Result<bool, LoadError> {
+        Ok(false)
+    }
+
+    /// Everything has been loaded: what follows from it (timers, what is next due) is made anew.
+    fn loaded(&mut self) {}
+
     /// Control events for side outputs, which are not part of the chain.
     fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
 
@@ -105,6 +123,8 @@ pub(crate) struct OperatorStage<In, Op, P> {
     taken: (usize, Origin),
     /// When the batches arrived.
     arrivals: Arrivals,
+    /// The last epoch whose barrier has passed.
+    reached: Epoch,
 }
 
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
@@ -120,6 +140,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             passed: EventTime::BEGINNING,
             taken: (0, Origin::default()),
             arrivals: Arrivals::new(),
+            reached: Epoch(0),
         }
     }
 
@@ -194,6 +215,10 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 self.control(Control::Idle { close });
                 Ok((Doing::Taking, Progress::Worked))
             }
+            Arrival::Barrier(epoch) => {
+                self.cut(epoch);
+                Ok((Doing::Taking, Progress::Worked))
+            }
             Arrival::End => {
                 self.pass_watermark(EventTime::END);
                 self.control(Control::End);
@@ -206,6 +231,13 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 Ok((Doing::Taking, Progress::Idle { until_ns }))
             }
         }
+    }
+
+    /// The barrier of an epoch passes. Nothing that was begun is left: law 1.
+    fn cut(&mut self, epoch: Epoch) {
+        self.reached = epoch;
+        self.op.begin_epoch();
+        self.control(Control::Barrier(epoch));
     }
 
     /// Remembers when a batch arrived, for the results that will hold it. One that ends in a record behind the watermark
@@ -259,6 +291,22 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     }
     fn watermark(&self) -> EventTime {
         self.inbox.merged()
+    }
+    fn barrier(&mut self, epoch: Epoch) {
+        self.cut(epoch);
+    }
+    fn reached(&self) -> Epoch {
+        self.reached
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.op.save(to).and(self.chain.save(to))
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        Ok(self.op.load(frame)? || self.chain.load(frame)?)
+    }
+    fn loaded(&mut self) -> Result<(), JobError> {
+        self.op.loaded();
+        Ok(())
     }
 }
 

@@ -5,13 +5,17 @@
 //! 2. Nothing is read while the terminal is blocked.
 //! 3. A record that cannot be used is told by its place in the source, whoever refused it: the reader or a link behind it.
 //!    The reader's policy holds for both.
-//! 4. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
+//! 4. At a barrier the position of each partition is the first record that has not been handed on. A partition that alignment
+//!    holds passes barriers all the same.
+//! 5. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
 //!    partition with data to read lies behind it.
 
 use crate::batch::Batch;
+use crate::checkpoint::{Epoch, Frame, Saved, Saver, Snapshot};
 use crate::error::JobError;
 use crate::push::{Control, Cx, DeadLetter, Push};
-use crate::source::{Emit, Read, ReadError, Reader};
+use crate::source::{Emit, Position, Read, ReadError, Reader};
+use crate::state::LoadError;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
 use crate::watermark::Alignment;
@@ -25,7 +29,12 @@ pub(crate) struct Slot<R> {
     pub ended: bool,
     /// Offset of the record last emitted, for errors.
     pub offset: u64,
+    /// What a checkpoint has of it.
+    pub saved: Option<Kept>,
 }
+
+/// What a checkpoint has of a partition: its name, the position's offset and detail, and whether it has ended.
+pub(crate) type Kept = (String, (u64, (Vec<u8>, bool)));
 
 /// Gathers what a reader yields into a batch.
 struct Gatherer<'a, T> {
@@ -139,6 +148,8 @@ pub(crate) struct SourceStage<R: Reader, P> {
     /// Number of the source within the job, for origins.
     pub source: u32,
     pub slots: Vec<Slot<R>>,
+    /// How many the source has, on all shards.
+    pub partitions: usize,
     pub chain: P,
     pub cx: Cx,
     /// Records read from one partition in one step.
@@ -153,6 +164,10 @@ pub(crate) struct SourceStage<R: Reader, P> {
     pub gathered: Batch<R::Item>,
     /// Whether an edge out of this stage carries origins.
     pub origins_out: bool,
+    /// Keeps the positions of the partitions.
+    pub saver: Saver,
+    /// The last epoch whose barrier has passed.
+    pub reached: Epoch,
 }
 
 struct Emitter<'a, P> {
@@ -345,7 +360,50 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         }
     }
 
-    /// Whether slot `at` must wait for others (law 4).
+    /// Law 4: notes the positions that have moved since the last barrier.
+    fn note_positions(&mut self) {
+        for slot in &mut self.slots {
+            let Some(Position { offset, detail }) = slot.reader.position() else {
+                continue;
+            };
+            let kept = (slot.reader.name(), (offset, (detail, slot.ended)));
+            if slot.saved.as_ref() != Some(&kept) {
+                let key = (slot.global as u32).to_le_bytes();
+                self.saver.note(&key, &kept);
+                slot.saved = Some(kept);
+            }
+        }
+    }
+
+    /// Puts a partition where it was. One of another shard is that shard's.
+    fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+        let wrong = |what: String| LoadError { what };
+        let Ok(key) = key.try_into().map(u32::from_le_bytes) else {
+            return Err(wrong("the number of a partition has 4 bytes".into()));
+        };
+        let kept: Kept = self.saver.load(value)?;
+        let Some(slot) = self.slots.iter_mut().find(|s| s.global == key as usize) else {
+            return match (key as usize) < self.partitions {
+                true => Ok(()),
+                false => Err(wrong(format!(
+                    "source {} had a partition '{}', number {key}, and has {} now: give it the same partitions",
+                    self.name, kept.0, self.partitions
+                ))),
+            };
+        };
+        let name = slot.reader.name();
+        if name != kept.0 {
+            return Err(wrong(format!(
+                "partition {key} of source {} was '{}' and is '{name}': give it the same partitions in the same order",
+                self.name, kept.0
+            )));
+        }
+        // Where it ends for good: frames of one key come in the order of epochs, and only the last is to be sought.
+        slot.saved = Some(kept);
+        Ok(())
+    }
+
+    /// Whether slot `at` must wait for others (law 5).
     fn held(&self, at: usize) -> bool {
         self.alignment
             .as_ref()
@@ -448,6 +506,55 @@ where
         } else {
             EventTime::BEGINNING
         }
+    }
+    fn is_source(&self) -> bool {
+        true
+    }
+    fn barrier(&mut self, epoch: Epoch) {
+        self.reached = epoch;
+        self.saver.begin();
+        self.note_positions();
+        self.chain.control(Control::Barrier(epoch), &mut self.cx);
+    }
+    fn reached(&self) -> Epoch {
+        self.reached
+    }
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.saver.write_first(to).and(self.chain.save(to))
+    }
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        if frame.state != self.saver.state() {
+            return self.chain.load(frame);
+        }
+        if let Some(value) = frame.value {
+            self.restore(frame.key, value)?;
+        }
+        Ok(true)
+    }
+    fn loaded(&mut self) -> Result<(), JobError> {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let Some((_, (offset, (detail, ended)))) = slot.saved.clone() else {
+                continue;
+            };
+            slot.ended = ended;
+            if ended {
+                let ended = Control::PartitionEnded { partition: at };
+                self.chain.control(ended, &mut self.cx);
+                continue;
+            }
+            let sought = slot.reader.seek(&Position { offset, detail });
+            if let Err(what) = sought {
+                return Err(JobError::Source {
+                    job: self.job.clone(),
+                    source_name: self.name.clone(),
+                    partition: slot.reader.name(),
+                    offset,
+                    what,
+                });
+            }
+        }
+        Ok(())
     }
 }
 

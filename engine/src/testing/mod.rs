@@ -103,12 +103,14 @@ impl Stepper {
             ring_capacity: sizes.ring_capacity,
             batch_size: sizes.batch_size,
             key_groups: sizes.key_groups,
+            checkpoints: false,
         };
         let BuiltJob {
             name,
             ops,
             stages,
             dead,
+            ..
         } = job
             .plan
             .take()

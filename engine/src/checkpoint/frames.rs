@@ -1,0 +1,185 @@
+//! What tasklets write their states through, and what they get back at a restore.
+
+use pelton_storage::{BlockHead, Epoch, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
+
+/// The key group of blocks that hold keys of any: entries are written in the order of memory, and a restore decides by each
+/// key's own group.
+pub(crate) const MIXED: KeyGroup = KeyGroup(u16::MAX);
+
+/// Bytes that one piece writes at most, but for its last entry: some 20 µs.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// Whether all of an epoch has been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// All of it.
+    All,
+    /// There is more, or something is waited for: ask again.
+    More,
+}
+
+impl Saved {
+    /// All only if both are.
+    pub fn and(self, other: Saved) -> Saved {
+        match self {
+            Saved::All => other,
+            Saved::More => Saved::More,
+        }
+    }
+}
+
+/// Why an epoch cannot be written.
+#[derive(Clone, Debug)]
+pub(crate) enum SaveError {
+    Storage(StorageError),
+    Sink { sink: String, what: String },
+}
+
+/// A piece of an epoch on one shard, being written.
+pub(crate) struct Snapshot<'a> {
+    epoch: Epoch,
+    writer: &'a mut SegmentWriter,
+    failure: &'a mut Option<SaveError>,
+    /// What sinks hand over for the decision, see [`crate::sink::Writer::pre_commit`].
+    committables: &'a mut Vec<(StateId, Vec<u8>)>,
+    /// Bytes that may still be written in this piece; at most 0 where none may.
+    left: isize,
+    frames: u64,
+    /// The driver's time, nanoseconds.
+    pub now_ns: u64,
+}
+
+impl<'a> Snapshot<'a> {
+    pub fn new(
+        epoch: Epoch,
+        writer: &'a mut SegmentWriter,
+        failure: &'a mut Option<SaveError>,
+        committables: &'a mut Vec<(StateId, Vec<u8>)>,
+        now_ns: u64,
+    ) -> Self {
+        Snapshot {
+            epoch,
+            writer,
+            failure,
+            committables,
+            left: PIECE_BYTES as isize,
+            frames: 0,
+            now_ns,
+        }
+    }
+
+    /// Writes an entry, or that there is none any more; `false` if it was not taken, since the piece is full or the disk is
+    /// busy: to be given again in the next piece.
+    #[inline]
+    pub fn put(&mut self, state: StateId, key: &[u8], value: Option<&[u8]>) -> bool {
+        if self.left <= 0 {
+            return false;
+        }
+        let head = BlockHead {
+            epoch: self.epoch,
+            state,
+            group: MIXED,
+        };
+        let frame = pelton_storage::Frame {
+            epoch: self.epoch,
+            key,
+            value,
+        };
+        match self.writer.push(head, frame) {
+            Ok(()) => {
+                self.left -= frame.encoded_len() as isize;
+                self.frames += 1;
+                true
+            }
+            Err(refused) => {
+                self.left = 0;
+                if let Refused::Failed(cause) = refused {
+                    self.failure.get_or_insert(SaveError::Storage(cause));
+                }
+                false
+            }
+        }
+    }
+
+    /// Hands over what is to be committed once the epoch is decided.
+    pub fn committable(&mut self, sink: StateId, bytes: Vec<u8>) {
+        self.committables.push((sink, bytes));
+    }
+
+    /// A sink could not prepare its share: the job ends.
+    pub fn sink_failed(&mut self, sink: String, what: String) {
+        self.failure.get_or_insert(SaveError::Sink { sink, what });
+    }
+
+    /// Frames written in this piece.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+}
+
+/// An entry as it was saved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub state: StateId,
+    pub key: &'a [u8],
+    /// `None`: there is none any more.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Frames that wait, in order.
+#[derive(Debug, Default)]
+pub(crate) struct FrameQueue {
+    bytes: Vec<u8>,
+    /// Where the first that is left begins.
+    from: usize,
+}
+
+impl FrameQueue {
+    const NO_VALUE: u32 = u32::MAX;
+
+    /// Puts one at the end.
+    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let len = value.map_or(Self::NO_VALUE, |v| v.len() as u32);
+        self.bytes
+            .extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.from == self.bytes.len()
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.from
+    }
+
+    /// Writes as many as the snapshot takes; whether none is left.
+    pub fn write(&mut self, state: StateId, to: &mut Snapshot<'_>) -> bool {
+        while self.from < self.bytes.len() {
+            let word = |at: usize| {
+                let bytes = self.bytes[at..at + 4].try_into().unwrap_or_default();
+                u32::from_le_bytes(bytes)
+            };
+            let (key, value) = (word(self.from) as usize, word(self.from + 4));
+            let key_at = self.from + 8;
+            let value_at = key_at + key;
+            let (value, end) = match value {
+                Self::NO_VALUE => (None, value_at),
+                len => {
+                    let end = value_at + len as usize;
+                    (Some(&self.bytes[value_at..end]), end)
+                }
+            };
+            if !to.put(state, &self.bytes[key_at..value_at], value) {
+                return false;
+            }
+            self.from = end;
+        }
+        self.bytes.clear();
+        self.from = 0;
+        true
+    }
+}

@@ -1,0 +1,34 @@
+//! Checkpoints: barriers cut the streams of a job into epochs, each tasklet writes what it kept at the cut, and one durable
+//! record decides that it counts.
+//!
+//! ```text
+//! control thread     begins N ----------------------------> all sealed: manifest N -> durable: sinks commit N
+//!                       |                                        ^
+//! sources               position, barrier N --.                  |
+//! operators                                   `-> aligned: marks swapped, barrier N on
+//! each shard                                      pieces of state -> segment, between steps -> sealed
+//! ```
+//!
+//! Laws
+//! 1. The data path never stops for a checkpoint: at the barrier an operator swaps its marks, which takes no time that grows
+//!    with its state, and what they say is written in bounded pieces between steps. An entry that is about to change before
+//!    its turn is saved first.
+//! 2. What is written of epoch N is what was there when N's barrier passed, and N stands on all epochs before it: applying
+//!    their frames in the order of the log gives the state.
+//! 3. Nothing of N counts until its manifest record is durable. Recovery goes by the last such record and by nothing else.
+//! 4. A sink's share of N is durable before the record, and visible to others only after it.
+//!
+//! Aligned barriers: Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows" (2015). Incremental by
+//! marks and pre-images: copy-on-update as in Cao et al., "Fast Checkpoint Recovery Algorithms for Frequently Consistent
+//! Applications" (2011).
+
+mod frames;
+mod registry;
+mod saver;
+mod tracker;
+
+pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
+pub use pelton_storage::Epoch;
+pub(crate) use registry::{Declared, Registry};
+pub(crate) use saver::Saver;
+pub(crate) use tracker::Tracker;

@@ -1,0 +1,113 @@
+//! What an operator needs to save the entries of its states: bytes of keys and values, and the frames that go before the rest.
+//!
+//! Laws
+//! 1. Of one epoch, tombstones and what was saved before its turn are written in the order in which they came about, and
+//!    before anything that is written in its turn: in the log the last frame of a key counts.
+//! 2. A tombstone belongs to the epoch after the barrier that passed last.
+
+use super::frames::{FrameQueue, Saved, Snapshot};
+use crate::state::{Codec, LoadError, State};
+use pelton_storage::StateId;
+use rkyv::util::AlignedVec;
+
+/// See the module.
+#[allow(missing_debug_implementations)]
+pub(crate) struct Saver {
+    state: StateId,
+    codec: Codec,
+    key: AlignedVec,
+    value: AlignedVec,
+    /// Of the epoch under way (law 1).
+    first: FrameQueue,
+    /// Of the next one (law 2).
+    next: FrameQueue,
+}
+
+impl Saver {
+    pub fn new(state: StateId) -> Self {
+        Saver {
+            state,
+            codec: Codec::default(),
+            key: AlignedVec::new(),
+            value: AlignedVec::new(),
+            first: FrameQueue::default(),
+            next: FrameQueue::default(),
+        }
+    }
+
+    /// The state that it saves.
+    pub fn state(&self) -> StateId {
+        self.state
+    }
+
+    /// Bytes of a key that begins with `prefix`.
+    fn key<K: State>(&mut self, prefix: &[u8], key: &K) {
+        self.codec.save(key, &mut self.value);
+        self.key.clear();
+        self.key.extend_from_slice(prefix);
+        self.key.extend_from_slice(&self.value);
+    }
+
+    /// Saves an entry before it changes.
+    #[cold]
+    pub fn before<K: State, V: State>(&mut self, prefix: &[u8], key: &K, value: &V) {
+        self.key(prefix, key);
+        self.codec.save(value, &mut self.value);
+        self.first.push(&self.key, Some(&self.value));
+    }
+
+    /// An entry has gone.
+    pub fn gone<K: State>(&mut self, prefix: &[u8], key: &K) {
+        self.key(prefix, key);
+        self.next.push(&self.key, None);
+    }
+
+    /// What has this key, as bytes, has gone.
+    pub fn gone_bytes(&mut self, key: &[u8]) {
+        self.next.push(key, None);
+    }
+
+    /// Notes an entry of the epoch under way, as bytes: small things that are saved at once.
+    pub fn note<V: State>(&mut self, key: &[u8], value: &V) {
+        self.codec.save(value, &mut self.value);
+        self.first.push(key, Some(&self.value));
+    }
+
+    /// A barrier has passed.
+    pub fn begin(&mut self) {
+        debug_assert!(self.first.is_empty(), "the epoch before has been written");
+        std::mem::swap(&mut self.first, &mut self.next);
+    }
+
+    /// Bytes that wait to be written before anything else.
+    pub fn waiting(&self) -> usize {
+        self.first.len()
+    }
+
+    /// Writes what goes first.
+    pub fn write_first(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        match self.first.write(self.state, to) {
+            true => Saved::All,
+            false => Saved::More,
+        }
+    }
+
+    /// Writes an entry in its turn; whether it was taken.
+    #[inline]
+    pub fn write<K: State, V: State>(
+        &mut self,
+        prefix: &[u8],
+        key: &K,
+        value: &V,
+        to: &mut Snapshot<'_>,
+    ) -> bool {
+        self.key(prefix, key);
+        self.codec.save(value, &mut self.value);
+        to.put(self.state, &self.key, Some(&self.value))
+    }
+
+    /// The value that was saved as these bytes.
+    pub fn load<T: State>(&mut self, bytes: &[u8]) -> Result<T, LoadError> {
+        self.codec.load(bytes)
+    }
+}

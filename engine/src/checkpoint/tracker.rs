@@ -1,0 +1,350 @@
+//! Which entries of a table have changed since they were last written: a few bits an entry, in the order of memory.
+//!
+//! Laws
+//! 1. An entry is *marked* by each change. At a barrier the marks are swapped: what was marked is *due*, and is written in the
+//!    order of ids, in pieces; marks from then on are the next epoch's.
+//! 2. Who is about to change an entry that is due saves it first ([`Tracker::touch`] says so), and then it is due no longer.
+//! 3. An entry that was written and goes leaves a tombstone in the next epoch; one that was never written leaves nothing.
+//! 4. While a sweep is on, each barrier marks some further entries, changed or not: when the sweep is through, every entry has
+//!    been written since it began, and what was written before is of no use any more.
+//!
+//! Three bits an entry. An epoch number in each entry and a list of changed entries would take 8 to 16 bytes, and be written
+//! in the order of change: a miss in the cache for each entry.
+
+/// See the module. Ids are those of a [`crate::table::KeyTable`].
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    /// Changed since the last barrier.
+    marked: Vec<u64>,
+    /// To be written for the epoch under way.
+    due: Vec<u64>,
+    /// Written in some epoch, or restored from one.
+    stored: Vec<u64>,
+    /// The word of `due` before which none is left.
+    cursor: usize,
+    /// Whether some entry may be due.
+    writing: bool,
+    /// Marked entries, each counted once.
+    changed: usize,
+    /// Where the sweep goes on; `None` where none is on.
+    sweep: Option<u32>,
+    /// The number of the last sweep that is through.
+    swept: u64,
+    /// The number of the sweep that is on.
+    sweeping: u64,
+}
+
+/// Entries that a sweep marks at a barrier: as many as have changed, within these bounds. The upper one keeps the step short.
+const SWEEP_MIN: usize = 1024;
+const SWEEP_MAX: usize = 16_384;
+
+impl Tracker {
+    /// One whose entries are all written from now on: it is through with this sweep and all before.
+    pub fn new(sweep: u64) -> Self {
+        Tracker {
+            swept: sweep,
+            sweeping: sweep,
+            ..Tracker::default()
+        }
+    }
+
+    /// Entry `id` is about to change. `true`: it is due and must be saved as it is, now.
+    #[inline(always)]
+    #[must_use]
+    pub fn touch(&mut self, id: u32) -> bool {
+        let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
+        match self.marked.get_mut(word) {
+            Some(marked) => {
+                self.changed += usize::from(*marked & bit == 0);
+                *marked |= bit;
+            }
+            None => self.grow(word, bit),
+        }
+        self.writing && self.take_due(word, bit)
+    }
+
+    #[cold]
+    fn grow(&mut self, word: usize, bit: u64) {
+        self.marked.resize(word + 1, 0);
+        self.marked[word] |= bit;
+        self.changed += 1;
+    }
+
+    fn take_due(&mut self, word: usize, bit: u64) -> bool {
+        let Some(due) = self.due.get_mut(word) else {
+            return false;
+        };
+        let is_due = *due & bit != 0;
+        *due &= !bit;
+        if is_due {
+            store(&mut self.stored, word, bit);
+        }
+        is_due
+    }
+
+    /// Entry `id` is about to go: whether it is due and must be saved first, and whether it leaves a tombstone (law 3).
+    #[must_use]
+    pub fn remove(&mut self, id: u32) -> (bool, bool) {
+        let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
+        let is_due = self.writing && self.take_due(word, bit);
+        if let Some(marked) = self.marked.get_mut(word) {
+            self.changed -= usize::from(*marked & bit != 0);
+            *marked &= !bit;
+        }
+        let stored = self.stored.get_mut(word).is_some_and(|stored| {
+            let was = *stored & bit != 0;
+            *stored &= !bit;
+            was
+        });
+        (is_due, stored)
+    }
+
+    /// Entry `id` has been restored: it is as it was written.
+    pub fn restored(&mut self, id: u32) {
+        store(&mut self.stored, id as usize / 64, 1 << (id % 64));
+    }
+
+    /// Whether any entry has ever been written.
+    pub fn has_stored(&self) -> bool {
+        self.stored.iter().any(|&w| w != 0)
+    }
+
+    /// Begins a sweep, unless it is on or through already.
+    pub fn begin_sweep(&mut self, number: u64) {
+        if number > self.sweeping {
+            self.sweeping = number;
+            self.sweep = Some(0);
+        }
+    }
+
+    /// The number of the last sweep that is through.
+    pub fn swept(&self) -> u64 {
+        self.swept
+    }
+
+    /// A barrier (law 1). `id_end` is the table's, `is_live` says which ids below it are entries'. All that was due before has
+    /// been written.
+    pub fn begin(&mut self, id_end: u32, is_live: impl Fn(u32) -> bool) {
+        debug_assert!(!self.writing, "the epoch before has been written");
+        self.sweep_on(id_end, is_live);
+        std::mem::swap(&mut self.marked, &mut self.due);
+        debug_assert!(self.marked.iter().all(|&w| w == 0), "none was left due");
+        self.cursor = 0;
+        self.writing = self.changed > 0;
+        self.changed = 0;
+    }
+
+    /// Law 4.
+    fn sweep_on(&mut self, id_end: u32, is_live: impl Fn(u32) -> bool) {
+        let Some(from) = self.sweep else {
+            return;
+        };
+        let some = self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32;
+        let to = from.saturating_add(some).min(id_end);
+        for id in (from..to).filter(|&id| is_live(id)) {
+            let _ = self.touch(id);
+        }
+        self.sweep = (to < id_end).then_some(to);
+        if self.sweep.is_none() {
+            self.swept = self.sweeping;
+        }
+    }
+
+    /// Whether some entry may be due.
+    pub fn is_writing(&self) -> bool {
+        self.writing
+    }
+
+    /// Gives the entries that are due to `write`, in order, until it takes one no longer; whether none is left.
+    pub fn write(&mut self, mut write: impl FnMut(u32) -> bool) -> bool {
+        if !self.writing {
+            return true;
+        }
+        while let Some(due) = self.due.get_mut(self.cursor) {
+            while *due != 0 {
+                let bit = *due & due.wrapping_neg();
+                let id = self.cursor as u32 * 64 + due.trailing_zeros();
+                if !write(id) {
+                    return false;
+                }
+                *due &= !bit;
+                store(&mut self.stored, self.cursor, bit);
+            }
+            self.cursor += 1;
+        }
+        self.writing = false;
+        true
+    }
+
+    /// Forgets everything: the table has been emptied and is used again. The memory is kept.
+    pub fn clear(&mut self, sweep: u64) {
+        for bits in [&mut self.marked, &mut self.due, &mut self.stored] {
+            bits.clear();
+        }
+        (self.cursor, self.writing, self.changed) = (0, false, 0);
+        (self.sweep, self.swept, self.sweeping) = (None, sweep, sweep);
+    }
+}
+
+#[inline]
+fn store(stored: &mut Vec<u64>, word: usize, bit: u64) {
+    if stored.len() <= word {
+        stored.resize(word + 1, 0);
+    }
+    stored[word] |= bit;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Set(u32, u64),
+        Remove(u32),
+        /// Write at most so many.
+        Write(usize),
+        Barrier,
+        Sweep,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0u32..300, any::<u64>()).prop_map(|(id, v)| Op::Set(id, v)),
+            2 => (0u32..300).prop_map(Op::Remove),
+            3 => (1usize..40).prop_map(Op::Write),
+            1 => Just(Op::Barrier),
+            1 => Just(Op::Sweep),
+        ]
+    }
+
+    /// A table, its tracker, and the log that they write.
+    #[derive(Default)]
+    struct Rig {
+        tracker: Tracker,
+        table: BTreeMap<u32, u64>,
+        /// (epoch, id, value)
+        log: Vec<(usize, u32, Option<u64>)>,
+        tombstones: Vec<u32>,
+        epoch: usize,
+        /// The table at each barrier.
+        cuts: Vec<BTreeMap<u32, u64>>,
+        /// Where in the log the last sweep began, by its number.
+        sweeps: Vec<usize>,
+    }
+
+    impl Rig {
+        fn save(&mut self, id: u32) {
+            self.log
+                .push((self.epoch, id, self.table.get(&id).copied()));
+        }
+
+        fn write(&mut self, most: usize) -> bool {
+            let mut left = most;
+            let (table, log, epoch) = (&self.table, &mut self.log, self.epoch);
+            self.tracker.write(|id| {
+                let taken = left > 0;
+                if taken {
+                    left -= 1;
+                    log.push((epoch, id, table.get(&id).copied()));
+                }
+                taken
+            })
+        }
+
+        fn apply(&mut self, op: Op) {
+            match op {
+                Op::Set(id, value) => {
+                    if self.tracker.touch(id) {
+                        self.save(id);
+                    }
+                    self.table.insert(id, value);
+                }
+                Op::Remove(id) if self.table.contains_key(&id) => {
+                    let (due, stored) = self.tracker.remove(id);
+                    if due {
+                        self.save(id);
+                    }
+                    if stored {
+                        self.tombstones.push(id);
+                    }
+                    self.table.remove(&id);
+                }
+                Op::Remove(_) => {}
+                Op::Write(most) => {
+                    self.write(most);
+                }
+                Op::Barrier => {
+                    assert!(self.write(usize::MAX));
+                    self.epoch += 1;
+                    let end = self.table.keys().last().map_or(0, |id| id + 1);
+                    let table = &self.table;
+                    self.tracker.begin(end, |id| table.contains_key(&id));
+                    for id in std::mem::take(&mut self.tombstones) {
+                        self.log.push((self.epoch, id, None));
+                    }
+                    self.cuts.push(self.table.clone());
+                }
+                Op::Sweep => {
+                    self.sweeps.push(self.log.len());
+                    self.tracker.begin_sweep(self.sweeps.len() as u64);
+                }
+            }
+        }
+
+        /// What the log says, up to epoch `epoch`, from place `from` on.
+        fn replay(&self, epoch: usize, from: usize) -> BTreeMap<u32, u64> {
+            let mut table = BTreeMap::new();
+            for &(e, id, value) in &self.log[from..] {
+                if e <= epoch {
+                    match value {
+                        Some(value) => table.insert(id, value),
+                        None => table.remove(&id),
+                    };
+                }
+            }
+            table
+        }
+    }
+
+    proptest! {
+        /// Law 2 of checkpoints: whatever happens between barriers, the frames up to N give the table as it was at N's barrier.
+        #[test]
+        fn frames_give_the_table_at_each_barrier(ops in proptest::collection::vec(op(), 0..400)) {
+            let mut rig = Rig::default();
+            for op in ops {
+                rig.apply(op);
+            }
+            rig.apply(Op::Barrier);
+            rig.write(usize::MAX);
+            for (n, cut) in rig.cuts.iter().enumerate() {
+                prop_assert_eq!(&rig.replay(n + 1, 0), cut, "epoch {}", n + 1);
+            }
+        }
+
+        /// Law 4: when a sweep is through, the log from its beginning is enough.
+        #[test]
+        fn a_sweep_makes_what_was_before_useless(ops in proptest::collection::vec(op(), 0..400)) {
+            let mut rig = Rig::default();
+            for op in ops {
+                rig.apply(op);
+                if rig.tracker.swept() > 0 && !rig.tracker.is_writing() {
+                    let from = rig.sweeps[rig.tracker.swept() as usize - 1];
+                    let cut = rig.cuts.last().unwrap();
+                    prop_assert_eq!(&rig.replay(rig.epoch, from), cut);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_and_goes_between_two_barriers_writes_nothing() {
+        let mut rig = Rig::default();
+        rig.apply(Op::Set(3, 1));
+        rig.apply(Op::Remove(3));
+        rig.apply(Op::Barrier);
+        assert!(rig.write(usize::MAX) && rig.log.is_empty());
+    }
+}
