@@ -7,7 +7,7 @@
 //!    are in it, with that watermark. The common case costs nothing.
 //! 3. A batch that is handed back to its producer is empty and keeps its capacity.
 
-use crate::checkpoint::Epoch;
+use crate::checkpoint::Cut;
 use crate::time::EventTime;
 
 /// Where a record came from; ties of equal event time go by it. 24 bytes, carried only where it is needed.
@@ -294,7 +294,7 @@ pub enum Frame<T> {
         close: bool,
     },
     /// What came before it belongs to this epoch, what comes after it to a later one.
-    Barrier(Epoch),
+    Barrier(Cut),
     /// Nothing more comes; the watermark before it was [`EventTime::END`].
     End,
 }

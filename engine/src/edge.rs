@@ -8,7 +8,7 @@
 //!    most (ring capacity + pending + 2).
 
 use crate::batch::{Batch, Frame, Origin, Stamp};
-use crate::checkpoint::Epoch;
+use crate::checkpoint::Cut;
 use crate::push::{Control, Cx, Push};
 use crate::time::EventTime;
 use pelton_ring::{Consumer, Producer, PushError, ring};
@@ -165,7 +165,7 @@ impl<T> EdgeWriter<T> {
                     cx,
                 ),
                 Control::Idle { close } => lane.send(Frame::Idle { close }, cx),
-                Control::Barrier(epoch) if !self.ended => lane.send(Frame::Barrier(epoch), cx),
+                Control::Barrier(cut) if !self.ended => lane.send(Frame::Barrier(cut), cx),
                 // An ended channel counts as aligned.
                 Control::Barrier(_) => {}
                 Control::End => lane.send(Frame::End, cx),
@@ -481,7 +481,7 @@ pub(crate) struct Inbox<T> {
     /// The idle event last told to the stage, so that it is told once.
     told_idle: Option<bool>,
     /// The barrier that some channels have handed over (law 4).
-    aligning: Option<Epoch>,
+    aligning: Option<Cut>,
     /// Whether a channel has; all `false` while none is being aligned.
     aligned: Vec<bool>,
 }
@@ -496,7 +496,7 @@ pub(crate) enum Arrival<T> {
     /// All channels are idle or ended, at least one idle.
     Idle { close: bool },
     /// The barrier of this epoch, from every channel that has not ended.
-    Barrier(Epoch),
+    Barrier(Cut),
     /// All channels have ended.
     End,
     /// Frames were taken that change nothing here; there may be more behind them.
@@ -548,12 +548,12 @@ impl<T> Inbox<T> {
     /// A frame may say nothing new: the watermark of a channel that another one holds back. What lies behind it in the
     /// ring has been rung for already, so [`Arrival::Nothing`] is said only when no ring gave a frame.
     pub fn next(&mut self, cx: &mut Cx) -> Result<Arrival<T>, Gone> {
-        if let Some(epoch) = self.aligning
+        if let Some(cut) = self.aligning
             && self.is_aligned()
         {
             self.aligning = None;
             self.aligned.fill(false);
-            return Ok(Arrival::Barrier(epoch));
+            return Ok(Arrival::Barrier(cut));
         }
         let mut taken = false;
         for _ in 0..self.channels.len() {
@@ -600,9 +600,9 @@ impl<T> Inbox<T> {
                         return Ok(idle);
                     }
                 }
-                Some(Frame::Barrier(epoch)) => {
-                    debug_assert!(self.aligning.is_none_or(|e| e == epoch), "one at a time");
-                    self.aligning = Some(epoch);
+                Some(Frame::Barrier(cut)) => {
+                    debug_assert!(self.aligning.is_none_or(|c| c == cut), "one at a time");
+                    self.aligning = Some(cut);
                     self.aligned[at] = true;
                 }
                 Some(Frame::End) => {

@@ -179,6 +179,7 @@ impl<S: Source> Root for SourceRoot<S> {
             partitions,
             saver,
             reached: Epoch(0),
+            stopped: false,
             chain,
             cx: build.cx(),
             read_max,

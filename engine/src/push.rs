@@ -6,7 +6,7 @@
 //! 3. A watermark that a link has passed on never falls; after it no record is passed on whose V(r) lies below it.
 
 use crate::batch::{Batch, Origin, Stamp};
-use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
+use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::state::LoadError;
 use crate::time::EventTime;
 use std::cell::Cell;
@@ -230,7 +230,7 @@ pub enum Control {
     },
     /// What came before it belongs to this epoch, what comes after it to a later one. Comes once for each epoch, and after the
     /// end too.
-    Barrier(Epoch),
+    Barrier(Cut),
     /// Nothing more comes.
     End,
 }

@@ -155,8 +155,8 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
             cx.sunk(self.written);
             self.written = 0;
         }
-        if let Control::Barrier(epoch) = event {
-            crate::push::blame(self.op, || self.writer.barrier(epoch));
+        if let Control::Barrier(cut) = event {
+            crate::push::blame(self.op, || self.writer.barrier(cut.epoch));
             self.preparing = true;
         }
         self.ended |= event == Control::End;

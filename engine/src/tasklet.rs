@@ -5,7 +5,7 @@
 //! 2. A step is short: at most one batch of input, or a bounded piece of a firing window. No step is above 200 µs unless user code is.
 //! 3. A step that could do nothing says so, and until when; whatever could change that (a ring, a port) rings the shard's doorbell.
 
-use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
+use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::error::JobError;
 use crate::push::Cx;
 use crate::state::LoadError;
@@ -51,8 +51,10 @@ pub trait Tasklet: Send {
     fn is_source(&self) -> bool {
         false
     }
-    /// Epoch `epoch` begins: for a source, and for a tasklet that is done. Others are told by their inputs.
-    fn barrier(&mut self, epoch: Epoch);
+    /// The barrier passes here: for a source, and for a tasklet that is done. Others are told by their inputs.
+    fn barrier(&mut self, cut: Cut);
+    /// Nothing more is to be read: what a source has read is all there is. Nothing for others.
+    fn drain(&mut self) {}
     /// The last epoch whose barrier has passed here; 0 before the first.
     fn reached(&self) -> Epoch;
     /// Writes a piece of what it had kept when the barrier of the snapshot's epoch passed; not asked before that.

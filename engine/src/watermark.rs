@@ -413,8 +413,8 @@ where
                 self.advance(cx);
                 self.next.control(Control::Flush, cx);
             }
-            Control::Barrier(_) => {
-                self.note_watermarks();
+            Control::Barrier(cut) => {
+                self.note_watermarks(cut.is_full);
                 self.next.control(event, cx);
             }
             other => self.next.control(other, cx),
@@ -477,10 +477,10 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
 
     /// A barrier passes: notes each V that has risen since the last. After a restore V is the greater of what is noted and what
     /// the generator says, which for the generators of this file is what it would have been.
-    fn note_watermarks(&mut self) {
+    fn note_watermarks(&mut self, all: bool) {
         self.saver.begin();
         for part in &mut self.parts {
-            if part.watermark > part.saved {
+            if all || part.watermark > part.saved {
                 part.saved = part.watermark;
                 let key = (part.global as u32).to_le_bytes();
                 self.saver.note(&key, &part.watermark.micros());

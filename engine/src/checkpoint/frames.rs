@@ -1,6 +1,7 @@
 //! What tasklets write their states through, and what they get back at a restore.
 
-use pelton_storage::{BlockHead, Epoch, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
+use super::Cut;
+use pelton_storage::{BlockHead, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
 
 /// The key group of blocks that hold keys of any: entries are written in the order of memory, and a restore decides by each
 /// key's own group.
@@ -37,7 +38,7 @@ pub(crate) enum SaveError {
 
 /// A piece of an epoch on one shard, being written.
 pub(crate) struct Snapshot<'a> {
-    epoch: Epoch,
+    cut: Cut,
     writer: &'a mut SegmentWriter,
     failure: &'a mut Option<SaveError>,
     /// What sinks hand over for the decision, see [`crate::sink::Writer::pre_commit`].
@@ -45,25 +46,28 @@ pub(crate) struct Snapshot<'a> {
     /// Bytes that may still be written in this piece; at most 0 where none may.
     left: isize,
     frames: u64,
+    /// The least sweep that a state is through with.
+    swept: u64,
     /// The driver's time, nanoseconds.
     pub now_ns: u64,
 }
 
 impl<'a> Snapshot<'a> {
     pub fn new(
-        epoch: Epoch,
+        cut: Cut,
         writer: &'a mut SegmentWriter,
         failure: &'a mut Option<SaveError>,
         committables: &'a mut Vec<(StateId, Vec<u8>)>,
         now_ns: u64,
     ) -> Self {
         Snapshot {
-            epoch,
+            cut,
             writer,
             failure,
             committables,
             left: PIECE_BYTES as isize,
             frames: 0,
+            swept: cut.sweep,
             now_ns,
         }
     }
@@ -76,12 +80,12 @@ impl<'a> Snapshot<'a> {
             return false;
         }
         let head = BlockHead {
-            epoch: self.epoch,
+            epoch: self.cut.epoch,
             state,
             group: MIXED,
         };
         let frame = pelton_storage::Frame {
-            epoch: self.epoch,
+            epoch: self.cut.epoch,
             key,
             value,
         };
@@ -104,6 +108,16 @@ impl<'a> Snapshot<'a> {
     /// Hands over what is to be committed once the epoch is decided.
     pub fn committable(&mut self, sink: StateId, bytes: Vec<u8>) {
         self.committables.push((sink, bytes));
+    }
+
+    /// A state is through with this sweep and no later one.
+    pub fn swept_to(&mut self, sweep: u64) {
+        self.swept = self.swept.min(sweep);
+    }
+
+    /// The sweep that all who wrote in this piece are through with.
+    pub fn swept(&self) -> u64 {
+        self.swept
     }
 
     /// A sink could not prepare its share: the job ends.

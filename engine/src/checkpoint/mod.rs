@@ -22,13 +22,34 @@
 //! marks and pre-images: copy-on-update as in Cao et al., "Fast Checkpoint Recovery Algorithms for Frequently Consistent
 //! Applications" (2011).
 
+mod coordinator;
 mod frames;
+mod kill;
+mod part;
 mod registry;
+mod restore;
 mod saver;
 mod tracker;
 
+/// What a barrier says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// What came before it belongs to this epoch, what comes after it to a later one.
+    pub epoch: Epoch,
+    /// The number of the last sweep that was asked for: see [`tracker`].
+    pub sweep: u64,
+    /// A sweep begins here: what is small is written whether it has changed or not.
+    pub is_full: bool,
+    /// No source reads on behind it: the job stops.
+    pub is_last: bool,
+}
+
+pub use coordinator::Checkpoints;
+pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
+pub(crate) use part::{Event, Part, Report, Share, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
+pub use restore::Restored;
 pub(crate) use saver::Saver;
 pub(crate) use tracker::Tracker;

@@ -6,7 +6,7 @@
 //! 3. Nothing is taken from a ring while the terminal is blocked.
 
 use crate::batch::{Batch, Origin, Stamp};
-use crate::checkpoint::{Epoch, Frame, Saved, Snapshot};
+use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::edge::{Arrival, Inbox};
 use crate::error::JobError;
 use crate::latency::Arrivals;
@@ -70,7 +70,7 @@ pub trait Operator<In>: Send + 'static {
     }
 
     /// A barrier has passed: what is kept now is what its epoch is to have. Takes no time that grows with the state.
-    fn begin_epoch(&mut self) {}
+    fn begin_epoch(&mut self, _cut: Cut) {}
 
     /// Writes a piece of what was kept at the barrier that passed last. Between pieces batches and watermarks come as ever.
     fn save(&mut self, _to: &mut Snapshot<'_>) -> Saved {
@@ -215,8 +215,8 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 self.control(Control::Idle { close });
                 Ok((Doing::Taking, Progress::Worked))
             }
-            Arrival::Barrier(epoch) => {
-                self.cut(epoch);
+            Arrival::Barrier(cut) => {
+                self.cut(cut);
                 Ok((Doing::Taking, Progress::Worked))
             }
             Arrival::End => {
@@ -234,10 +234,10 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     }
 
     /// The barrier of an epoch passes. Nothing that was begun is left: law 1.
-    fn cut(&mut self, epoch: Epoch) {
-        self.reached = epoch;
-        self.op.begin_epoch();
-        self.control(Control::Barrier(epoch));
+    fn cut(&mut self, cut: Cut) {
+        self.reached = cut.epoch;
+        self.op.begin_epoch(cut);
+        self.control(Control::Barrier(cut));
     }
 
     /// Remembers when a batch arrived, for the results that will hold it. One that ends in a record behind the watermark
@@ -292,8 +292,8 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn watermark(&self) -> EventTime {
         self.inbox.merged()
     }
-    fn barrier(&mut self, epoch: Epoch) {
-        self.cut(epoch);
+    fn barrier(&mut self, cut: Cut) {
+        self.cut(cut);
     }
     fn reached(&self) -> Epoch {
         self.reached

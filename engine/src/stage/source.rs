@@ -11,7 +11,7 @@
 //!    partition with data to read lies behind it.
 
 use crate::batch::Batch;
-use crate::checkpoint::{Epoch, Frame, Saved, Saver, Snapshot};
+use crate::checkpoint::{Cut, Epoch, Frame, Saved, Saver, Snapshot};
 use crate::error::JobError;
 use crate::push::{Control, Cx, DeadLetter, Push};
 use crate::source::{Emit, Position, Read, ReadError, Reader};
@@ -168,6 +168,8 @@ pub(crate) struct SourceStage<R: Reader, P> {
     pub saver: Saver,
     /// The last epoch whose barrier has passed.
     pub reached: Epoch,
+    /// The last barrier of all has passed: nothing more is read.
+    pub stopped: bool,
 }
 
 struct Emitter<'a, P> {
@@ -361,13 +363,13 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
     }
 
     /// Law 4: notes the positions that have moved since the last barrier.
-    fn note_positions(&mut self) {
+    fn note_positions(&mut self, all: bool) {
         for slot in &mut self.slots {
             let Some(Position { offset, detail }) = slot.reader.position() else {
                 continue;
             };
             let kept = (slot.reader.name(), (offset, (detail, slot.ended)));
-            if slot.saved.as_ref() != Some(&kept) {
+            if all || slot.saved.as_ref() != Some(&kept) {
                 let key = (slot.global as u32).to_le_bytes();
                 self.saver.note(&key, &kept);
                 slot.saved = Some(kept);
@@ -437,6 +439,9 @@ where
                     until_ns: self.chain.wake_at(),
                 });
             }
+        }
+        if self.stopped {
+            return Ok(Progress::Idle { until_ns: None });
         }
         let mut until: Option<u64> = None;
         let mut worked = false;
@@ -510,11 +515,20 @@ where
     fn is_source(&self) -> bool {
         true
     }
-    fn barrier(&mut self, epoch: Epoch) {
-        self.reached = epoch;
+    fn barrier(&mut self, cut: Cut) {
+        self.reached = cut.epoch;
         self.saver.begin();
-        self.note_positions();
-        self.chain.control(Control::Barrier(epoch), &mut self.cx);
+        self.note_positions(cut.is_full);
+        self.stopped |= cut.is_last;
+        self.chain.control(Control::Barrier(cut), &mut self.cx);
+    }
+    fn drain(&mut self) {
+        for at in 0..self.slots.len() {
+            if !std::mem::replace(&mut self.slots[at].ended, true) {
+                let ended = Control::PartitionEnded { partition: at };
+                self.chain.control(ended, &mut self.cx);
+            }
+        }
     }
     fn reached(&self) -> Epoch {
         self.reached

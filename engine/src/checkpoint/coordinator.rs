@@ -1,0 +1,464 @@
+//! The coordinator of a job's checkpoints: begins epochs, decides them, has the sinks commit.
+//!
+//! | state | event | what is done | next | kill point |
+//! |---|---|---|---|---|
+//! | Idle | an epoch is due, or all tasklets are done | barrier told to the shards | Writing | `begun` |
+//! | Writing | a shard's share is durable | kept | Writing | `share` |
+//! | Writing | the last share, nothing has changed | nothing | Idle | |
+//! | Writing | the last share | manifest record staged | Deciding | `sealed` |
+//! | Writing | time-out | the epoch is given up: what comes of it rides with the next | Late | `aborted` |
+//! | Late | the last share | kept for the next epoch | Idle | |
+//! | Deciding | the record is durable: the epoch counts | | Committing | `decided` |
+//! | Committing | a sink has committed | the next one | Committing | `committed-one` |
+//! | Committing | all have | | Idle | `committed` |
+//! | Idle | the last epoch of all was committed | the shards may go | Over | `over` |
+//!
+//! Laws
+//! 1. Nothing is committed by a sink before the record that decides it is durable, and nothing is rolled back after.
+//! 2. Epochs are decided and committed in their order, one at a time.
+//! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
+//! 4. An epoch in which nothing changed is not decided.
+//! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
+
+use super::kill::kill_point;
+use super::part::{Event, Share, Told};
+use super::restore::Sections;
+use super::{Cut, Epoch};
+use crate::plan::NamedCommitter;
+use crate::sink::CommitError;
+use pelton_storage::{
+    Commit, Completion, Disk, Extent, Sealed, SegmentId, StateId, StorageError, Store,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How long to wait before a sink that could not commit is asked again, nanoseconds.
+const COMMIT_AGAIN_NS: u64 = 100_000_000;
+
+/// How checkpoints are taken. Times are nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub interval_ns: u64,
+    pub timeout_ns: u64,
+    /// Bytes of a segment: with what lies beyond that the log is swept.
+    pub segment_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Writing,
+    /// As writing, but the epoch has been given up.
+    Late,
+    Deciding,
+    Committing,
+    Over,
+}
+
+/// What sinks prepared and have not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub sink: StateId,
+    pub epoch: Epoch,
+    pub bytes: Vec<u8>,
+}
+
+/// Why no more checkpoints can be taken: the job ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Failed {
+    Storage(StorageError),
+    Commit { sink: String, what: String },
+}
+
+impl From<StorageError> for Failed {
+    fn from(e: StorageError) -> Self {
+        Failed::Storage(e)
+    }
+}
+
+/// What is known of the checkpoints so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Epochs that were decided and committed.
+    pub completed: u64,
+    /// Epochs that took too long and were given up; the next one had what they had.
+    pub given_up: u64,
+    /// The last one: its number, and bytes written for it.
+    pub last: Epoch,
+    /// Bytes written for it.
+    pub last_bytes: u64,
+    /// Entries written for it.
+    pub last_entries: u64,
+    /// From its barrier to its sinks' commit, nanoseconds.
+    pub last_ns: u64,
+    /// Bytes written by all.
+    pub bytes: u64,
+    /// Entries written by all.
+    pub entries: u64,
+    /// Segments that were given back.
+    pub segments_removed: u64,
+}
+
+/// See the module.
+pub(crate) struct Coordinator {
+    store: Store,
+    told: Arc<Told>,
+    pace: Pace,
+    committers: Vec<NamedCommitter>,
+    /// Sections that are the same in every checkpoint.
+    sections: BTreeMap<String, Vec<u8>>,
+    phase: Phase,
+    /// By shard: whether its share of the epoch under way has come.
+    shares: Vec<bool>,
+    /// By shard: whether its tasklets are done.
+    done: Vec<bool>,
+    cut: Cut,
+    began_ns: u64,
+    next_ns: u64,
+    /// Asked for, whatever the interval says.
+    wanted: bool,
+    /// The job is to stop with the next epoch.
+    stopping: bool,
+    /// The epoch under way, or the one just committed, is the last.
+    last: bool,
+    /// Not yet decided: of the epoch under way, and of those given up before it.
+    sealed: Vec<Sealed>,
+    prepared: Vec<Prepared>,
+    epoch_bytes: u64,
+    epoch_entries: u64,
+    /// Being committed, in order.
+    committing: VecDeque<Prepared>,
+    again_ns: u64,
+    sweep: Sweep,
+    completions: Vec<Completion>,
+    pub figures: Checkpoints,
+}
+
+/// The sweep under way, and when to begin another: see [`super::Tracker`].
+#[derive(Debug, Default)]
+struct Sweep {
+    /// Number of the last one.
+    number: u64,
+    /// What it makes useless; empty where none is on.
+    frees: Vec<SegmentId>,
+    /// By shard, what it is through with.
+    swept: Vec<u64>,
+    /// Bytes of the log after the last one.
+    base: u64,
+}
+
+impl Coordinator {
+    pub fn new(
+        store: Store,
+        told: Arc<Told>,
+        pace: Pace,
+        shards: usize,
+        committers: Vec<NamedCommitter>,
+        sections: BTreeMap<String, Vec<u8>>,
+        now_ns: u64,
+    ) -> Self {
+        let base = store.last().map_or(0, |c| length(&c.segments));
+        Coordinator {
+            store,
+            told,
+            pace,
+            committers,
+            sections,
+            phase: Phase::Idle,
+            shares: vec![false; shards],
+            done: vec![false; shards],
+            cut: Cut {
+                epoch: Epoch(0),
+                sweep: 0,
+                is_full: false,
+                is_last: false,
+            },
+            began_ns: now_ns,
+            next_ns: now_ns.saturating_add(pace.interval_ns),
+            wanted: false,
+            stopping: false,
+            last: false,
+            sealed: vec![],
+            prepared: vec![],
+            epoch_bytes: 0,
+            epoch_entries: 0,
+            committing: VecDeque::new(),
+            again_ns: 0,
+            sweep: Sweep {
+                swept: vec![0; shards],
+                base,
+                ..Sweep::default()
+            },
+            completions: vec![],
+            figures: Checkpoints::default(),
+        }
+    }
+
+    /// An epoch is to begin as soon as none is under way.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The job is to stop: one more epoch, behind which no source reads.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Nothing more is to be done.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The state's name, for tests and for people.
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Idle => "idle",
+            Phase::Writing => "writing",
+            Phase::Late => "late",
+            Phase::Deciding => "deciding",
+            Phase::Committing => "committing",
+            Phase::Over => "over",
+        }
+    }
+
+    /// When to step again although nothing has come, nanoseconds; `None` while only an event can change something.
+    pub fn wake_at(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Idle => Some(self.next_ns),
+            Phase::Writing => Some(self.began_ns.saturating_add(self.pace.timeout_ns)),
+            Phase::Committing => Some(self.again_ns),
+            Phase::Late | Phase::Deciding | Phase::Over => None,
+        }
+    }
+
+    /// Takes what a shard says.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Done { shard } => self.done[shard] = true,
+            Event::Sealed(share) => self.take(*share),
+        }
+    }
+
+    fn take(&mut self, share: Share) {
+        debug_assert_eq!(share.epoch, self.cut.epoch, "shards write one epoch at a time");
+        self.shares[share.shard] = true;
+        self.sweep.swept[share.shard] = share.swept;
+        self.epoch_bytes += share.bytes;
+        self.epoch_entries += share.frames;
+        self.sealed.extend(share.sealed);
+        let epoch = share.epoch;
+        let prepared = share.committables.into_iter();
+        self.prepared.extend(prepared.map(|(sink, bytes)| Prepared { sink, epoch, bytes }));
+        kill_point("share");
+    }
+
+    /// Goes on as far as it can.
+    ///
+    /// # Errors
+    /// No more checkpoints can be taken.
+    pub fn step(&mut self, now_ns: u64, disk: &mut dyn Disk) -> Result<(), Failed> {
+        loop {
+            self.serve_disk(disk)?;
+            let before = self.phase;
+            match self.phase {
+                Phase::Idle => self.idle(now_ns)?,
+                Phase::Writing | Phase::Late if self.shares.iter().all(|s| *s) => {
+                    self.written(now_ns)?;
+                }
+                Phase::Writing => {
+                    if now_ns.saturating_sub(self.began_ns) >= self.pace.timeout_ns {
+                        kill_point("aborted");
+                        self.figures.given_up += 1;
+                        self.phase = Phase::Late;
+                    }
+                }
+                Phase::Late | Phase::Over => {}
+                Phase::Deciding => {
+                    if self.store.take_committed().is_some() {
+                        kill_point("decided");
+                        self.phase = Phase::Committing;
+                        self.again_ns = now_ns;
+                    }
+                }
+                Phase::Committing => self.commit(now_ns)?,
+            }
+            if self.phase == before {
+                return Ok(());
+            }
+        }
+    }
+
+    fn serve_disk(&mut self, disk: &mut dyn Disk) -> Result<(), Failed> {
+        self.store.step(disk);
+        disk.poll(&mut self.completions);
+        for completion in self.completions.drain(..) {
+            self.store.complete(completion)?;
+        }
+        self.store.step(disk);
+        Ok(())
+    }
+
+    fn idle(&mut self, now_ns: u64) -> Result<(), Failed> {
+        let all_done = self.done.iter().all(|d| *d);
+        if self.last {
+            self.phase = Phase::Over;
+            kill_point("over");
+            self.told.finish();
+            return Ok(());
+        }
+        let due = now_ns >= self.next_ns || self.wanted || self.stopping || all_done;
+        if !due || self.store.is_committing() {
+            return Ok(());
+        }
+        let epoch = match self.store.begin_epoch() {
+            Ok(epoch) => epoch,
+            Err(StorageError::EpochsExhausted { .. }) => {
+                // Many epochs in which nothing changed.
+                self.store.reserve_epochs()?;
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let is_full = self.begin_sweep();
+        self.last = self.stopping || all_done;
+        self.cut = Cut {
+            epoch,
+            sweep: self.sweep.number,
+            is_full,
+            is_last: self.last,
+        };
+        self.wanted = false;
+        self.began_ns = now_ns;
+        self.shares.fill(false);
+        (self.epoch_bytes, self.epoch_entries) = (0, 0);
+        self.phase = Phase::Writing;
+        self.told.begin(self.cut);
+        kill_point("begun");
+        Ok(())
+    }
+
+    /// Begins a sweep if the log has grown to twice what it was after the last one, and more than a few segments.
+    fn begin_sweep(&mut self) -> bool {
+        let Some(last) = self.store.last() else {
+            return false;
+        };
+        let few = 2 * self.pace.segment_bytes * self.shares.len() as u64;
+        if !self.sweep.frees.is_empty() || length(&last.segments) <= 2 * self.sweep.base + few {
+            return false;
+        }
+        let attempt = self.store.manifest().attempt;
+        // What a shard writes to now will have frames of the sweep too.
+        let mut newest: BTreeMap<u32, SegmentId> = BTreeMap::new();
+        for extent in last.segments.iter().filter(|e| e.segment.attempt == attempt) {
+            newest.insert(extent.segment.shard, extent.segment);
+        }
+        let segments = last.segments.iter().map(|e| e.segment);
+        self.sweep.frees = segments
+            .filter(|s| newest.get(&s.shard) != Some(s))
+            .collect();
+        if self.sweep.frees.is_empty() {
+            return false;
+        }
+        self.sweep.number += 1;
+        true
+    }
+
+    /// All shares are durable.
+    fn written(&mut self, now_ns: u64) -> Result<(), Failed> {
+        if self.phase == Phase::Late {
+            self.pause(now_ns);
+            self.phase = Phase::Idle;
+            return Ok(());
+        }
+        if self.sealed.is_empty() && self.prepared.is_empty() {
+            self.pause(now_ns);
+            self.phase = Phase::Idle;
+            return Ok(());
+        }
+        let mut retired = vec![];
+        let number = self.sweep.number;
+        if self.sweep.swept.iter().all(|&s| s >= number) {
+            retired = std::mem::take(&mut self.sweep.frees);
+        }
+        let freed = !retired.is_empty();
+        let mut sections = self.sections.clone();
+        Sections::put_prepared(&mut sections, &self.prepared);
+        kill_point("sealed");
+        self.store.commit(Commit {
+            epoch: self.cut.epoch,
+            sealed: std::mem::take(&mut self.sealed),
+            retired,
+            sections,
+        })?;
+        if freed {
+            self.sweep.base = u64::MAX;
+        }
+        self.committing = std::mem::take(&mut self.prepared).into();
+        self.phase = Phase::Deciding;
+        Ok(())
+    }
+
+    /// Law 1: what was decided is committed, one sink's share after the other.
+    fn commit(&mut self, now_ns: u64) -> Result<(), Failed> {
+        if now_ns < self.again_ns {
+            return Ok(());
+        }
+        while let Some(prepared) = self.committing.front() {
+            match commit_one(&mut self.committers, prepared) {
+                Ok(()) => {
+                    self.committing.pop_front();
+                    kill_point("committed-one");
+                }
+                Err((_, error)) if error.is_retryable => {
+                    self.again_ns = now_ns.saturating_add(COMMIT_AGAIN_NS);
+                    return Ok(());
+                }
+                Err((sink, error)) => {
+                    let what = error.what;
+                    return Err(Failed::Commit { sink, what });
+                }
+            }
+        }
+        kill_point("committed");
+        if self.sweep.base == u64::MAX {
+            self.sweep.base = self.store.last().map_or(0, |c| length(&c.segments));
+        }
+        let figures = &mut self.figures;
+        figures.completed += 1;
+        figures.last = self.cut.epoch;
+        figures.last_bytes = self.epoch_bytes;
+        figures.last_entries = self.epoch_entries;
+        figures.last_ns = now_ns.saturating_sub(self.began_ns);
+        figures.bytes += self.epoch_bytes;
+        figures.entries += self.epoch_entries;
+        figures.segments_removed = self.store.segments_removed();
+        self.pause(now_ns);
+        self.phase = Phase::Idle;
+        Ok(())
+    }
+
+    /// Law 3.
+    fn pause(&mut self, now_ns: u64) {
+        let took = now_ns.saturating_sub(self.began_ns);
+        let wait = self.pace.interval_ns.max(took.saturating_mul(2));
+        self.next_ns = self.began_ns.saturating_add(wait);
+    }
+}
+
+/// Has a sink commit what it prepared. One that the job has no longer had its say at the restart.
+pub(crate) fn commit_one(
+    committers: &mut [NamedCommitter],
+    prepared: &Prepared,
+) -> Result<(), (String, CommitError)> {
+    let found = committers.iter_mut().find(|(id, ..)| *id == prepared.sink);
+    match found {
+        Some((_, name, committer)) => committer
+            .commit(prepared.epoch, &prepared.bytes)
+            .map_err(|e| (name.clone(), e)),
+        None => Ok(()),
+    }
+}
+
+fn length(segments: &[Extent]) -> u64 {
+    segments.iter().map(|e| e.len).sum()
+}

@@ -1,0 +1,310 @@
+//! Going on from a checkpoint: what it says of the job, whether this job fits, and its states put back where they belong.
+//!
+//! Laws
+//! 1. Before any source reads, what the checkpoint decided is committed by its sinks, and what it did not decide is discarded.
+//! 2. A state is only read into one with the same shape. A state that no operator has any more is an error that names it, and
+//!    so is the number of key groups, if it has changed.
+//! 3. A shard reads what it wrote itself, if all of it was written by as many shards as there are now; otherwise all that was
+//!    written, of which each operator takes the keys that are its own.
+
+use super::coordinator::{Prepared, commit_one};
+use super::frames::Frame;
+use super::registry::{Declared, Registry};
+use crate::error::JobError;
+use crate::plan::NamedCommitter;
+use crate::state::{Codec, LoadError, State};
+use crate::tasklet::Tasklet;
+use pelton_storage::{
+    Checkpoint, Epoch, Filter, Lineage, SegmentBytes, SnapshotReader, StateId, StorageError,
+};
+use rkyv::util::AlignedVec;
+use std::collections::BTreeMap;
+
+/// The sections of a checkpoint that are the engine's, as values.
+pub(crate) struct Sections;
+
+const JOB: &str = "job";
+const STATES: &str = "states";
+const PREPARED: &str = "prepared";
+const LAYOUT: &str = "layout";
+
+/// Of a state: its number, uid, whether that was given, operator, name and shape.
+type StateRow = (u64, (String, (bool, (String, (String, String)))));
+/// Of what a sink prepared: its number, the epoch, and the bytes.
+type PreparedRow = (u64, (u64, Vec<u8>));
+/// For each attempt of the store, the number of shards that wrote.
+type LayoutRow = (u32, u32);
+
+impl Sections {
+    /// Those that do not change while the job runs.
+    pub fn of_job(
+        name: &str,
+        key_groups: u32,
+        registry: &Registry,
+        layout: &[LayoutRow],
+    ) -> BTreeMap<String, Vec<u8>> {
+        let rows: Vec<StateRow> = registry.states().map(row).collect();
+        BTreeMap::from([
+            (JOB.into(), save(&(name.to_string(), key_groups))),
+            (STATES.into(), save(&rows)),
+            (LAYOUT.into(), save(&layout.to_vec())),
+        ])
+    }
+
+    pub fn put_prepared(sections: &mut BTreeMap<String, Vec<u8>>, prepared: &[Prepared]) {
+        let rows: Vec<PreparedRow> = prepared
+            .iter()
+            .map(|p| (p.sink.0, (p.epoch.0, p.bytes.clone())))
+            .collect();
+        sections.insert(PREPARED.into(), save(&rows));
+    }
+
+    pub fn layout(checkpoint: &Checkpoint) -> Result<Vec<LayoutRow>, LoadError> {
+        load(checkpoint, LAYOUT)
+    }
+
+    fn prepared(checkpoint: &Checkpoint) -> Result<Vec<Prepared>, LoadError> {
+        let rows: Vec<PreparedRow> = load(checkpoint, PREPARED)?;
+        let one = |(sink, (epoch, bytes))| Prepared {
+            sink: StateId(sink),
+            epoch: Epoch(epoch),
+            bytes,
+        };
+        Ok(rows.into_iter().map(one).collect())
+    }
+
+    /// The name and the number of key groups of the job that wrote it.
+    pub fn job(checkpoint: &Checkpoint) -> Result<(String, u32), LoadError> {
+        load(checkpoint, JOB)
+    }
+
+    /// The states of the job that wrote it.
+    pub fn states(checkpoint: &Checkpoint) -> Result<Vec<Declared>, LoadError> {
+        let rows: Vec<StateRow> = load(checkpoint, STATES)?;
+        Ok(rows.into_iter().map(declared).collect())
+    }
+}
+
+fn row(state: &Declared) -> StateRow {
+    let names = (state.name.clone(), state.shape.clone());
+    let operator = (state.given, (state.operator.clone(), names));
+    (state.id.0, (state.uid.clone(), operator))
+}
+
+fn declared((id, (uid, (given, (operator, (name, shape))))): StateRow) -> Declared {
+    Declared {
+        id: StateId(id),
+        uid,
+        given,
+        operator,
+        name,
+        shape,
+    }
+}
+
+fn save<T: State>(value: &T) -> Vec<u8> {
+    let mut bytes = AlignedVec::new();
+    Codec::default().save(value, &mut bytes);
+    bytes.to_vec()
+}
+
+fn load<T: State>(checkpoint: &Checkpoint, section: &str) -> Result<T, LoadError> {
+    let Some(bytes) = checkpoint.sections.get(section) else {
+        return Err(LoadError {
+            what: format!("it has no section '{section}': it was not written by Pelton's engine"),
+        });
+    };
+    Codec::default().load(bytes)
+}
+
+/// Why a job cannot go on from a checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Unfit {
+    pub what: String,
+}
+
+impl Unfit {
+    fn new(what: impl Into<String>) -> Self {
+        Unfit { what: what.into() }
+    }
+}
+
+impl From<LoadError> for Unfit {
+    fn from(e: LoadError) -> Self {
+        Unfit { what: e.what }
+    }
+}
+
+impl From<StorageError> for Unfit {
+    fn from(e: StorageError) -> Self {
+        Unfit {
+            what: e.to_string(),
+        }
+    }
+}
+
+/// Law 2: whether a job with these states can go on from the checkpoint.
+pub(crate) fn check(
+    checkpoint: &Checkpoint,
+    key_groups: u32,
+    registry: &Registry,
+) -> Result<(), Unfit> {
+    let (job, groups) = Sections::job(checkpoint)?;
+    if groups != key_groups {
+        return Err(Unfit::new(format!(
+            "it was written by job '{job}' with {groups} key groups, and there are {key_groups} now: the number is fixed for a job's life"
+        )));
+    }
+    for stored in Sections::states(checkpoint)? {
+        let Some(now) = registry.get(stored.id) else {
+            let advice = match stored.given {
+                true => "keep an operator with this uid",
+                false => {
+                    "the job has changed, and the operator has no uid of its own to be known by: \
+                     start the job as it was, give its operators uids, and take another checkpoint"
+                }
+            };
+            return Err(Unfit::new(format!(
+                "it has the state '{}' of {} (uid '{}'), which this job has not: {advice}",
+                stored.name, stored.operator, stored.uid
+            )));
+        };
+        if now.shape != stored.shape {
+            return Err(Unfit::new(format!(
+                "the state '{}' of {} (uid '{}') was written as {} and is {} now",
+                stored.name, now.operator, now.uid, stored.shape, now.shape
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Law 1.
+pub(crate) fn recover_sinks(
+    last: Option<&Checkpoint>,
+    committers: &mut [NamedCommitter],
+) -> Result<(), Unfit> {
+    if let Some(checkpoint) = last {
+        for prepared in Sections::prepared(checkpoint)? {
+            super::kill::kill_point("recovering");
+            commit_one(committers, &prepared).map_err(|(sink, e)| {
+                let epoch = prepared.epoch;
+                Unfit::new(format!("sink {sink} could not commit epoch {epoch}: {e}"))
+            })?;
+        }
+    }
+    let epoch = last.map(|c| c.epoch);
+    for (_, name, committer) in committers.iter_mut() {
+        committer
+            .recover(epoch)
+            .map_err(|what| Unfit::new(format!("sink {name} could not recover: {what}")))?;
+    }
+    super::kill::kill_point("recovered");
+    Ok(())
+}
+
+/// The part of a checkpoint that a shard has to read (law 3).
+pub(crate) fn share_of(
+    checkpoint: &Checkpoint,
+    shard: usize,
+    shards: usize,
+) -> Result<Checkpoint, LoadError> {
+    let layout = Sections::layout(checkpoint)?;
+    let mut share = checkpoint.clone();
+    let attempts = |attempt| layout.iter().find(|(a, _)| *a == attempt);
+    let same = checkpoint.segments.iter().all(|e| {
+        attempts(e.segment.attempt).is_some_and(|(_, n)| *n as usize == shards)
+    });
+    if same {
+        share.segments.retain(|e| e.segment.shard as usize == shard);
+    }
+    Ok(share)
+}
+
+/// Entries and bytes that a shard read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Entries, those among them that a later one replaced.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Reads a shard's share and gives its entries to the tasklets.
+pub(crate) fn load_shard<S: SegmentBytes>(
+    source: S,
+    lineage: Lineage,
+    share: &Checkpoint,
+    tasklets: &mut [&mut dyn Tasklet],
+) -> Result<Restored, JobLoad> {
+    let mut restored = Restored::default();
+    let mut reader = SnapshotReader::new(source, lineage, share, Filter::default());
+    // Which tasklet a state is of, once known.
+    let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
+    while let Some(block) = reader.next_block()? {
+        let state = block.head.state;
+        restored.bytes += block.bytes.len() as u64;
+        let mut wrong = None;
+        for frame in block.frames() {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(w) => {
+                    wrong = Some(w);
+                    break;
+                }
+            };
+            restored.entries += 1;
+            let frame = Frame {
+                state,
+                key: frame.key,
+                value: frame.value,
+            };
+            give(&frame, tasklets, &mut owners)?;
+        }
+        if let Some(wrong) = wrong {
+            return Err(reader.wrong_frame(wrong).into());
+        }
+    }
+    for tasklet in tasklets.iter_mut() {
+        tasklet.loaded().map_err(JobLoad::Job)?;
+    }
+    Ok(restored)
+}
+
+fn give(
+    frame: &Frame<'_>,
+    tasklets: &mut [&mut dyn Tasklet],
+    owners: &mut BTreeMap<u64, usize>,
+) -> Result<(), LoadError> {
+    if let Some(&owner) = owners.get(&frame.state.0) {
+        tasklets[owner].load(frame)?;
+        return Ok(());
+    }
+    for (at, tasklet) in tasklets.iter_mut().enumerate() {
+        if tasklet.load(frame)? {
+            owners.insert(frame.state.0, at);
+            return Ok(());
+        }
+    }
+    // Of a state that was declared and keeps nothing on this shard.
+    Ok(())
+}
+
+/// Why a shard's states could not be loaded.
+#[derive(Debug)]
+pub(crate) enum JobLoad {
+    Unfit(Unfit),
+    Job(JobError),
+}
+
+impl From<LoadError> for JobLoad {
+    fn from(e: LoadError) -> Self {
+        JobLoad::Unfit(e.into())
+    }
+}
+
+impl From<StorageError> for JobLoad {
+    fn from(e: StorageError) -> Self {
+        JobLoad::Unfit(e.into())
+    }
+}
