@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+mod aside;
 pub mod batch;
 mod dead_letters;
 mod edge;
