@@ -1,129 +1,62 @@
-//! The dead-letter output of a job on one shard: a sink beside the stages, and user code like any other.
+//! A stage's way to the dead letters: an edge to the last stage of the plan, where the job has an output for them.
 //!
 //! Laws
-//! 1. It has a bound like any sink: while it is blocked, no tasklet of its job is stepped on its shard.
-//! 2. A panic or an error in it is told as its job's, and leaves nothing else undone.
-//! 3. It ends last: when every tasklet of its job on the shard has, and not before it has taken all that it was given.
+//! 1. Letters are sent in the step that made them, and before any control event that the stage passes on after them.
+//! 2. They are bounded as records are: a stage makes no more while its edge is blocked. Each may hold a few KiB, so the edge is
+//!    a short one of small batches.
+//! 3. The output ends last: when every stage that can refuse a record has ended, and with all their letters.
+//! 4. The letter that stops its job is told by the error; it need not reach the output as well.
 
+use crate::aside::Aside;
 use crate::batch::Stamp;
-use crate::error::JobError;
-use crate::plan::OpInfo;
-use crate::push::{Control, Cx, DeadLetter, Push};
-use crate::runtime::{Panic, catch};
+use crate::edge::EdgeWriter;
+use crate::push::{Control, Cx, DeadLetter};
 
-/// See the module.
-pub(crate) struct DeadOutput {
-    /// `None` where the job has no such output: letters are only counted.
-    out: Option<Output>,
-    job: String,
-    shard: usize,
-}
+/// Letters in a batch at most (law 2).
+pub(crate) const BATCH: usize = 64;
 
-struct Output {
-    sink: Box<dyn Push<DeadLetter> + Send>,
-    cx: Cx,
-    ended: bool,
-}
+/// Frames in a ring at most (law 2).
+pub(crate) const RING: usize = 4;
 
-impl DeadOutput {
-    pub fn new(
-        sink: Option<Box<dyn Push<DeadLetter> + Send>>,
-        job: String,
-        shard: usize,
-    ) -> DeadOutput {
-        let out = sink.map(|sink| Output {
-            sink,
-            cx: Cx::new(shard),
-            ended: false,
-        });
-        DeadOutput { out, job, shard }
+/// See the module. Without an edge, letters are only counted.
+#[derive(Debug)]
+pub(crate) struct Letters(Option<Aside<DeadLetter>>);
+
+impl Letters {
+    pub fn new(edge: Option<EdgeWriter<DeadLetter>>) -> Self {
+        Letters(edge.map(Aside::new))
     }
 
-    /// Takes the letters of a step.
+    /// Takes the letters of the context: they are as they are to be told.
     #[cold]
-    pub fn bury(
-        &mut self,
-        letters: &mut Vec<DeadLetter>,
-        now_ns: u64,
-        ops: &[OpInfo],
-    ) -> Result<(), JobError> {
-        let Some(Output { sink, cx, .. }) = &mut self.out else {
-            letters.clear();
-            return Ok(());
-        };
-        cx.now_ns = now_ns;
-        let caught = catch(|| {
-            for letter in letters.drain(..) {
-                sink.push(letter, Stamp::NONE, cx);
+    pub fn take(&mut self, cx: &mut Cx) {
+        let mut letters = std::mem::take(&mut cx.dead);
+        match &mut self.0 {
+            Some(edge) => {
+                for letter in letters.drain(..) {
+                    edge.push(letter, Stamp::NONE, cx);
+                }
             }
-            sink.control(Control::Flush, cx);
-        });
-        self.outcome(caught, ops)
+            None => letters.clear(),
+        }
+        // Back with its capacity: a source of many bad records makes as many in the next step.
+        cx.dead = letters;
     }
 
-    /// Whether it holds as much as it may, having tried to hand on what it holds (law 1).
+    /// Takes an event that the stage has passed on, behind the letters made until then (law 1).
     #[inline]
-    pub fn blocked(&mut self, now_ns: u64, ops: &[OpInfo]) -> Result<bool, JobError> {
-        match &self.out {
-            Some(out) if !out.ended => self.control(Control::Flush, now_ns, ops),
-            _ => Ok(false),
+    pub fn control(&mut self, event: Control, cx: &mut Cx) {
+        if !cx.dead.is_empty() {
+            self.take(cx);
+        }
+        if let Some(edge) = &mut self.0 {
+            edge.control(event, cx);
         }
     }
 
-    /// Ends it (law 3); whether it has ended. To be called again until it has.
-    pub fn end(&mut self, now_ns: u64, ops: &[OpInfo]) -> Result<bool, JobError> {
-        let Some(out) = &mut self.out else {
-            return Ok(true);
-        };
-        let event = if out.ended {
-            Control::Flush
-        } else {
-            Control::End
-        };
-        out.ended = true;
-        Ok(!self.control(event, now_ns, ops)?)
-    }
-
-    /// Whether it has ended, or there is none.
-    pub fn has_ended(&self) -> bool {
-        self.out
-            .as_ref()
-            .is_none_or(|out| out.ended && !out.sink.blocked())
-    }
-
-    /// Whether the sink is blocked; the event goes to it only if it was before, or if it is the end.
-    fn control(&mut self, event: Control, now_ns: u64, ops: &[OpInfo]) -> Result<bool, JobError> {
-        let Some(Output { sink, cx, .. }) = &mut self.out else {
-            return Ok(false);
-        };
-        cx.now_ns = now_ns;
-        let caught = catch(|| {
-            if event == Control::End || sink.blocked() {
-                sink.control(event, cx);
-            }
-            sink.blocked()
-        });
-        let blocked = matches!(caught, Ok(true));
-        self.outcome(caught.map(drop), ops)?;
-        Ok(blocked)
-    }
-
-    /// Law 2.
-    fn outcome(&mut self, caught: Result<(), Panic>, ops: &[OpInfo]) -> Result<(), JobError> {
-        let failure = self.out.as_mut().and_then(|out| out.cx.failure.take());
-        match (caught, failure) {
-            (_, Some(failure)) => Err(failure),
-            (Ok(()), None) => Ok(()),
-            (Err(panic), None) => {
-                let op = panic.op.and_then(|(op, _)| ops.get(op.0 as usize));
-                Err(JobError::Panic {
-                    job: self.job.clone(),
-                    op: op.map_or_else(|| "the dead-letter sink".into(), ToString::to_string),
-                    shard: self.shard,
-                    position: "a dead letter".into(),
-                    message: panic.message,
-                })
-            }
-        }
+    /// Whether the stage is to make no more.
+    #[inline]
+    pub fn blocked(&self) -> bool {
+        self.0.as_ref().is_some_and(Aside::blocked)
     }
 }

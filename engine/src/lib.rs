@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+mod aside;
 pub mod batch;
 pub mod checkpoint;
 mod dead_letters;

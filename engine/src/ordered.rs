@@ -108,8 +108,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
         let mut plan = self.keyed.stream.plan.lock();
         let op = plan.op("late output", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = sink.name();
+        self.late = Some(LateTo::sink(&mut plan, sink, op));
         drop(plan);
-        self.late = Some(LateTo::sink(sink, op));
         self
     }
 

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Saver};
 use crate::edge::Inbox;
 use crate::error::BuildError;
-use crate::plan::{EdgeId, Origins, ShardBuild};
+use crate::plan::{EdgeId, Origins, ShardBuild, StageSpec};
 use crate::push::Push;
 use crate::source::{Reader, Source};
 use crate::stage::operator::{Operator, OperatorStage};
@@ -61,11 +61,14 @@ pub trait Root: Send + 'static {
     /// Edges that it reads.
     #[doc(hidden)]
     fn inputs(&self) -> Vec<EdgeId>;
-    /// Edges that it writes besides the chain's: side outputs.
+    /// Stages of what falls aside of it, each with the edge that it writes to it; asked for once.
     #[doc(hidden)]
-    fn side_outputs(&self) -> Vec<EdgeId> {
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
         vec![]
     }
+    /// Whether it, or a link behind it, can find records that cannot be used: only such a stage sends dead letters.
+    #[doc(hidden)]
+    fn refuses(&self) -> bool;
     /// What it does with origins.
     #[doc(hidden)]
     fn origins(&self) -> Origins;
@@ -182,6 +185,7 @@ impl<S: Source> Root for SourceRoot<S> {
             stopped: false,
             chain,
             cx: build.cx(),
+            letters: build.letters(),
             read_max,
             turn: 0,
             gathered: Batch::with_capacity(if gathers { batches } else { 0 }),
@@ -194,6 +198,9 @@ impl<S: Source> Root for SourceRoot<S> {
 
     fn inputs(&self) -> Vec<EdgeId> {
         vec![]
+    }
+    fn refuses(&self) -> bool {
+        true
     }
     fn origins(&self) -> Origins {
         Origins::Keeps
@@ -224,10 +231,15 @@ pub trait MakeOperator<In>: Send + 'static {
     /// Makes one shard's.
     #[doc(hidden)]
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError>;
-    /// Side outputs that it writes.
+    /// Stages of what falls aside of it, each with the edge that it writes to it; asked for once.
     #[doc(hidden)]
-    fn side_outputs(&self) -> Vec<EdgeId> {
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
         vec![]
+    }
+    /// Whether it calls [`crate::push::Cx::malformed`]: dead letters of one that does not say so are lost.
+    #[doc(hidden)]
+    fn refuses(&self) -> bool {
+        false
     }
     /// What it does with origins.
     #[doc(hidden)]
@@ -262,6 +274,7 @@ where
             Inbox::new(readers),
             op,
             chain,
+            build.letters(),
             build.cx(),
         );
         Ok(Box::new(stage))
@@ -270,8 +283,11 @@ where
     fn inputs(&self) -> Vec<EdgeId> {
         self.edges.clone()
     }
-    fn side_outputs(&self) -> Vec<EdgeId> {
-        self.make.side_outputs()
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        self.make.stages_aside()
+    }
+    fn refuses(&self) -> bool {
+        self.make.refuses()
     }
     fn origins(&self) -> Origins {
         self.make.origins()

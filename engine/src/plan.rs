@@ -8,11 +8,12 @@
 //!    stays with all that is made of them: no operator behind takes back what it made of a result that was replaced.
 
 use crate::checkpoint::Registry;
+use crate::dead_letters::{self, Letters};
 use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
 use crate::error::BuildError;
 use crate::key::KeySpace;
 use crate::port::Ports;
-use crate::push::{Cx, DeadLetter, OpId, Push};
+use crate::push::{Cx, DeadLetter, OpId};
 use crate::sink::Committer;
 use crate::tasklet::Tasklet;
 use crate::watermark::Alignment;
@@ -137,25 +138,27 @@ type Connect = Box<dyn Fn(EdgeConfig) -> Vec<(Ends, Ends)> + Send>;
 struct EdgeSpec {
     wiring: Wiring,
     connect: Connect,
+    /// For dead letters: short, and of small batches.
+    letters: bool,
     from: Option<usize>,
     to: Option<usize>,
 }
 
-type Factory =
+pub(crate) type Factory =
     Box<dyn FnMut(&mut ShardBuild<'_, '_>) -> Result<Box<dyn Tasklet>, BuildError> + Send>;
-type DeadFactory = Box<
-    dyn FnMut(&mut Ports<'_>) -> Result<Vec<Box<dyn Push<DeadLetter> + Send>>, BuildError> + Send,
->;
+/// Makes the dead letters' stage, given the edges into it.
+type DeadStage = Box<dyn FnOnce(Vec<EdgeId>) -> StageSpec + Send>;
 
-struct StageSpec {
-    ops: Vec<OpId>,
-    inputs: Vec<EdgeId>,
-    outputs: Vec<EdgeId>,
-    factory: Factory,
-    /// Its operator breaks ties by origin.
-    needs_origins: bool,
-    /// Its records keep their origins: what a later stage needs must be carried to this one.
-    keeps_origins: bool,
+/// A stage as it was written.
+pub(crate) struct StageSpec {
+    pub ops: Vec<OpId>,
+    pub inputs: Vec<EdgeId>,
+    /// Those beside the chain among them, but for the dead letters'.
+    pub outputs: Vec<EdgeId>,
+    pub origins: Origins,
+    /// Whether it can find records that cannot be used.
+    pub refuses: bool,
+    pub factory: Factory,
 }
 
 /// The job being written.
@@ -165,7 +168,8 @@ pub(crate) struct Plan {
     pub ops: Vec<OpInfo>,
     stages: Vec<StageSpec>,
     edges: Vec<EdgeSpec>,
-    dead: Option<DeadFactory>,
+    /// The output for dead letters: its stage is added when the job is built, behind all others.
+    dead: Option<(OpId, DeadStage)>,
     pub errors: Vec<BuildError>,
     /// Pitfalls: allowed, but they bite sooner or later.
     pub warnings: Vec<(OpId, &'static str)>,
@@ -276,6 +280,7 @@ impl Plan {
         self.edges.push(EdgeSpec {
             wiring,
             connect,
+            letters: false,
             from: None,
             to: None,
         });
@@ -283,37 +288,48 @@ impl Plan {
     }
 
     /// Adds a stage.
-    pub fn stage(
-        &mut self,
-        ops: Vec<OpId>,
-        inputs: Vec<EdgeId>,
-        outputs: Vec<EdgeId>,
-        origins: Origins,
-        factory: Factory,
-    ) {
+    pub fn stage(&mut self, stage: StageSpec) {
         let id = self.stages.len();
-        for e in &inputs {
+        for e in &stage.inputs {
             self.edges[e.0].to = Some(id);
         }
-        for e in &outputs {
+        for e in &stage.outputs {
             self.edges[e.0].from = Some(id);
         }
-        self.stages.push(StageSpec {
-            ops,
-            inputs,
-            outputs,
-            factory,
-            needs_origins: origins == Origins::Needs,
-            keeps_origins: origins != Origins::Makes,
-        });
+        self.stages.push(stage);
     }
 
     pub fn has_dead_letters(&self) -> bool {
         self.dead.is_some()
     }
 
-    pub fn dead_letters(&mut self, factory: DeadFactory) {
-        self.dead = Some(factory);
+    pub fn dead_letters(&mut self, op: OpId, stage: DeadStage) {
+        self.dead = Some((op, stage));
+    }
+
+    /// Stages that can find records that cannot be used.
+    fn refusing(&self) -> impl Iterator<Item = usize> {
+        let stages = self.stages.iter().enumerate();
+        stages.filter(|(_, stage)| stage.refuses).map(|(id, _)| id)
+    }
+
+    /// Adds the dead letters' stage, if the job has an output for them: the edge into it of each stage that has one.
+    fn add_dead_letters(&mut self) -> BTreeMap<usize, EdgeId> {
+        let Some((_, stage)) = self.dead.take() else {
+            return BTreeMap::new();
+        };
+        let from: Vec<usize> = self.refusing().collect();
+        let edges: BTreeMap<usize, EdgeId> = from
+            .into_iter()
+            .map(|from| {
+                let edge = self.edge::<DeadLetter>(Wiring::Local);
+                let spec = &mut self.edges[edge.0];
+                (spec.from, spec.letters) = (Some(from), true);
+                (from, edge)
+            })
+            .collect();
+        self.stage(stage(edges.values().copied().collect()));
+        edges
     }
 
     /// What is wrong with the plan, if anything (law 3).
@@ -369,9 +385,10 @@ impl Plan {
     fn edges_with_origins(&self) -> BTreeSet<usize> {
         let mut wanted = BTreeSet::new();
         for stage in self.stages.iter().rev() {
-            let for_later =
-                stage.keeps_origins && stage.outputs.iter().any(|e| wanted.contains(&e.0));
-            if stage.needs_origins || for_later {
+            // Its records keep their origins: what a later stage needs must be carried to this one.
+            let for_later = stage.origins != Origins::Makes
+                && stage.outputs.iter().any(|e| wanted.contains(&e.0));
+            if stage.origins == Origins::Needs || for_later {
                 wanted.extend(stage.inputs.iter().map(|e| e.0));
             }
         }
@@ -386,25 +403,9 @@ impl Plan {
     ) -> Result<BuiltJob, BuildError> {
         self.check(config)?;
         let shards = config.shards;
+        let letters = self.add_dead_letters();
         let with_origins = self.edges_with_origins();
-        let mut ends: AllEnds = BTreeMap::new();
-        for (id, edge) in self.edges.iter().enumerate() {
-            let made = (edge.connect)(EdgeConfig {
-                shards,
-                wiring: edge.wiring,
-                ring_capacity: config.ring_capacity,
-                batch_size: config.batch_size,
-                origins: with_origins.contains(&id),
-            });
-            for (shard, (writer, reader)) in made.into_iter().enumerate() {
-                ends.insert((id, shard), (Some(writer), Some(reader)));
-            }
-        }
-        let dead: Vec<_> = match &mut self.dead {
-            Some(open) => open(ports)?.into_iter().map(Some).collect(),
-            None => (0..shards).map(|_| None).collect(),
-        };
-        let keep_dead = self.dead.is_some();
+        let mut ends = self.connect(config, &with_origins);
         let mut states = Registry::default();
         let mut committers = Vec::new();
         let mut stages = Vec::new();
@@ -421,7 +422,7 @@ impl Plan {
                     stage: id,
                     shard,
                     shards,
-                    keep_dead,
+                    letters: letters.get(&id).copied(),
                     config,
                     ends: &mut ends,
                     ports,
@@ -447,8 +448,43 @@ impl Plan {
             name: self.name,
             ops: self.ops,
             stages,
-            dead,
         })
+    }
+
+    /// The rings of all edges.
+    fn connect(&self, config: &PlanConfig, with_origins: &BTreeSet<usize>) -> AllEnds {
+        let mut ends: AllEnds = BTreeMap::new();
+        for (id, edge) in self.edges.iter().enumerate() {
+            let (mut ring_capacity, mut batch_size) = (config.ring_capacity, config.batch_size);
+            if edge.letters {
+                ring_capacity = ring_capacity.min(dead_letters::RING);
+                batch_size = batch_size.min(dead_letters::BATCH);
+            }
+            let made = (edge.connect)(EdgeConfig {
+                shards: config.shards,
+                wiring: edge.wiring,
+                ring_capacity,
+                batch_size,
+                origins: with_origins.contains(&id),
+            });
+            for (shard, (writer, reader)) in made.into_iter().enumerate() {
+                ends.insert((id, shard), (Some(writer), Some(reader)));
+            }
+        }
+        ends
+    }
+
+    /// One stage as text, from these inputs.
+    fn explain_stage(&self, id: usize, from: Vec<String>, ops: &[OpId]) -> String {
+        let mut out = match &from[..] {
+            [] => format!("  stage {id}: reads\n"),
+            _ => format!("  stage {id}: from {}\n", from.join(", ")),
+        };
+        for op in ops {
+            let info = self.info(*op);
+            out += &format!("    {info} [{}]\n", info.results());
+        }
+        out
     }
 
     /// The plan as text: stages with their operators, what is known of their results, and exchanges, then the warnings.
@@ -456,25 +492,17 @@ impl Plan {
         use fmt::Write;
         let mut out = format!("job '{}'\n", self.name);
         for (id, stage) in self.stages.iter().enumerate() {
-            let from: Vec<_> = stage
-                .inputs
-                .iter()
-                .map(|e| match (self.edges[e.0].from, self.edges[e.0].wiring) {
-                    (Some(s), Wiring::AllToAll) => format!("stage {s} by exchange"),
-                    (Some(s), Wiring::Local) => format!("stage {s}"),
-                    (None, _) => "nothing".into(),
-                })
-                .collect();
-            let from = if from.is_empty() {
-                "reads".to_string()
-            } else {
-                format!("from {}", from.join(", "))
-            };
-            let _ = writeln!(out, "  stage {id}: {from}");
-            for op in &stage.ops {
-                let info = self.info(*op);
-                let _ = writeln!(out, "    {info} [{}]", info.results());
-            }
+            let from = stage.inputs.iter().map(|e| &self.edges[e.0]);
+            let from = from.map(|edge| match (edge.from, edge.wiring) {
+                (Some(s), Wiring::AllToAll) => format!("stage {s} by exchange"),
+                (Some(s), Wiring::Local) => format!("stage {s}"),
+                (None, _) => "nothing".into(),
+            });
+            out += &self.explain_stage(id, from.collect(), &stage.ops);
+        }
+        if let Some((op, _)) = &self.dead {
+            let from = self.refusing().map(|s| format!("stage {s}"));
+            out += &self.explain_stage(self.stages.len(), from.collect(), &[*op]);
         }
         for warning in self.warnings() {
             let _ = writeln!(out, "  warning: {warning}");
@@ -511,7 +539,8 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub stage: usize,
     pub shard: usize,
     pub shards: usize,
-    keep_dead: bool,
+    /// The edge for the dead letters of this stage.
+    letters: Option<EdgeId>,
     pub config: &'a PlanConfig,
     ends: &'a mut AllEnds,
     pub ports: &'a mut Ports<'p>,
@@ -534,7 +563,7 @@ pub(crate) type NamedCommitter = (StateId, String, Box<dyn Committer>);
 impl ShardBuild<'_, '_> {
     pub fn cx(&self) -> Cx {
         let mut cx = Cx::new(self.shard);
-        cx.keep_dead = self.keep_dead;
+        cx.keep_dead = self.letters.is_some();
         cx
     }
 
@@ -550,6 +579,11 @@ impl ShardBuild<'_, '_> {
         };
         let info = &self.all_ops[op.0 as usize];
         self.states.declare(info, name, shape)
+    }
+
+    /// The way of this stage's dead letters.
+    pub fn letters(&mut self) -> Letters {
+        Letters::new(self.letters.map(|edge| self.writer(edge)))
     }
 
     pub fn key_space(&self) -> KeySpace {
@@ -590,7 +624,6 @@ pub(crate) struct BuiltJob {
     pub name: String,
     pub ops: Vec<OpInfo>,
     pub stages: Vec<BuiltStage>,
-    pub dead: Vec<Option<Box<dyn Push<DeadLetter> + Send>>>,
     pub states: Registry,
     pub committers: Vec<NamedCommitter>,
 }

@@ -104,7 +104,7 @@ pub(crate) struct SinkLink<W> {
     pub writer: W,
     pub op: OpId,
     pub name: String,
-    /// Not what the job is for, but what fell aside: its records are counted as late, and not as results.
+    /// Not what the job is for, but what fell aside: its records are counted by their cause where they did, and not as results.
     pub aside: bool,
     /// Written since the last flush.
     pub written: u64,
@@ -151,8 +151,8 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
         if self.written > 0 {
             if !self.aside {
                 cx.counters.records_out += self.written;
+                cx.sunk(self.written);
             }
-            cx.sunk(self.written);
             self.written = 0;
         }
         if let Control::Barrier(cut) = event {

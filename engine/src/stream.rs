@@ -6,10 +6,10 @@ use crate::key::{Borrowed, Computed, Key};
 use crate::keyed::KeyedStream;
 use crate::ops::{EventTimed, Filtered, FlatMapped, Inspected, Mapped};
 use crate::pipeline::{Inlet, MakeForward, OperatorRoot, Pipeline, Root, SourceRoot, Terminal};
-use crate::plan::{Class, EdgeId, Results, SharedPlan};
-use crate::push::{DeadLetter, OpId, Push};
+use crate::plan::{Class, EdgeId, Results, SharedPlan, StageSpec};
+use crate::push::{DeadLetter, OpId};
 use crate::runtime::{Config, JobReport, Runtime};
-use crate::sink::{Sink, SinkLink};
+use crate::sink::Sink;
 use crate::source::Source;
 use crate::terminal::{ToAll, ToFork, ToKey, ToLocal, ToSink, ToSplit};
 use crate::time::IntoEventTime;
@@ -72,9 +72,9 @@ impl Job {
     /// such output: a second is refused.
     #[track_caller]
     pub fn dead_letters_to<S: Sink<DeadLetter>>(&self, sink: S) {
-        let mut sink = sink;
         let mut plan = self.plan.lock();
         let op = plan.op("dead letters", Results::ROWS, Location::caller());
+        plan.info_mut(op).detail = sink.name();
         if plan.has_dead_letters() {
             let e = BuildError::argument(
                 plan.info(op),
@@ -83,31 +83,7 @@ impl Job {
             );
             plan.errors.push(e);
         }
-        plan.dead_letters(Box::new(move |ports| {
-            let name = sink.name();
-            let writers = sink.open(ports).map_err(|what| BuildError::Sink {
-                sink: name.clone(),
-                what,
-            })?;
-            Ok(writers
-                .into_iter()
-                .map(|writer| {
-                    let link = SinkLink {
-                        writer,
-                        op,
-                        name: name.clone(),
-                        aside: true,
-                        written: 0,
-                        flushed_ns: 0,
-                        ended: false,
-                        finished: false,
-                        state: pelton_storage::StateId(0),
-                        preparing: false,
-                    };
-                    Box::new(link) as Box<dyn Push<DeadLetter> + Send>
-                })
-                .collect())
-        }));
+        plan.dead_letters(op, Box::new(move |edges| sink_aside(sink, op, edges)));
     }
 
     /// Pitfalls of what has been written so far, each with its operator and place: a job with them runs, but they bite
@@ -521,25 +497,68 @@ impl<P: Pipeline> Stream<P> {
     }
 }
 
-/// Closes a pipeline: makes its stage.
+/// Closes a pipeline: makes its stage, and behind it those of what falls aside of it.
 pub(crate) fn close<P: Pipeline, E: Terminal<P::Item>>(
     plan: &SharedPlan,
     mut pipeline: P,
     ops: Vec<OpId>,
-    mut end: E,
+    end: E,
 ) {
+    let aside = pipeline.root().stages_aside();
+    let mut stage = stage(pipeline, ops, end);
+    for behind in &aside {
+        stage.outputs.extend(&behind.inputs);
+    }
+    let mut plan = plan.lock();
+    plan.stage(stage);
+    for behind in aside {
+        plan.stage(behind);
+    }
+}
+
+/// The stage of a pipeline and its end.
+fn stage<P: Pipeline, E: Terminal<P::Item>>(
+    mut pipeline: P,
+    ops: Vec<OpId>,
+    mut end: E,
+) -> StageSpec {
     let root = pipeline.root();
-    let (inputs, origins) = (root.inputs(), root.origins());
-    let mut outputs = end.outputs();
-    outputs.extend(root.side_outputs());
+    let (inputs, origins, refuses) = (root.inputs(), root.origins(), root.refuses());
+    let outputs = end.outputs();
     let factory = move |build: &mut crate::plan::ShardBuild<'_, '_>| {
         let end = end.open(build)?;
         pipeline.root().open(build)?;
         let chain = pipeline.link(end, build);
         pipeline.root().tasklet(chain, build)
     };
-    plan.lock()
-        .stage(ops, inputs, outputs, origins, Box::new(factory));
+    StageSpec {
+        ops,
+        inputs,
+        outputs,
+        origins,
+        refuses,
+        factory: Box::new(factory),
+    }
+}
+
+/// The stage that hands what falls aside of others, over these edges, to a sink.
+pub(crate) fn sink_aside<T: Send + 'static, S: Sink<T>>(
+    sink: S,
+    op: OpId,
+    edges: Vec<EdgeId>,
+) -> StageSpec {
+    let root = OperatorRoot {
+        make: MakeForward,
+        edges,
+        input: PhantomData::<fn(T)>,
+    };
+    let end = ToSink {
+        sink,
+        op,
+        aside: true,
+        writers: None,
+    };
+    stage(root, vec![op], end)
 }
 
 /// Refuses both jobs; the stream is of the first, reads nothing and is never run.

@@ -339,8 +339,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
             );
             plan.errors.push(e);
         }
+        self.late = Some(LateTo::sink(&mut plan, sink, op));
         drop(plan);
-        self.late = Some(LateTo::sink(sink, op));
         self
     }
 

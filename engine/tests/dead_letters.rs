@@ -6,7 +6,9 @@ use pelton::sink::{Sink, Writer};
 use pelton::source::{Emit, Read, ReadError, Reader, Source};
 use pelton::tasklet::Progress;
 use pelton::testing::{self, Sizes, Stepper};
-use pelton::{EventTime, Job, JobError, Watermarks, port::Ports, sources};
+use pelton::{
+    EventTime, Job, JobError, Session, Span, Spans, Watermarks, port::Ports, sink, sources,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -196,49 +198,56 @@ fn refused_records_of_a_gathered_batch_are_told_by_their_offsets() {
     assert_eq!(offsets, [499, 999, 1_499, 1_999]);
 }
 
+/// Under a shut output a source reads on until its edge is full, and no further; nothing of it is lost.
 #[test]
-fn a_blocked_dead_letter_output_holds_its_shard_back_and_ends_last() {
+fn a_blocked_dead_letter_output_holds_its_source_back_and_ends_last() {
     let (rows, sink) = testing::collect();
     let (dead, letters) = testing::collect::<DeadLetter>();
     let shut = letters.switch();
     let job = Job::new("blocked");
     job.source(Lines {
-        partitions: vec![[Line::At(1), Line::Null].repeat(50)],
+        partitions: vec![[Line::At(1), Line::Null].repeat(5_000)],
         stops: false,
     })
     .event_time(|time| *time, Watermarks::monotonous())
     .sink(sink);
     job.dead_letters_to(letters);
-    let sizes = Sizes::shards(2);
-    let mut stepper = Stepper::with(&job, sizes).unwrap();
+    let mut stepper = Stepper::with(&job, Sizes::shards(2)).unwrap();
+    assert_eq!(stepper.tasklets(), 4, "two stages on two shards");
     shut.store(true, Relaxed);
+    let mut read = 0;
     for _ in 0..100 {
-        for tasklet in 0..stepper.tasklets() {
-            assert!(matches!(
-                stepper.step(tasklet).unwrap(),
-                Progress::Idle { .. }
-            ));
-        }
+        stepper.until_idle().unwrap();
+        stepper.advance_clock(Span::from_micros(1_000));
+        let now = stepper.counters().records_in;
+        assert!(read == 0 || now == read, "held back: {now} after {read}");
+        read = now;
     }
-    assert_eq!(stepper.counters().records_in, 0, "nothing is read");
+    // Four records a step, two of them letters: a ring of four frames, one that waits for it and none in the sink.
+    assert_eq!(read, 5 * 4);
+    assert!(dead.take().is_empty());
     shut.store(false, Relaxed);
+    stepper.step(2).unwrap();
+    let mut taken = dead.take();
+    assert_eq!(taken.len(), 2, "a frame a step");
     stepper.step(0).unwrap();
-    let read = stepper.counters().records_in;
-    assert!(read > 0 && read < 100);
+    assert_eq!(stepper.counters().records_in, read + 4, "as much room");
     shut.store(true, Relaxed);
-    stepper.until_idle().unwrap();
-    assert_eq!(
-        stepper.counters().records_in,
-        read,
-        "held back in the middle"
-    );
-    shut.store(false, Relaxed);
-    while !(0..stepper.tasklets()).all(|t| stepper.is_done(t)) {
+    for _ in 0..100_000 {
         stepper.step(0).unwrap();
         stepper.step(1).unwrap();
     }
-    assert!(stepper.all_done());
-    assert_eq!((rows.take().len(), dead.take().len()), (50, 50));
+    assert!(!stepper.is_done(0) && stepper.is_done(1));
+    shut.store(false, Relaxed);
+    while !stepper.is_done(0) {
+        stepper.step(0).unwrap();
+        stepper.step(2).unwrap();
+    }
+    assert!(!stepper.all_done(), "the letters still under way come last");
+    stepper.run().unwrap();
+    taken.extend(dead.take());
+    assert_eq!((rows.take().len(), taken.len()), (5_000, 5_000));
+    assert!(taken.iter().map(|l| l.line).is_sorted(), "in their order");
 }
 
 /// A sink that has not written all it was given before its gate opens.
@@ -284,9 +293,224 @@ fn a_job_is_not_done_before_its_dead_letters_are() {
     while !stepper.is_done(0) {
         stepper.step(0).unwrap();
     }
+    for _ in 0..10 {
+        assert_ne!(stepper.step(1).unwrap(), Progress::Done);
+    }
     assert!(!stepper.all_done());
-    assert!(matches!(stepper.step(0).unwrap(), Progress::Idle { .. }));
+    assert!(matches!(
+        stepper.step(1).unwrap(),
+        Progress::Idle { until_ns: Some(_) }
+    ));
     gate.store(true, Relaxed);
-    assert_eq!(stepper.step(0).unwrap(), Progress::Done);
+    assert_eq!(stepper.step(1).unwrap(), Progress::Done);
     assert!(stepper.all_done());
+}
+
+/// Records made of one that are refused one by one, as there is room for those between them: their letters say where they
+/// lie as any other does, and the source's policy holds for them.
+#[test]
+fn a_record_refused_by_a_chain_that_had_to_wait_is_told_as_any_other() {
+    for stops in [false, true] {
+        let (rows, sink) = testing::collect();
+        let (dead, letters) = testing::collect();
+        let shut = sink.switch();
+        let job = Job::new("waits");
+        let partitions = vec![vec![Line::At(1); 2]; 2];
+        job.source(Lines { partitions, stops })
+            .flat_map(|time| [time, None, time, None])
+            .event_time(|time| *time, Watermarks::monotonous())
+            .sink(sink);
+        job.dead_letters_to(letters);
+        let mut stepper = Stepper::new(&job, 1).unwrap();
+        shut.store(true, Relaxed);
+        stepper.until_idle().unwrap();
+        assert_eq!(rows.take().len(), 1, "the rest waits");
+        assert_eq!(stepper.counters().malformed, 0);
+        shut.store(false, Relaxed);
+        let end = stepper.run();
+        if stops {
+            let error = end.unwrap_err().to_string();
+            assert!(error.contains(": book 0, page 0 (offset 0)"), "{error}");
+            continue;
+        }
+        end.unwrap();
+        assert_eq!(rows.take().len(), 7);
+        let mut places: Vec<_> = dead
+            .take()
+            .into_iter()
+            .map(|l| (l.partition, l.offset))
+            .collect();
+        places.sort();
+        let expected: Vec<_> = [
+            (0, 0),
+            (0, 0),
+            (0, 1),
+            (0, 1),
+            (1, 0),
+            (1, 0),
+            (1, 1),
+            (1, 1),
+        ]
+        .map(|(book, offset)| (format!("book {book}, page 0"), offset))
+        .into();
+        assert_eq!(places, expected);
+    }
+}
+
+/// A source's letters and those of windows behind an exchange meet in one output; none is counted as a result.
+#[test]
+fn letters_of_every_stage_reach_the_output() {
+    type Jobs = [(&'static str, fn(&Job, pelton::testing::Collector<u64>)); 2];
+    fn numbers(job: &Job) -> pelton::Stream<impl pelton::Pipeline<Item = u64>> {
+        job.source(sources::generate("numbers", 1_000, 2, |n| n))
+            .event_time(
+                |n| (n % 5 != 3).then(|| EventTime::from_micros(*n as i64)),
+                Watermarks::bounded(1_000.seconds()),
+            )
+    }
+    let jobs: Jobs = [
+        ("of windows too", |job, sink| {
+            numbers(job)
+                .key_by(|n| *n)
+                .window(Session::gap_by(1.seconds(), |n: &u64| {
+                    (n % 5 != 2).then(|| Span::from_micros(1))
+                }))
+                .aggregate(|a| a.count())
+                .map(|w| w.value)
+                .sink(sink);
+        }),
+        ("of the source alone", |job, sink| {
+            numbers(job).filter(|n| n % 5 != 2).sink(sink);
+        }),
+    ];
+    for (name, write) in jobs {
+        for shards in [1, 3] {
+            let (rows, sink) = testing::collect();
+            let (dead, letters) = testing::collect::<DeadLetter>();
+            let job = Job::new(name);
+            write(&job, sink);
+            job.dead_letters_to(letters);
+            let mut stepper = Stepper::new(&job, shards).unwrap();
+            stepper.run().unwrap();
+            let dead = dead.take();
+            let sessions = dead.iter().filter(|l| l.at.starts_with("session")).count();
+            let of_windows = if name == "of the source alone" {
+                0
+            } else {
+                200
+            };
+            assert_eq!(
+                (dead.len(), sessions),
+                (200 + of_windows, of_windows),
+                "{name}"
+            );
+            assert_eq!(rows.take().len(), 600, "{name}");
+            let counters = stepper.counters();
+            assert_eq!(counters.records_out, 600, "{name}");
+            assert_eq!(counters.malformed, dead.len() as u64, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_panics_or_fails_is_told_by_name() {
+    let job = |sink: &dyn Fn(&Job)| {
+        let (_, rows) = testing::collect();
+        let job = Job::new("told");
+        job.source(Lines {
+            partitions: vec![vec![Line::At(1), Line::Null, Line::At(2)]],
+            stops: false,
+        })
+        .event_time(|time| *time, Watermarks::monotonous())
+        .sink(rows);
+        sink(&job);
+        Stepper::new(&job, 1).unwrap().run().unwrap_err()
+    };
+    let error = job(&|job| {
+        job.dead_letters_to(sink::callback("bad", |_: DeadLetter, _| {
+            panic!("no letters")
+        }));
+    });
+    let JobError::Panic {
+        op,
+        position,
+        message,
+        ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert!(op.starts_with("dead letters (bad) at"), "{error}");
+    assert!(message.contains("no letters"), "{error}");
+    assert!(position.contains("source 0, partition 0"), "{error}");
+
+    let error = job(&|job| job.dead_letters_to(Failing));
+    assert!(matches!(error, JobError::Sink { .. }), "{error}");
+    assert!(
+        error.to_string().contains("no room in the drawer"),
+        "{error}"
+    );
+}
+
+/// A sink that cannot keep what it is given.
+struct Failing;
+
+struct FailingWriter;
+
+impl Sink<DeadLetter> for Failing {
+    type Writer = FailingWriter;
+    fn name(&self) -> String {
+        "failing".into()
+    }
+    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<FailingWriter>, String> {
+        Ok((0..ports.shards()).map(|_| FailingWriter).collect())
+    }
+}
+
+impl Writer<DeadLetter> for FailingWriter {
+    fn write(&mut self, _: DeadLetter, _: Stamp) {}
+    fn flush(&mut self, _: u64) -> Result<(), String> {
+        Err("no room in the drawer".into())
+    }
+}
+
+/// What falls aside has stages of its own, behind all that feed them.
+#[test]
+fn a_plan_tells_the_stages_of_what_falls_aside() {
+    let job = Job::new("told");
+    let (_, letters) = testing::collect();
+    job.dead_letters_to(letters);
+    let (_, sink) = testing::collect();
+    let (_, late) = testing::collect::<u64>();
+    job.source(sources::items(0..9u64))
+        .event_time(
+            |n| EventTime::from_micros(*n as i64),
+            Watermarks::monotonous(),
+        )
+        .key_by(|n| *n)
+        .window(Session::gap(1.seconds()))
+        .late_to(late)
+        .aggregate(|a| a.count())
+        .key_by(|w| w.key)
+        .exchange()
+        .sink(sink);
+    let explained = job.explain();
+    let lines: Vec<_> = explained.lines().map(str::trim).collect();
+    let stage = |number: usize| {
+        let head = format!("stage {number}: ");
+        let at = lines.iter().position(|l| l.starts_with(&head)).unwrap();
+        let ops = lines[at + 1..].iter();
+        let ops = ops.take_while(|l| !l.starts_with("stage"));
+        let ops: Vec<_> = ops.map(|l| l.split(" at ").next().unwrap()).collect();
+        (lines[at].strip_prefix(&head).unwrap(), ops.join(", "))
+    };
+    let late = ("from stage 1", "late output (collect)".to_string());
+    assert_eq!(stage(2), late, "{explained}");
+    assert_eq!(stage(3).0, "from stage 1 by exchange", "{explained}");
+    let dead = (
+        "from stage 0, stage 1",
+        "dead letters (collect)".to_string(),
+    );
+    assert_eq!(stage(4), dead, "{explained}");
+    Stepper::new(&job, 2).unwrap().run().unwrap();
 }

@@ -318,7 +318,7 @@ fn a_dead_letter_sink_that_panics_ends_its_job_alone() {
             panic!("{error}")
         };
         assert!(
-            op.starts_with("dead letters") && position == "a dead letter",
+            op.starts_with("dead letters (letters) at") && position.contains("source 0"),
             "{error}"
         );
         assert!(message.contains("no more than fifty"), "{error}");

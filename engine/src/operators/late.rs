@@ -1,48 +1,50 @@
-//! The late output: records too late for every window they belong to.
+//! The late output: records too late for every window they belong to go over an edge to a sink's stage of their own.
 
+use crate::aside::Aside;
 use crate::batch::Stamp;
-use crate::error::BuildError;
-use crate::pipeline::Terminal;
-use crate::plan::ShardBuild;
-use crate::push::{Control, Cx, OpId, Push};
+use crate::edge::Wiring;
+use crate::plan::{EdgeId, Plan, ShardBuild, StageSpec};
+use crate::push::{Control, Cx, OpId};
 use crate::sink::Sink;
-use crate::terminal::ToSink;
+use crate::stream::sink_aside;
+use std::marker::PhantomData;
 
-/// One shard's late output.
-pub(crate) type LateLink<T> = Box<dyn Push<T> + Send>;
-
-type Open<T> = Box<dyn FnMut(&mut ShardBuild<'_, '_>) -> Result<LateLink<T>, BuildError> + Send>;
-
-/// Where late records go, as written; opened once a shard.
+/// Where late records go, as written.
 #[allow(missing_debug_implementations)]
-pub struct LateTo<T>(Open<T>);
+pub struct LateTo<T> {
+    edge: EdgeId,
+    /// The sink's, until it is added to the plan behind the window's.
+    stage: Option<StageSpec>,
+    record: PhantomData<fn(T)>,
+}
 
-impl<T: 'static> LateTo<T> {
-    pub(crate) fn sink<S: Sink<T>>(sink: S, op: OpId) -> Self {
-        let mut terminal = ToSink {
-            sink,
-            op,
-            aside: true,
-            writers: None,
-        };
-        LateTo(Box::new(move |build| {
-            Ok(Box::new(terminal.open(build)?) as LateLink<T>)
-        }))
+impl<T: Send + 'static> LateTo<T> {
+    pub(crate) fn sink<S: Sink<T>>(plan: &mut Plan, sink: S, op: OpId) -> Self {
+        let edge = plan.edge::<T>(Wiring::Local);
+        LateTo {
+            edge,
+            stage: Some(sink_aside(sink, op, vec![edge])),
+            record: PhantomData,
+        }
     }
 
-    pub(crate) fn open(
-        late: &mut Option<LateTo<T>>,
-        build: &mut ShardBuild<'_, '_>,
-    ) -> Result<Late<T>, BuildError> {
-        Ok(Late {
-            link: late.as_mut().map(|l| (l.0)(build)).transpose()?,
-        })
+    /// Its stage, to be added to the plan; once.
+    pub(crate) fn stages(late: &mut Option<LateTo<T>>) -> Vec<StageSpec> {
+        let stage = late.as_mut().and_then(|late| late.stage.take());
+        stage.into_iter().collect()
+    }
+
+    pub(crate) fn open(late: &Option<LateTo<T>>, build: &mut ShardBuild<'_, '_>) -> Late<T> {
+        Late {
+            edge: late.as_ref().map(|to| Aside::new(build.writer(to.edge))),
+        }
     }
 }
 
 /// The late records of an operator on one shard: counted, and sent on where an output is set.
+#[derive(Debug)]
 pub(crate) struct Late<T> {
-    link: Option<LateLink<T>>,
+    edge: Option<Aside<T>>,
 }
 
 impl<T> Late<T> {
@@ -50,20 +52,18 @@ impl<T> Late<T> {
     #[cold]
     pub fn record(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
         cx.counters.late += 1;
-        if let Some(link) = &mut self.link {
-            link.push(record, stamp, cx);
+        if let Some(edge) = &mut self.edge {
+            edge.push(record, stamp, cx);
         }
     }
-}
 
-impl<T> Late<T> {
     pub fn control(&mut self, event: Control, cx: &mut Cx) {
-        if let Some(link) = &mut self.link {
-            link.control(event, cx);
+        if let Some(edge) = &mut self.edge {
+            edge.control(event, cx);
         }
     }
 
     pub fn blocked(&self) -> bool {
-        self.link.as_ref().is_some_and(|l| l.blocked())
+        self.edge.as_ref().is_some_and(Aside::blocked)
     }
 }

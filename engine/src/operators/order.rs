@@ -17,7 +17,7 @@ use crate::error::BuildError;
 use crate::operators::late::{Late, LateTo};
 use crate::operators::replay::Replay;
 use crate::pipeline::MakeOperator;
-use crate::plan::{EdgeId, Origins, ShardBuild};
+use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, Push};
 use crate::stage::operator::Operator;
 use crate::time::{EventTime, Span};
@@ -39,7 +39,7 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(InOrder {
             inner: self.inner.make(build)?,
-            late: LateTo::open(&mut self.late, build)?,
+            late: LateTo::open(&self.late, build),
             lateness: self.lateness,
             waiting: Replay::new(),
             greatest: EventTime::BEGINNING,
@@ -49,8 +49,13 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M
             replaying: None,
         })
     }
-    fn side_outputs(&self) -> Vec<EdgeId> {
-        self.inner.side_outputs()
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        let mut stages = LateTo::stages(&mut self.late);
+        stages.extend(self.inner.stages_aside());
+        stages
+    }
+    fn refuses(&self) -> bool {
+        self.inner.refuses()
     }
     fn origins(&self) -> Origins {
         Origins::Needs

@@ -17,7 +17,7 @@ use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::LateTo;
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, EdgeId, OpInfo, Origins, Results, ShardBuild};
+use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push};
 use crate::session::{GapBy, Session};
 use crate::stage::operator::Operator;
@@ -187,8 +187,11 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
             watermark: EventTime::BEGINNING,
         })
     }
-    fn side_outputs(&self) -> Vec<EdgeId> {
-        self.inner.side_outputs()
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        self.inner.stages_aside()
+    }
+    fn refuses(&self) -> bool {
+        self.inner.refuses()
     }
     fn origins(&self) -> Origins {
         self.inner.origins()

@@ -47,7 +47,7 @@ use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
 use crate::operators::tumbling::{at_of, hand_late};
 use crate::pipeline::MakeOperator;
-use crate::plan::{OpInfo, Origins, Results, ShardBuild};
+use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
 use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
@@ -121,7 +121,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<
         Ok(SessionOp {
             key: self.key.clone(),
             gap: self.gap.clone(),
-            late: LateTo::open(&mut self.late, build)?,
+            late: LateTo::open(&self.late, build),
             core: Core::new(
                 self.aggregate.clone(),
                 self.op,
@@ -130,6 +130,13 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<
                 self.early,
             ),
         })
+    }
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        LateTo::stages(&mut self.late)
+    }
+    /// A record's gap may be none.
+    fn refuses(&self) -> bool {
+        true
     }
     fn origins(&self) -> Origins {
         if A::NEEDS_ORIGINS {

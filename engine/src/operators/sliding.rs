@@ -39,7 +39,7 @@ use crate::key::{Key, KeyOf, stable_hash};
 use crate::operators::late::{Late, LateTo};
 use crate::operators::tumbling::{CACHED, at_of, derived, hand_late};
 use crate::pipeline::MakeOperator;
-use crate::plan::{EdgeId, Origins, ShardBuild};
+use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::table::{KeyTable, NONE};
@@ -87,7 +87,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
         Ok(SlidingOp {
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
-            late: LateTo::open(&mut self.late, build)?,
+            late: LateTo::open(&self.late, build),
             late_records: vec![],
             taken: 0,
             behind_taken: 0,
@@ -114,8 +114,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
             pass: None,
         })
     }
-    fn side_outputs(&self) -> Vec<EdgeId> {
-        vec![]
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        LateTo::stages(&mut self.late)
     }
     fn origins(&self) -> Origins {
         if A::NEEDS_ORIGINS {

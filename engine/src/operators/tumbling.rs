@@ -19,7 +19,7 @@ use crate::key::{KeyOf, stable_hash};
 use crate::operators::early::{Changed, EarlyTimer};
 use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
-use crate::plan::{EdgeId, OpInfo, Origins, Results, ShardBuild};
+use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::table::{KeyTable, NONE};
@@ -87,7 +87,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
         Ok(TumblingOp {
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
-            late: LateTo::open(&mut self.late, build)?,
+            late: LateTo::open(&self.late, build),
             op: self.op,
             size: self.window.size.micros(),
             // Within one window: the alignment is what counts, and the arithmetic stays far from the ends.
@@ -107,8 +107,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
             spare: Spare::default(),
         })
     }
-    fn side_outputs(&self) -> Vec<EdgeId> {
-        vec![]
+    fn stages_aside(&mut self) -> Vec<StageSpec> {
+        LateTo::stages(&mut self.late)
     }
     fn origins(&self) -> Origins {
         if A::NEEDS_ORIGINS {

@@ -23,7 +23,6 @@ pub use handle::JobHandle;
 pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
 pub use report::{JobReport, LongestStep, StageReport};
 
-use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::plan::PlanConfig;
 use crate::port::{Helper, Ports};
@@ -114,10 +113,8 @@ impl Runtime {
                 slots.push(TaskletSlot::new(tasklet));
             }
         }
-        let parts = self.shards.refs.iter().zip(per_shard).zip(built.dead);
-        for (id, ((shard, tasklets), dead)) in parts.enumerate() {
-            let dead = DeadOutput::new(dead, built.name.clone(), id);
-            let part = ShardJob::new(shared.clone(), tasklets, dead);
+        for (shard, tasklets) in self.shards.refs.iter().zip(per_shard) {
+            let part = ShardJob::new(shared.clone(), tasklets);
             shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }

@@ -6,18 +6,17 @@
 //!    next turn goes on with the next stage. So a job waits at most (other jobs) x ([`TURN_NS`] + one step) for its turn,
 //!    however many stages the others have and however full their batches are.
 //! 2. A panic or error ends its job on all shards and nothing else; the job's tasklets are dropped on their shard. That holds
-//!    for whatever runs user code: steps, dead-letter sinks, and the `Drop` of what closures own.
+//!    for whatever runs user code: steps, and the `Drop` of what closures own.
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
-use crate::dead_letters::DeadOutput;
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::push::OpId;
 use crate::runtime::clock::Clock;
 use crate::runtime::handle::JobShared;
 use crate::runtime::panics::{Panic, catch};
-use crate::stage::source::{RETRY_NS, earliest};
+use crate::stage::source::earliest;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crossbeam_queue::SegQueue;
 use pelton_ring::Doorbell;
@@ -93,16 +92,14 @@ pub(crate) struct ShardJob {
     tasklets: Vec<TaskletSlot>,
     /// Tasklet that the next turn begins with (law 1).
     next: usize,
-    dead: DeadOutput,
 }
 
 impl ShardJob {
-    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>, dead: DeadOutput) -> Self {
+    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>) -> Self {
         ShardJob {
             shared,
             tasklets,
             next: 0,
-            dead,
         }
     }
 }
@@ -205,10 +202,7 @@ impl Shard {
     /// while the first one's panic unwinds aborts the process, as it does in any Rust program.
     fn end(&self, job: ShardJob) {
         let ShardJob {
-            shared,
-            tasklets,
-            dead,
-            ..
+            shared, tasklets, ..
         } = job;
         let dropped = |panicked: Result<(), Panic>| {
             if let Err(panic) = panicked {
@@ -224,7 +218,6 @@ impl Shard {
         for slot in tasklets {
             dropped(catch(|| drop(slot)));
         }
-        dropped(catch(|| drop(dead)));
         shared.shard_over();
         if self.sleepers && shared.is_cancelled() {
             // Other shards may sleep: they must drop their part as well.
@@ -239,18 +232,6 @@ impl Shard {
         let job = &mut self.jobs[at];
         if job.shared.is_cancelled() {
             return false;
-        }
-        match job.dead.blocked(now.ns, &job.shared.ops) {
-            Ok(false) => {}
-            Ok(true) => {
-                // The whole job waits: a dead-letter sink has a bound like any other.
-                round.until_ns = earliest(round.until_ns, Some(now.ns + RETRY_NS));
-                return true;
-            }
-            Err(error) => {
-                job.shared.fail(error);
-                return false;
-            }
         }
         let count = job.tasklets.len();
         let mut live = false;
@@ -290,12 +271,6 @@ impl Shard {
                 slot.longest_ns = took;
                 job.shared.step_took(self.id, stage, took);
             }
-            let letters = &mut slot.tasklet.cx().dead;
-            let buried = if letters.is_empty() {
-                Ok(())
-            } else {
-                job.dead.bury(letters, now.ns, &job.shared.ops)
-            };
             let progress = match (stepped, failure) {
                 (_, Some(failure)) | (Ok(Err(failure)), None) => {
                     job.shared.fail(failure);
@@ -317,31 +292,13 @@ impl Shard {
                     job.shared.tasklet_done(&slot.tasklet.cx().latencies);
                 }
             }
-            if let Err(error) = buried {
-                job.shared.fail(error);
-                return false;
-            }
             if !alone && now.ns - began_ns > TURN_NS {
                 // Cut short: whatever the rest would have done, there is more to do.
                 round.worked = true;
                 break;
             }
         }
-        if live {
-            return true;
-        }
-        // Every tasklet is done: the dead letters end last.
-        match job.dead.end(now.ns, &job.shared.ops) {
-            Ok(true) => false,
-            Ok(false) => {
-                round.until_ns = earliest(round.until_ns, Some(now.ns + RETRY_NS));
-                true
-            }
-            Err(error) => {
-                job.shared.fail(error);
-                false
-            }
-        }
+        live
     }
 }
 
@@ -468,7 +425,6 @@ mod tests {
                     tasklets: vec![],
                 })
                 .collect(),
-            dead: vec![],
         };
         let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();
         let tasklets = steps.iter().enumerate().map(|(stage, steps)| {
@@ -482,8 +438,7 @@ mod tests {
         });
         let tasklets = tasklets.collect();
         let shared = Arc::new(JobShared::new(number, &built, 1, 0));
-        let dead = DeadOutput::new(None, shared.name.clone(), 0);
-        (ShardJob::new(shared, tasklets, dead), steps)
+        (ShardJob::new(shared, tasklets), steps)
     }
 
     fn shard() -> Shard {

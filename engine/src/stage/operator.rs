@@ -7,6 +7,7 @@
 
 use crate::batch::{Batch, Origin, Stamp};
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
+use crate::dead_letters::Letters;
 use crate::edge::{Arrival, Inbox};
 use crate::error::JobError;
 use crate::latency::Arrivals;
@@ -85,10 +86,10 @@ pub trait Operator<In>: Send + 'static {
     /// Everything has been loaded: what follows from it (timers, what is next due) is made anew.
     fn loaded(&mut self) {}
 
-    /// Control events for side outputs, which are not part of the chain.
+    /// Control events for edges beside the chain: each as the chain is given it, and after what was made before it.
     fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
 
-    /// Whether a side output is blocked.
+    /// Whether an edge beside the chain is blocked.
     fn side_blocked(&self) -> bool {
         false
     }
@@ -115,6 +116,7 @@ pub(crate) struct OperatorStage<In, Op, P> {
     inbox: Inbox<In>,
     op: Op,
     chain: P,
+    letters: Letters,
     cx: Cx,
     doing: Doing<In>,
     /// Watermark last passed on.
@@ -128,13 +130,22 @@ pub(crate) struct OperatorStage<In, Op, P> {
 }
 
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
-    pub fn new(stage: usize, job: String, inbox: Inbox<In>, op: Op, chain: P, cx: Cx) -> Self {
+    pub fn new(
+        stage: usize,
+        job: String,
+        inbox: Inbox<In>,
+        op: Op,
+        chain: P,
+        letters: Letters,
+        cx: Cx,
+    ) -> Self {
         OperatorStage {
             stage,
             job,
             inbox,
             op,
             chain,
+            letters,
             cx,
             doing: Doing::Taking,
             passed: EventTime::BEGINNING,
@@ -147,10 +158,11 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     fn control(&mut self, event: Control) {
         self.op.side_control(event, &mut self.cx);
         self.chain.control(event, &mut self.cx);
+        self.letters.control(event, &mut self.cx);
     }
 
     fn blocked(&self) -> bool {
-        self.chain.blocked() || self.op.side_blocked()
+        self.chain.blocked() || self.op.side_blocked() || self.letters.blocked()
     }
 
     fn pass_watermark(&mut self, watermark: EventTime) {
@@ -269,7 +281,10 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn step(&mut self, now: Now) -> Result<Progress, JobError> {
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
-        self.step_once(now)
+        let progress = self.step_once(now);
+        // The letters of a batch that was taken in part, or of a piece: no control event went out after them.
+        self.letters.control(Control::Flush, &mut self.cx);
+        progress
     }
 
     fn cx(&mut self) -> &mut Cx {
@@ -319,7 +334,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             self.control(Control::Flush);
             if self.blocked() {
                 // A full ring rings when there is room; a sink may free itself with time.
-                let again = matches!(self.doing, Doing::Ending) || self.op.side_blocked();
+                let again = matches!(self.doing, Doing::Ending);
                 let retry = again.then(|| now.ns + RETRY_NS);
                 return Ok(Progress::Idle {
                     until_ns: earliest(retry, self.chain.wake_at()),

@@ -2,7 +2,7 @@
 //!
 //! Laws
 //! 1. Partitions are read in turn, at most a batch each, so none starves another.
-//! 2. Nothing is read while the terminal is blocked.
+//! 2. Nothing is read while the terminal is blocked, or the way of the dead letters is.
 //! 3. A record that cannot be used is told by its place in the source, whoever refused it: the reader or a link behind it.
 //!    The reader's policy holds for both.
 //! 4. At a barrier the position of each partition is the first record that has not been handed on. A partition that alignment
@@ -12,6 +12,7 @@
 
 use crate::batch::Batch;
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Saver, Snapshot};
+use crate::dead_letters::Letters;
 use crate::error::JobError;
 use crate::push::{Control, Cx, DeadLetter, Push};
 use crate::source::{Emit, Position, Read, ReadError, Reader};
@@ -151,6 +152,7 @@ pub(crate) struct SourceStage<R: Reader, P> {
     /// How many the source has, on all shards.
     pub partitions: usize,
     pub chain: P,
+    pub letters: Letters,
     pub cx: Cx,
     /// Records read from one partition in one step.
     pub read_max: usize,
@@ -234,8 +236,6 @@ impl<T, P: Push<T>> Emit<T> for Emitter<'_, P> {
 impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
     /// Reads one batch from slot `at` and hands it on.
     fn read(&mut self, at: usize) -> Result<Read, JobError> {
-        // Letters before these are of other slots, read in the same step.
-        let letters = self.cx.dead.len();
         let (result, emitted) = self.pull(at);
         self.cx.counters.records_in += emitted;
         if self.cx.arrival_oldest_ns != u64::MAX {
@@ -243,15 +243,10 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
             let source_ns = &mut self.cx.latencies.source_ns;
             source_ns.saturating_record_n(waited.max(1), emitted);
         }
-        if self.cx.dead.len() > letters {
-            self.place(at, letters);
-            if self.cx.stop_on_malformed {
-                return Err(self.stopped(&self.cx.dead[letters]));
-            }
-        }
+        self.place()?;
         let read = result.map_err(|e| self.failed(at, e))?;
         self.cx.read = emitted;
-        self.chain.control(Control::Flush, &mut self.cx);
+        self.control(Control::Flush)?;
         self.cx.read = 0;
         if let Some(alignment) = &self.alignment {
             alignment.has_data(self.slots[at].global, read == Read::More);
@@ -259,13 +254,10 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         let partition = at;
         match read {
             Read::More => {}
-            Read::Pending { .. } => self
-                .chain
-                .control(Control::PartitionPending { partition }, &mut self.cx),
+            Read::Pending { .. } => self.control(Control::PartitionPending { partition })?,
             Read::End => {
                 self.slots[at].ended = true;
-                self.chain
-                    .control(Control::PartitionEnded { partition }, &mut self.cx);
+                self.control(Control::PartitionEnded { partition })?;
             }
         }
         Ok(read)
@@ -321,13 +313,48 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         (result, emitted)
     }
 
-    /// Law 3: letters from number `first` on come of slot `at`, and say so as its reader would.
-    #[cold]
-    fn place(&mut self, at: usize, first: usize) {
-        let reader = &self.slots[at].reader;
-        for letter in &mut self.cx.dead[first..] {
-            (letter.partition, letter.offset) = reader.place(letter.offset);
+    /// Passes on an event, to the chain and then to the dead letters. A record refused only now was held by the chain until
+    /// it had room.
+    fn control(&mut self, event: Control) -> Result<(), JobError> {
+        self.chain.control(event, &mut self.cx);
+        self.place()?;
+        self.letters.control(event, &mut self.cx);
+        Ok(())
+    }
+
+    /// The same between steps: a failure ends the job after the next.
+    fn tell(&mut self, event: Control) {
+        if let Err(failure) = self.control(event) {
+            self.cx.failure.get_or_insert(failure);
         }
+    }
+
+    fn blocked(&self) -> bool {
+        self.chain.blocked() || self.letters.blocked()
+    }
+
+    /// Law 3: the letters made since the last event say where they lie, and go on their way unless the first stops the job.
+    #[inline]
+    fn place(&mut self) -> Result<(), JobError> {
+        if self.cx.dead.is_empty() {
+            return Ok(());
+        }
+        self.place_letters()
+    }
+
+    #[cold]
+    fn place_letters(&mut self) -> Result<(), JobError> {
+        // All of one slot: no other is read while the chain holds records of this one (law 2).
+        if let Some(slot) = self.slots.get(self.cx.partition) {
+            for letter in &mut self.cx.dead {
+                (letter.partition, letter.offset) = slot.reader.place(letter.offset);
+            }
+        }
+        if self.cx.stop_on_malformed {
+            return Err(self.stopped(&self.cx.dead[0]));
+        }
+        self.letters.take(&mut self.cx);
+        Ok(())
     }
 
     /// The job stops for a record, with the text that its dead letter would have had.
@@ -422,8 +449,8 @@ where
         self.cx.wall = now.wall;
         self.cx.arrived_at(now.ns);
         if self.ended {
-            self.chain.control(Control::Flush, &mut self.cx);
-            return Ok(if self.chain.blocked() {
+            self.control(Control::Flush)?;
+            return Ok(if self.blocked() {
                 Progress::Idle {
                     until_ns: Some(now.ns + RETRY_NS),
                 }
@@ -431,9 +458,9 @@ where
                 Progress::Done
             });
         }
-        if self.chain.blocked() {
-            self.chain.control(Control::Flush, &mut self.cx);
-            if self.chain.blocked() {
+        if self.blocked() {
+            self.control(Control::Flush)?;
+            if self.blocked() {
                 // A full ring rings when there is room; a sink may free itself with time.
                 return Ok(Progress::Idle {
                     until_ns: self.chain.wake_at(),
@@ -468,19 +495,21 @@ where
                 }
                 Read::Pending { until_ns } => until = earliest(until, until_ns),
             }
+            if self.blocked() {
+                break; // Law 2.
+            }
         }
         if !open {
             self.ended = true;
-            self.chain
-                .control(Control::Watermark(EventTime::END), &mut self.cx);
-            self.chain.control(Control::End, &mut self.cx);
+            self.control(Control::Watermark(EventTime::END))?;
+            self.control(Control::End)?;
             return Ok(Progress::Worked);
         }
         if worked {
             return Ok(Progress::Worked);
         }
         // Nothing was read: time may have made a partition idle all the same.
-        self.chain.control(Control::Flush, &mut self.cx);
+        self.control(Control::Flush)?;
         Ok(Progress::Idle {
             until_ns: earliest(until, self.chain.wake_at()),
         })
@@ -520,13 +549,12 @@ where
         self.saver.begin();
         self.note_positions(cut.is_full);
         self.stopped |= cut.is_last;
-        self.chain.control(Control::Barrier(cut), &mut self.cx);
+        self.tell(Control::Barrier(cut));
     }
     fn drain(&mut self) {
         for at in 0..self.slots.len() {
             if !std::mem::replace(&mut self.slots[at].ended, true) {
-                let ended = Control::PartitionEnded { partition: at };
-                self.chain.control(ended, &mut self.cx);
+                self.tell(Control::PartitionEnded { partition: at });
             }
         }
     }
@@ -551,10 +579,9 @@ where
             let Some((_, (offset, (detail, ended)))) = slot.saved.clone() else {
                 continue;
             };
-            slot.ended = ended;
             if ended {
-                let ended = Control::PartitionEnded { partition: at };
-                self.chain.control(ended, &mut self.cx);
+                slot.ended = true;
+                self.control(Control::PartitionEnded { partition: at })?;
                 continue;
             }
             let sought = slot.reader.seek(&Position { offset, detail });

@@ -26,7 +26,6 @@ mod feed;
 pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
 
-use crate::dead_letters::DeadOutput;
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
 use crate::latency::Latencies;
@@ -34,7 +33,6 @@ use crate::plan::{BuiltJob, OpInfo, PlanConfig};
 use crate::port::Ports;
 use crate::push::Counters;
 use crate::runtime::{Panic, catch, install_panic_hook};
-use crate::stage::source::RETRY_NS;
 use crate::stream::Job;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::{EventTime, Span};
@@ -78,8 +76,6 @@ pub struct Stepper {
     ops: Vec<OpInfo>,
     stages: Vec<Vec<OpInfo>>,
     places: Vec<Place>,
-    /// The dead-letter output of each shard.
-    dead: Vec<DeadOutput>,
     now: Now,
 }
 
@@ -105,13 +101,7 @@ impl Stepper {
             key_groups: sizes.key_groups,
             checkpoints: false,
         };
-        let BuiltJob {
-            name,
-            ops,
-            stages,
-            dead,
-            ..
-        } = job
+        let BuiltJob { name, ops, stages, .. } = job
             .plan
             .take()
             .build(&config, &mut Ports::inline(sizes.shards))?;
@@ -133,16 +123,11 @@ impl Stepper {
             ns: 0,
             wall: EventTime::from_micros(0),
         };
-        let dead = dead.into_iter().enumerate();
-        let dead = dead
-            .map(|(shard, sink)| DeadOutput::new(sink, name.clone(), shard))
-            .collect();
         Ok(Stepper {
             name,
             ops,
             stages: stage_ops,
             places,
-            dead,
             now,
         })
     }
@@ -157,9 +142,9 @@ impl Stepper {
         self.places[tasklet].done
     }
 
-    /// Whether all have, and the dead-letter output has ended.
+    /// Whether all have.
     pub fn all_done(&self) -> bool {
-        self.places.iter().all(|p| p.done) && self.dead.iter().all(DeadOutput::has_ended)
+        self.places.iter().all(|p| p.done)
     }
 
     /// Moves virtual time forward, monotonic and wall clock alike.
@@ -168,53 +153,22 @@ impl Stepper {
         self.now.wall = self.now.wall + by;
     }
 
-    /// Steps one tasklet; a finished one says so again. As in a runtime, a dead-letter output that is blocked holds up
-    /// its shard, and it ends when the shard's last tasklet has.
+    /// Steps one tasklet; a finished one says so again.
     pub fn step(&mut self, tasklet: usize) -> Result<Progress, JobError> {
-        let shard = self.places[tasklet].shard;
-        if self.places[tasklet].done {
-            return self.end_dead(shard);
-        }
-        if self.dead[shard].blocked(self.now.ns, &self.ops)? {
-            return Ok(self.retry());
-        }
         let place = &mut self.places[tasklet];
+        if place.done {
+            return Ok(Progress::Done);
+        }
         let stepped = catch(|| place.tasklet.step(self.now));
         let cx = place.tasklet.cx();
         cx.published = 0;
         place.counters.add(&std::mem::take(&mut cx.counters));
-        let failure = cx.failure.take();
-        let buried = if cx.dead.is_empty() {
-            Ok(())
-        } else {
-            self.dead[shard].bury(&mut cx.dead, self.now.ns, &self.ops)
-        };
-        if let Some(failure) = failure {
+        if let Some(failure) = cx.failure.take() {
             return Err(failure);
         }
         let progress = self.outcome(tasklet, stepped)?;
-        buried?;
-        if progress == Progress::Done {
-            self.places[tasklet].done = true;
-            self.end_dead(shard)?;
-        }
+        self.places[tasklet].done = progress == Progress::Done;
         Ok(progress)
-    }
-
-    /// Ends a shard's dead-letter output once all its tasklets are done.
-    fn end_dead(&mut self, shard: usize) -> Result<Progress, JobError> {
-        let mut mine = self.places.iter().filter(|p| p.shard == shard);
-        if mine.all(|p| p.done) && !self.dead[shard].end(self.now.ns, &self.ops)? {
-            return Ok(self.retry());
-        }
-        Ok(Progress::Done)
-    }
-
-    /// Something outside is to make room: look again soon.
-    fn retry(&self) -> Progress {
-        Progress::Idle {
-            until_ns: Some(self.now.ns + RETRY_NS),
-        }
     }
 
     /// What a step came to; a panic is told as the runtime tells it.
