@@ -386,6 +386,31 @@ fn outputs_that_are_the_input_or_each_other_are_refused_untouched() {
 }
 
 #[test]
+fn outputs_stay_as_they_are_if_the_job_does_not_start() {
+    let folder = folder();
+    let place = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (kept, new) = (place("kept"), place("new"));
+    let (missing, nowhere) = (place("missing"), place("none/out"));
+    let no_gzip = file("empty.jsonl.gz", "");
+    let before = "what was there before";
+    std::fs::write(&kept, before).unwrap();
+    for options in [
+        [&missing, "--late", &kept, "--dead-letters", &new],
+        [&missing, "--late", &new, "--dead-letters", &kept],
+        [&no_gzip, "--late", &kept, "--dead-letters", &new],
+        [SAMPLE, "--late", &kept, "--dead-letters", &nowhere],
+        [SAMPLE, "--late", &nowhere, "--dead-letters", &kept],
+        [SAMPLE, "--late", &kept, "--lateness", "4294967295"],
+        [SAMPLE, "--dead-letters", &kept, "--cores", "9999"],
+    ] {
+        let out = pelton(&[&["flights"], &options[..]].concat());
+        assert!(!out.status.success(), "{options:?}");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
+        assert!(!Path::new(&new).exists(), "{options:?}");
+    }
+}
+
+#[test]
 fn an_empty_file_is_no_error() {
     let empty = file("empty.jsonl", "");
     let out = pelton(&["flights", &empty]);
