@@ -6,7 +6,7 @@
 //!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
 //! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
-//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by [`TURN`] requests.
+//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by `TURN` requests.
 //! 6. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
 //! 7. What [`Ports::at_start`] was given is called once the whole job has opened; never, if the job does not start.
 
