@@ -3,11 +3,15 @@
 //! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it.
 
 #![forbid(unsafe_code)]
+// They panic where a message cannot be written: `tell` does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod flights;
 
 use clap::{Parser, Subcommand};
 use pelton::{BuildError, Config, Driver, JobError};
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -92,6 +96,12 @@ impl From<BuildError> for Failure {
     }
 }
 
+/// Says something on stderr. If that cannot be (a full device, a closed pipe), nobody listens: the result stands all the same.
+fn tell(what: fmt::Arguments<'_>) {
+    // One write: lines of processes that share the device do not mix.
+    let _ = io::stderr().write_all(what.to_string().as_bytes());
+}
+
 fn main() -> ExitCode {
     let started = Instant::now();
     let Cli { command } = Cli::parse();
@@ -101,11 +111,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(what)) => {
-            eprintln!("pelton: {what}");
+            tell(format_args!("pelton: {what}\n"));
             ExitCode::from(2)
         }
         Err(Failure::Failed(what)) => {
-            eprintln!("pelton: {what}");
+            tell(format_args!("pelton: {what}\n"));
             ExitCode::FAILURE
         }
     }

@@ -441,6 +441,31 @@ fn output_that_cannot_be_written_ends_the_job() {
     }
 }
 
+/// Neither the result nor the exit code depends on whether anybody can be told of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_that_cannot_be_written_change_nothing() {
+    let wrong = file("wrong.jsonl", format!("no flight\n{GOOD}\n"));
+    for (args, code, lines) in [
+        (&["flights", SAMPLE, "--json"][..], 0, 9388),
+        // A note where there are fewer cores, the malformed line and the summary.
+        (&["flights", &wrong, "--json", "--shards", "9"], 0, 1),
+        (&["flights", "/no/such/file"], 1, 0),
+        (&["flights", "--cores", "9999"], 2, 0),
+        (&["flights", "--speed"], 2, 0),
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let (reader, nobody) = std::io::pipe().unwrap();
+        drop(reader);
+        for stderr in [Stdio::from(full.unwrap()), Stdio::from(nobody)] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pelton"));
+            let out = command.args(args).stderr(stderr).output().unwrap();
+            assert_eq!(out.status.code(), Some(code), "{args:?}");
+            assert_eq!(text(&out.stdout).lines().count(), lines, "{args:?}");
+        }
+    }
+}
+
 #[test]
 fn a_reader_who_goes_away_ends_the_job() {
     for options in [&["--json"][..], &[]] {

@@ -6,7 +6,7 @@ mod summary;
 mod table;
 mod tally;
 
-use crate::{Failure, Place};
+use crate::{Failure, Place, tell};
 use pelton::{Runtime, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -109,7 +109,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
     keep_apart(args, &path)?;
     let runtime = Runtime::start(args.place.config())?;
     for note in runtime.notes() {
-        eprintln!("pelton: note: {note}");
+        tell(format_args!("pelton: note: {note}\n"));
     }
     let shared = Shared::new(started);
     let job = job::build(args, &path, &shared);
@@ -134,7 +134,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
         results: &results,
         driver: runtime.driver(),
     };
-    eprint!("{summary}");
+    tell(format_args!("{summary}"));
     if !summary.adds_up() {
         return Err(Failure::Failed(
             "records are missing or counted twice: a fault in pelton, please report it".into(),
