@@ -308,6 +308,14 @@ fn what_cannot_be_done_is_said_in_a_line() {
         2,
         &["invalid value 'much'"],
     );
+    // More than an operator can compute with.
+    for hours in ["320255974", "4294967295", "99999999999999999999"] {
+        refuses(
+            &["flights", "--lateness", hours],
+            2,
+            &["--lateness <HOURS>", hours],
+        );
+    }
     refuses(
         &["flights", "--speed"],
         2,
@@ -383,6 +391,16 @@ fn outputs_that_are_the_input_or_each_other_are_refused_untouched() {
         assert!(error.contains("are one file"), "{error}");
         assert_eq!(std::fs::read_to_string(input).unwrap(), "not a flight\n");
     }
+}
+
+#[test]
+fn the_longest_lateness_is_one_that_works() {
+    let out = pelton(&["flights", "--lateness", "320255973"]);
+    let summary = text(&out.stderr);
+    assert!(
+        summary.contains("27,004 in = 27,004 in windows + 0 late + 0 malformed"),
+        "{summary}"
+    );
 }
 
 #[test]

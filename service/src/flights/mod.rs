@@ -7,13 +7,16 @@ mod table;
 mod tally;
 
 use crate::{Failure, Place, tell};
-use pelton::{Runtime, Spans};
+use pelton::{Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use summary::Summary;
 use tally::Shared;
+
+/// The longest lateness that a window can have, in hours.
+const LATENESS_MAX_H: i64 = Span::MAX.micros() / 3_600_000_000;
 
 /// Departures, cancellations and delays per hour, origin and carrier, from a file of flights in the order of real departure.
 ///
@@ -28,7 +31,8 @@ pub struct Args {
         long,
         value_name = "HOURS",
         default_value_t = 0,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(0..=LATENESS_MAX_H)
     )]
     lateness: u32,
     /// Correct an hour once, when its lateness ends, instead of at each late flight
@@ -183,7 +187,7 @@ fn output_failed(e: &io::Error) -> Failure {
 
 impl Args {
     /// The allowed lateness as a span.
-    fn allowed_lateness(&self) -> pelton::Span {
+    fn allowed_lateness(&self) -> Span {
         i64::from(self.lateness).hours()
     }
 }
