@@ -1,6 +1,7 @@
 //! The `pelton` binary.
 //!
-//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it.
+//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it, 141 whoever read its
+//! standard output has gone: see [`EXIT_CODES`].
 
 #![forbid(unsafe_code)]
 // They panic where a message cannot be written: `tell` does not.
@@ -10,14 +11,22 @@ mod flights;
 
 use clap::{Parser, Subcommand};
 use pelton::{BuildError, Config, Driver, JobError};
+use pelton_connectors::lines;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Shown by `--help`. The last is what shells report of a filter that SIGPIPE has killed.
+const EXIT_CODES: &str = "Exit codes:
+  0    the job is done
+  1    it failed; stderr says why
+  2    the command line, or the machine, does not allow it
+  141  whoever read standard output has gone (pelton .. | head): ended there, without a message";
+
 /// A stream processor for one machine.
 #[derive(Parser, Debug)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -72,19 +81,24 @@ impl Place {
     }
 }
 
-/// Why a command failed: one line for stderr.
+/// Why a command failed: one line for stderr, if anybody is to be told.
 #[derive(Debug)]
 enum Failure {
     /// The command cannot be carried out as it was given.
     Usage(String),
     /// It was begun and did not succeed.
     Failed(String),
+    /// Whoever read standard output has seen enough.
+    ReaderGone,
 }
 
 impl From<JobError> for Failure {
     fn from(e: JobError) -> Self {
         match e {
             JobError::Build(BuildError::Config { .. }) => Failure::Usage(e.to_string()),
+            JobError::Sink { sink, what, .. } if sink == "stdout" && what == lines::READER_GONE => {
+                Failure::ReaderGone
+            }
             e => Failure::Failed(e.to_string()),
         }
     }
@@ -118,5 +132,6 @@ fn main() -> ExitCode {
             tell(format_args!("pelton: {what}\n"));
             ExitCode::FAILURE
         }
+        Err(Failure::ReaderGone) => ExitCode::from(141),
     }
 }

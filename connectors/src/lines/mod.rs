@@ -34,6 +34,9 @@ const BUFFERS: usize = 2;
 /// A buffer is full at so many bytes; what one step formats may go beyond.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// What a sink's failure says when whoever read its output has gone: a filter ends quietly there, as others do.
+pub const READER_GONE: &str = "whoever read this output has gone (broken pipe)";
+
 /// Turns a record into lines. One clone a shard.
 pub trait Format<T>: Clone + Send + 'static {
     /// Appends the record's line or lines, line ends included.

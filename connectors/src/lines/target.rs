@@ -170,7 +170,7 @@ fn ends_with_line(path: &Path, len: u64) -> bool {
 
 fn failure(e: &io::Error) -> String {
     match e.kind() {
-        ErrorKind::BrokenPipe => "whoever read this output has gone (broken pipe)".into(),
+        ErrorKind::BrokenPipe => super::READER_GONE.into(),
         ErrorKind::StorageFull => "the device is full; make room and run again".into(),
         ErrorKind::QuotaExceeded => "the quota is used up; make room and run again".into(),
         _ => format!("writing failed: {e}"),

@@ -23,6 +23,7 @@ const LATENESS_MAX_H: i64 = Span::MAX.micros() / 3_600_000_000;
 /// Event time is the scheduled departure, watermarks trail the latest of those by 60 minutes, windows are hours. A
 /// flight that leaves so late that its hour has closed by then is late: counted, and kept with --late.
 #[derive(clap::Args, Debug)]
+#[command(after_help = crate::EXIT_CODES)]
 pub struct Args {
     /// Newline-delimited JSON, plain or gzip [default: January 2013, from the repository]
     path: Option<PathBuf>,
@@ -179,10 +180,10 @@ fn progress(json: bool) -> indicatif::ProgressBar {
 }
 
 fn output_failed(e: &io::Error) -> Failure {
-    Failure::Failed(match e.kind() {
-        ErrorKind::BrokenPipe => "whoever read this output has gone (broken pipe)".into(),
-        _ => format!("writing to stdout failed: {e}"),
-    })
+    match e.kind() {
+        ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::Failed(format!("writing to stdout failed: {e}")),
+    }
 }
 
 impl Args {
