@@ -334,6 +334,11 @@ fn what_cannot_be_done_is_said_in_a_line() {
     );
     refuses(&["flights", "--on-error", "cry"], 2, &["skip", "fail"]);
     refuses(&["flights", "--one-correction"], 2, &["--lateness <HOURS>"]);
+    refuses(
+        &["flights", "--one-correction", "--lateness", "0"],
+        2,
+        &["--one-correction with --lateness 0 has nothing to correct"],
+    );
     refuses(&["planes"], 2, &["unrecognized subcommand 'planes'"]);
 
     refuses(

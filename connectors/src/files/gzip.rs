@@ -34,7 +34,7 @@ impl fmt::Display for Trailing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "behind the gzip data, from byte {} of the file on, stands what is neither gzip nor zeros; it is passed over",
+            "behind the gzip data, from byte {} of the file on, stands what is neither gzip nor zeros",
             self.offset
         )
     }

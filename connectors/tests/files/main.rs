@@ -293,7 +293,7 @@ fn other_bytes_behind_gzip_are_one_malformed_record() {
         let bytes = [&data[..], &vec![0; padding], &rest].concat();
         let path = file("rows.jsonl.gz", bytes);
         let reason = format!(
-            "behind the gzip data, from byte {} of the file on, stands what is neither gzip nor zeros; it is passed over",
+            "behind the gzip data, from byte {} of the file on, stands what is neither gzip nor zeros",
             data.len() + padding
         );
         for block in [1, 7, 1 << 18] {

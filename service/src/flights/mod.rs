@@ -107,6 +107,11 @@ const BUSIEST: usize = 20;
 
 /// Runs the command; `started` is when the process did.
 pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
+    if args.one_correction && args.lateness == 0 {
+        return Err(Failure::Usage(
+            "--one-correction with --lateness 0 has nothing to correct; give --lateness at least 1 hour".into(),
+        ));
+    }
     let path = match &args.path {
         Some(path) => path.clone(),
         None => sample()?,
