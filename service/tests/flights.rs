@@ -511,6 +511,25 @@ fn a_reader_who_goes_away_ends_the_job_quietly() {
     }
 }
 
+/// Only stdout is what a filter is for: late flights that go nowhere are a failure.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_of_late_flights_who_goes_away_is_told_of() {
+    let pipe = folder().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || drop(std::fs::File::open(pipe).unwrap())
+    });
+    // More than the pipe holds.
+    let out = pelton(&["flights", "--json", "--late", pipe.to_str().unwrap()]);
+    reader.join().unwrap();
+    let error = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    assert!(error.contains("has gone (broken pipe)"), "{error}");
+}
+
 #[test]
 fn records_come_from_a_pipe_as_well() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pelton"))
