@@ -130,6 +130,49 @@ fn what_cannot_be_opened_ends_the_build() {
 }
 
 #[test]
+fn files_stay_as_they_are_until_the_job_starts() {
+    let here = folder();
+    let (kept, new) = (here.join("kept"), here.join("new"));
+    let before = "what was there, and half a line";
+    std::fs::write(&kept, before).unwrap();
+    let sink = |path: &Path, overwrite: bool| {
+        let sink = lines::file(path, lines::text(|n: &u64, line| writeln!(line, "{n}")));
+        if overwrite { sink.overwrite() } else { sink }
+    };
+
+    // It does not start: the source, or another sink, cannot be opened.
+    for overwrite in [true, false] {
+        for path in [&kept, &new] {
+            let no_source = Job::new("no source");
+            no_source
+                .source(pelton_connectors::files::json::<u64>([here.join("none")]))
+                .sink(sink(path, overwrite));
+            let no_sink = Job::new("no sink");
+            let [one, other] = no_sink.source(sources::items(0..3u64)).fork();
+            one.sink(sink(path, overwrite));
+            other.sink(sink(&here.join("none/out"), overwrite));
+            for (job, code) in [(no_source, "PLT-0007"), (no_sink, "PLT-0008")] {
+                assert_eq!(job.run(threads(2)).unwrap_err().code(), code);
+                assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
+                assert!(!new.exists(), "it was made for nothing");
+            }
+        }
+    }
+
+    // It starts, and fails before it has a result: what was there is not taken for this run's.
+    let none = |overwrite: bool| {
+        let job = Job::new("fails");
+        job.source(sources::items(0..3u64))
+            .map(|n| if n == 0 { panic!("no result") } else { n })
+            .sink(sink(&kept, overwrite));
+        job.run(threads(1)).unwrap_err();
+        std::fs::read_to_string(&kept).unwrap()
+    };
+    assert_eq!(none(false), format!("{before}\n"));
+    assert_eq!(none(true), "");
+}
+
+#[test]
 fn what_cannot_be_formatted_ends_the_job() {
     #[derive(Serialize)]
     struct Odd(std::collections::BTreeMap<(u8, u8), u8>);

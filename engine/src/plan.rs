@@ -6,6 +6,8 @@
 //! 3. A fault in what the user wrote is kept and told when the job is built, with the operator and its place in the source.
 //! 4. Whether results may be replaced later is a fact of its own beside the class, since EXEMPT says nothing of it, and it
 //!    stays with all that is made of them: no operator behind takes back what it made of a result that was replaced.
+//! 5. Sources and sinks open in the order of their stages, and none of them destroys anything before all have
+//!    ([`Ports::at_start`]): a job that is refused leaves its outputs as they were.
 
 use crate::checkpoint::Registry;
 use crate::dead_letters::{self, Letters};
@@ -442,6 +444,7 @@ impl Plan {
             });
         }
         states.check()?;
+        ports.start()?;
         Ok(BuiltJob {
             states,
             committers,

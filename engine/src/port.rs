@@ -6,9 +6,11 @@
 //!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
 //! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
-//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by [`TURN`] requests.
+//! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by `TURN` requests.
 //! 6. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
+//! 7. What [`Ports::at_start`] was given is called once the whole job has opened; never, if the job does not start.
 
+use crate::error::BuildError;
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
@@ -246,7 +248,11 @@ impl Drop for Helper {
 pub struct Ports<'a> {
     shards: usize,
     kind: PortsKind<'a>,
+    /// In the order in which they were given: the sink's name and what it does (law 7).
+    starts: Vec<(String, Start)>,
 }
+
+type Start = Box<dyn FnOnce() -> Result<(), String>>;
 
 enum PortsKind<'a> {
     Threaded {
@@ -261,6 +267,7 @@ impl<'a> Ports<'a> {
         Ports {
             shards: shards.len(),
             kind: PortsKind::Threaded { helper, shards },
+            starts: vec![],
         }
     }
 
@@ -268,7 +275,27 @@ impl<'a> Ports<'a> {
         Ports {
             shards,
             kind: PortsKind::Inline,
+            starts: vec![],
         }
+    }
+
+    /// Has `start` called when every source and sink of the job has opened, before its first step. If the job cannot
+    /// start, `start` is dropped instead. What destroys something (emptying a file) belongs here and not into an `open`. Its
+    /// error ends the build as one of `sink` ([`BuildError::Sink`]).
+    pub fn at_start(
+        &mut self,
+        sink: impl Into<String>,
+        start: impl FnOnce() -> Result<(), String> + 'static,
+    ) {
+        self.starts.push((sink.into(), Box::new(start)));
+    }
+
+    /// Nothing stands against the job any longer (law 7).
+    pub(crate) fn start(&mut self) -> Result<(), BuildError> {
+        for (sink, start) in std::mem::take(&mut self.starts) {
+            start().map_err(|what| BuildError::Sink { sink, what })?;
+        }
+        Ok(())
     }
 
     /// Number of shards of the job.

@@ -228,7 +228,7 @@ pub(crate) fn check_positive(op: &OpInfo, what: &str, span: Span) -> Result<(), 
         return Err(BuildError::argument(
             op,
             format!("the {what} is {span}"),
-            format!("give a {what} of 1 us to 2^60 us"),
+            "give one of 1 us to 2^60 us",
         ));
     }
     Ok(())
@@ -240,7 +240,7 @@ pub(crate) fn check_not_negative(op: &OpInfo, what: &str, span: Span) -> Result<
         return Err(BuildError::argument(
             op,
             format!("the {what} is {span}"),
-            format!("give a {what} of 0 to 2^60 us"),
+            "give one of 0 to 2^60 us",
         ));
     }
     Ok(())

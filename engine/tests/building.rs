@@ -1,9 +1,10 @@
 //! Jobs that are refused when they are built, each with a reason and what to do.
 
+use pelton::port::Ports;
 use pelton::testing::{self, Stepper};
 use pelton::{
     BuildError, Cumulate, EventTime, Global, Job, Pipeline, ProcessingTime, Session, Sliding, Span,
-    Spans, Stream, Tumbling, Watermarks, Windowed, sources,
+    Spans, Stream, Tumbling, Watermarks, Windowed, sink, sources,
 };
 
 type Record = (i64, u32);
@@ -233,4 +234,73 @@ fn no_shards_are_refused() {
     let error = Stepper::new(&job, 0).map(drop).unwrap_err();
     assert_eq!(error.code(), "PLT-0009");
     assert!(error.to_string().contains("0 shards"), "{error}");
+}
+
+/// A sink that notes when it is opened and when its job starts.
+struct Notes {
+    told: std::sync::Arc<std::sync::Mutex<Vec<&'static str>>>,
+    fails: bool,
+}
+
+impl sink::Sink<Record> for Notes {
+    type Writer = sink::CallbackWriter<fn(Record, pelton::batch::Stamp)>;
+    fn name(&self) -> String {
+        "notes".into()
+    }
+    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
+        let (told, fails) = (self.told.clone(), self.fails);
+        told.lock().unwrap().push("open");
+        ports.at_start("notes", move || {
+            told.lock().unwrap().push("start");
+            match fails {
+                true => Err("it is stuck".into()),
+                false => Ok(()),
+            }
+        });
+        let mut nothing = sink::callback("nothing", (|_, _| {}) as fn(_, _));
+        sink::Sink::<Record>::open(&mut nothing, ports)
+    }
+}
+
+#[test]
+fn sinks_start_when_all_have_opened_or_never() {
+    let told = std::sync::Arc::default();
+    let notes = |fails| Notes {
+        told: std::sync::Arc::clone(&told),
+        fails,
+    };
+    let build = |first: Notes, second: Option<Notes>| {
+        let job = Job::new("starts");
+        let [one, other] = job.source(sources::items(vec![(1, 1)])).fork();
+        one.sink(first);
+        match second {
+            Some(second) => other.sink(second),
+            None => other.sink(Refuses),
+        }
+        let result = Stepper::new(&job, 2).map(drop);
+        (result, std::mem::take(&mut *told.lock().unwrap()))
+    };
+    let (result, told) = build(notes(false), Some(notes(false)));
+    assert_eq!(result, Ok(()));
+    assert_eq!(told, ["open", "open", "start", "start"]);
+    let (result, told) = build(notes(false), None);
+    assert_eq!(result.unwrap_err().code(), "PLT-0008");
+    assert_eq!(told, ["open"]);
+    let (result, told) = build(notes(true), Some(notes(false)));
+    let error = result.unwrap_err().to_string();
+    assert_eq!(error, "[PLT-0008] sink notes: it is stuck");
+    assert_eq!(told, ["open", "open", "start"]);
+}
+
+/// A sink that cannot be opened.
+struct Refuses;
+
+impl sink::Sink<Record> for Refuses {
+    type Writer = sink::CallbackWriter<fn(Record, pelton::batch::Stamp)>;
+    fn name(&self) -> String {
+        "refuses".into()
+    }
+    fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
+        Err("it is not there".into())
+    }
 }

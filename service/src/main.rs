@@ -1,19 +1,32 @@
 //! The `pelton` binary.
 //!
-//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it.
+//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it, 141 whoever read its
+//! standard output has gone: see [`EXIT_CODES`].
 
 #![forbid(unsafe_code)]
+// They panic where a message cannot be written: `tell` does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod flights;
 
 use clap::{Parser, Subcommand};
 use pelton::{BuildError, Config, Driver, JobError};
+use pelton_connectors::lines;
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Shown by `--help`. The last is what shells report of a filter that SIGPIPE has killed.
+const EXIT_CODES: &str = "Exit codes:
+  0    the job is done
+  1    it failed; stderr says why
+  2    the command line, or the machine, does not allow it
+  141  whoever read standard output has gone (pelton .. | head): ended there, without a message";
+
 /// A stream processor for one machine.
 #[derive(Parser, Debug)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,19 +81,24 @@ impl Place {
     }
 }
 
-/// Why a command failed: one line for stderr.
+/// Why a command failed: one line for stderr, if anybody is to be told.
 #[derive(Debug)]
 enum Failure {
     /// The command cannot be carried out as it was given.
     Usage(String),
     /// It was begun and did not succeed.
     Failed(String),
+    /// Whoever read standard output has seen enough.
+    ReaderGone,
 }
 
 impl From<JobError> for Failure {
     fn from(e: JobError) -> Self {
         match e {
             JobError::Build(BuildError::Config { .. }) => Failure::Usage(e.to_string()),
+            JobError::Sink { sink, what, .. } if sink == "stdout" && what == lines::READER_GONE => {
+                Failure::ReaderGone
+            }
             e => Failure::Failed(e.to_string()),
         }
     }
@@ -92,6 +110,12 @@ impl From<BuildError> for Failure {
     }
 }
 
+/// Says something on stderr. If that cannot be (a full device, a closed pipe), nobody listens: the result stands all the same.
+fn tell(what: fmt::Arguments<'_>) {
+    // One write: lines of processes that share the device do not mix.
+    let _ = io::stderr().write_all(what.to_string().as_bytes());
+}
+
 fn main() -> ExitCode {
     let started = Instant::now();
     let Cli { command } = Cli::parse();
@@ -101,12 +125,13 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(what)) => {
-            eprintln!("pelton: {what}");
+            tell(format_args!("pelton: {what}\n"));
             ExitCode::from(2)
         }
         Err(Failure::Failed(what)) => {
-            eprintln!("pelton: {what}");
+            tell(format_args!("pelton: {what}\n"));
             ExitCode::FAILURE
         }
+        Err(Failure::ReaderGone) => ExitCode::from(141),
     }
 }

@@ -308,6 +308,14 @@ fn what_cannot_be_done_is_said_in_a_line() {
         2,
         &["invalid value 'much'"],
     );
+    // More than an operator can compute with.
+    for hours in ["320255974", "4294967295", "99999999999999999999"] {
+        refuses(
+            &["flights", "--lateness", hours],
+            2,
+            &["--lateness <HOURS>", hours],
+        );
+    }
     refuses(
         &["flights", "--speed"],
         2,
@@ -326,6 +334,11 @@ fn what_cannot_be_done_is_said_in_a_line() {
     );
     refuses(&["flights", "--on-error", "cry"], 2, &["skip", "fail"]);
     refuses(&["flights", "--one-correction"], 2, &["--lateness <HOURS>"]);
+    refuses(
+        &["flights", "--one-correction", "--lateness", "0"],
+        2,
+        &["--one-correction with --lateness 0 has nothing to correct"],
+    );
     refuses(&["planes"], 2, &["unrecognized subcommand 'planes'"]);
 
     refuses(
@@ -386,6 +399,41 @@ fn outputs_that_are_the_input_or_each_other_are_refused_untouched() {
 }
 
 #[test]
+fn the_longest_lateness_is_one_that_works() {
+    let out = pelton(&["flights", "--lateness", "320255973"]);
+    let summary = text(&out.stderr);
+    assert!(
+        summary.contains("27,004 in = 27,004 in windows + 0 late + 0 malformed"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn outputs_stay_as_they_are_if_the_job_does_not_start() {
+    let folder = folder();
+    let place = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (kept, new) = (place("kept"), place("new"));
+    let (missing, nowhere) = (place("missing"), place("none/out"));
+    let no_gzip = file("empty.jsonl.gz", "");
+    let before = "what was there before";
+    std::fs::write(&kept, before).unwrap();
+    for options in [
+        [&missing, "--late", &kept, "--dead-letters", &new],
+        [&missing, "--late", &new, "--dead-letters", &kept],
+        [&no_gzip, "--late", &kept, "--dead-letters", &new],
+        [SAMPLE, "--late", &kept, "--dead-letters", &nowhere],
+        [SAMPLE, "--late", &nowhere, "--dead-letters", &kept],
+        [SAMPLE, "--late", &kept, "--lateness", "4294967295"],
+        [SAMPLE, "--dead-letters", &kept, "--cores", "9999"],
+    ] {
+        let out = pelton(&[&["flights"], &options[..]].concat());
+        assert!(!out.status.success(), "{options:?}");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
+        assert!(!Path::new(&new).exists(), "{options:?}");
+    }
+}
+
+#[test]
 fn an_empty_file_is_no_error() {
     let empty = file("empty.jsonl", "");
     let out = pelton(&["flights", &empty]);
@@ -416,8 +464,34 @@ fn output_that_cannot_be_written_ends_the_job() {
     }
 }
 
+/// Neither the result nor the exit code depends on whether anybody can be told of it.
+#[cfg(target_os = "linux")]
 #[test]
-fn a_reader_who_goes_away_ends_the_job() {
+fn messages_that_cannot_be_written_change_nothing() {
+    let wrong = file("wrong.jsonl", format!("no flight\n{GOOD}\n"));
+    for (args, code, lines) in [
+        (&["flights", SAMPLE, "--json"][..], 0, 9388),
+        // A note where there are fewer cores, the malformed line and the summary.
+        (&["flights", &wrong, "--json", "--shards", "9"], 0, 1),
+        (&["flights", "/no/such/file"], 1, 0),
+        (&["flights", "--cores", "9999"], 2, 0),
+        (&["flights", "--speed"], 2, 0),
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let (reader, nobody) = std::io::pipe().unwrap();
+        drop(reader);
+        for stderr in [Stdio::from(full.unwrap()), Stdio::from(nobody)] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pelton"));
+            let out = command.args(args).stderr(stderr).output().unwrap();
+            assert_eq!(out.status.code(), Some(code), "{args:?}");
+            assert_eq!(text(&out.stdout).lines().count(), lines, "{args:?}");
+        }
+    }
+}
+
+/// As other filters end that SIGPIPE kills: quietly, with the exit code that a shell gives those.
+#[test]
+fn a_reader_who_goes_away_ends_the_job_quietly() {
     for options in [&["--json"][..], &[]] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pelton"))
             .args(["flights", SAMPLE])
@@ -432,10 +506,28 @@ fn a_reader_who_goes_away_ends_the_job() {
         drop(stdout);
         let out = child.wait_with_output().unwrap();
         let error = text(&out.stderr);
-        assert_eq!(out.status.code(), Some(1), "{error}");
-        assert!(error.contains("has gone (broken pipe)"), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        assert_eq!(out.status.code(), Some(141), "{error}");
+        assert_eq!(error, "");
     }
+}
+
+/// Only stdout is what a filter is for: late flights that go nowhere are a failure.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_of_late_flights_who_goes_away_is_told_of() {
+    let pipe = folder().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || drop(std::fs::File::open(pipe).unwrap())
+    });
+    // More than the pipe holds.
+    let out = pelton(&["flights", "--json", "--late", pipe.to_str().unwrap()]);
+    reader.join().unwrap();
+    let error = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    assert!(error.contains("has gone (broken pipe)"), "{error}");
 }
 
 #[test]

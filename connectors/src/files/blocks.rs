@@ -8,6 +8,7 @@
 
 use super::format::Format;
 use super::frame::Start;
+use super::gzip::Trailing;
 use super::open::{self, Input, Part, read_some, reason};
 use pelton::port::{Port, Ports};
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ pub(super) struct Block<F> {
     begins: Option<Box<Begun<F>>>,
     /// Its file ends with it.
     ends_file: bool,
+    /// What stands behind the data in a gzip file that ends with it.
+    trailing: Option<Trailing>,
     /// Nothing comes after it.
     last: bool,
     /// Why reading stopped behind these bytes.
@@ -51,6 +54,9 @@ impl<F> Block<F> {
     }
     pub fn ends_file(&self) -> bool {
         self.ends_file
+    }
+    pub fn trailing(&mut self) -> Option<Trailing> {
+        self.trailing.take()
     }
     pub fn is_last(&self) -> bool {
         self.last
@@ -175,6 +181,7 @@ impl<F> Files<F> {
             len: 0,
             begins: None,
             ends_file: false,
+            trailing: None,
             last: false,
             failure: None,
         };
@@ -227,13 +234,18 @@ fn fill<F>(input: &mut Input, block: &mut Block<F>) {
             Ok(0) => block.ends_file = true,
             Ok(n) => block.len += n,
             Err(e) => {
-                block.failure = Some(reason(&e, input.gzip));
+                block.failure = Some(reason(&e, input.gzip.is_some()));
                 block.ends_file = true;
             }
         }
         if !input.fill && block.len > 0 {
             break;
         }
+    }
+    if block.ends_file
+        && let Some(tail) = &input.gzip
+    {
+        block.trailing = tail.get().cloned();
     }
     input.wanted = input.wanted.saturating_sub(block.len as u64);
 }

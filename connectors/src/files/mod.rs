@@ -11,6 +11,8 @@
 //! 4. A line that is no record, or a record without a valid event time, is counted and dead-lettered with file, line, offset,
 //!    reason and the line itself, or stops the job with the same text ([`OnError`]). Empty lines are no records and are
 //!    passed over.
+//! 5. Zeros behind the data of a gzip file are padding, as for gzip. Other bytes there are passed over as gzip does and are one
+//!    malformed record, since they may have been data: its reason says where in the compressed file they begin.
 //!
 //! ```no_run
 //! use pelton::{EventTime, Job, Spans, Tumbling, Watermarks};
@@ -36,6 +38,7 @@
 mod blocks;
 mod format;
 mod frame;
+mod gzip;
 mod open;
 mod place;
 mod reader;

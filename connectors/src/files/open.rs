@@ -2,14 +2,12 @@
 
 use super::format::Format;
 use super::frame::{Framer, Start};
-use flate2::bufread::MultiGzDecoder;
+use super::gzip::{MAGIC, Members, Tail};
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Compressed bytes read at once.
-const GZIP_READ: usize = 256 << 10;
 /// Bytes that a CSV header may have.
 const HEADER_MAX: usize = 1 << 20;
 
@@ -40,7 +38,8 @@ pub(super) struct Input {
     pub wanted: u64,
     /// What to say of the file when it cannot be read: its name.
     pub path: String,
-    pub gzip: bool,
+    /// Where it is gzip: what stands behind the data.
+    pub gzip: Option<Tail>,
 }
 
 /// A partition.
@@ -97,7 +96,7 @@ impl Opened {
                     fill: true,
                     wanted: end_of(n).saturating_sub(from),
                     path: path.clone(),
-                    gzip: false,
+                    gzip: None,
                 },
                 start: Start {
                     offset: from,
@@ -168,7 +167,7 @@ pub(super) fn open<T, F: Format<T>>(
     let file = Arc::new(file);
     let mut read: Box<dyn Read + Send> = Box::new(InOrder(file.clone()));
     let magic = head(&mut read, 2).map_err(say)?;
-    let gzip = magic == [0x1f, 0x8b];
+    let gzip = magic == MAGIC;
     let named_gzip = path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("gz"));
@@ -182,10 +181,11 @@ pub(super) fn open<T, F: Format<T>>(
         ));
     }
     read = Box::new(Cursor::new(magic).chain(read));
+    let mut tail = None;
     if gzip {
-        read = Box::new(MultiGzDecoder::new(BufReader::with_capacity(
-            GZIP_READ, read,
-        )));
+        let members = Members::new(read);
+        tail = Some(members.tail());
+        read = Box::new(members);
     }
     let say = |e: io::Error| format!("{name}: {}", reason(&e, gzip));
     let mut begun = head(&mut read, 3).map_err(say)?;
@@ -216,7 +216,7 @@ pub(super) fn open<T, F: Format<T>>(
             fill: regular,
             wanted: u64::MAX,
             path: name,
-            gzip,
+            gzip: tail,
         },
         start,
     })

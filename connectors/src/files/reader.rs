@@ -155,6 +155,15 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
                 && let Some(record) = self.framer.finish()
             {
                 taken += give(format, &self.settings, base, record, out)?;
+            } else if let Some(trailing) = block.trailing() {
+                let record = Record {
+                    bytes: &trailing.bytes,
+                    offset: self.framer.position(),
+                    line: None,
+                    bad: None,
+                };
+                malformed(&self.settings, base, record, &trailing.to_string(), out)?;
+                taken += 1;
             } else if block.is_last() {
                 self.ended = true;
                 return Ok(Read::End);

@@ -6,6 +6,7 @@
 //!    filled. When those are under way and that one is full, the sink is blocked, and so on up to the source.
 //! 3. A step's lines are handed on at its end, however few: output waits for nothing but the writer.
 //! 4. After a failed write nothing more is written: what is there has no gap. The job ends with that failure.
+//! 5. A file is changed by jobs that start. One that is refused, for whatever reason, leaves it as it was.
 //!
 //! ```no_run
 //! use pelton::{Job, sources};
@@ -25,13 +26,16 @@ use pelton::sink::{Sink, Writer};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use target::Target;
 
 /// Buffers of a shard's writer besides the one being filled.
 const BUFFERS: usize = 2;
 /// A buffer is full at so many bytes; what one step formats may go beyond.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// What a sink's failure says when whoever read its output has gone: a filter ends quietly there, as others do.
+pub const READER_GONE: &str = "whoever read this output has gone (broken pipe)";
 
 /// Turns a record into lines. One clone a shard.
 pub trait Format<T>: Clone + Send + 'static {
@@ -113,7 +117,7 @@ enum To {
 }
 
 impl<F> Lines<F> {
-    /// Empties the file first. For standard output it means nothing.
+    /// Empties the file when the job starts. For standard output it means nothing.
     pub fn overwrite(mut self) -> Self {
         if let To::File { overwrite, .. } = &mut self.to {
             *overwrite = true;
@@ -139,21 +143,28 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
     }
 
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
-        let target = match &self.to {
-            To::Stdout => Target::stdout(),
+        let (target, made) = match &self.to {
+            To::Stdout => (Target::stdout(), None),
             To::File { path, overwrite } => Target::file(path, *overwrite)?,
         };
         // Whoever reads a pipe or a terminal may take their time.
         let apart = target.may_wait().then(|| ports.apart()).transpose()?;
         // All its ports are served by one thread, so this is never waited for.
         let target = Arc::new(Mutex::new(target));
+        let name = Sink::<T>::name(self);
+        let started = target.clone();
+        // Law 5. Dropped uncalled, it takes a file away that was made for the job.
+        ports.at_start(name, move || {
+            lock(&started).start()?;
+            if let Some(made) = made {
+                made.keep();
+            }
+            Ok(())
+        });
         (0..ports.shards())
             .map(|shard| {
                 let target = target.clone();
-                let handler = move |request| {
-                    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
-                    serve(&mut target, request)
-                };
+                let handler = move |request| serve(&mut lock(&target), request);
                 let port = match &apart {
                     Some(apart) => ports.port_apart(apart, shard, BUFFERS + 1, handler)?,
                     None => ports.port(shard, BUFFERS + 1, handler)?,
@@ -186,6 +197,10 @@ enum Request {
 struct Response {
     buffer: Option<Vec<u8>>,
     result: Result<(), String>,
+}
+
+fn lock(target: &Mutex<Target>) -> MutexGuard<'_, Target> {
+    target.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn serve(target: &mut Target, request: Request) -> Response {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// See the module.
 #[derive(Debug)]
@@ -15,7 +15,35 @@ pub(super) struct Target {
 #[derive(Debug)]
 enum Way {
     Stdout(io::Stdout),
-    File { file: File, regular: bool },
+    File {
+        file: File,
+        regular: bool,
+        path: PathBuf,
+        /// What it holds goes when the job starts.
+        overwrite: bool,
+    },
+}
+
+/// A file that was not there before. It goes again when this is dropped, unless it is [kept](Made::keep) or somebody has
+/// written to it.
+#[derive(Debug)]
+pub(super) struct Made(Option<PathBuf>);
+
+impl Made {
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && path.metadata().is_ok_and(|meta| meta.len() == 0)
+        {
+            // It was made for nothing, and is empty: no harm if it stays.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Target {
@@ -26,7 +54,8 @@ impl Target {
         }
     }
 
-    pub fn file(path: &Path, overwrite: bool) -> Result<Self, String> {
+    /// Opens a file and leaves it as it is until [`Target::start`]; makes it if it is not there.
+    pub fn file(path: &Path, overwrite: bool) -> Result<(Self, Option<Made>), String> {
         let say = |e: io::Error| match e.kind() {
             ErrorKind::NotFound => "its folder does not exist; make it first".into(),
             ErrorKind::PermissionDenied => {
@@ -35,22 +64,38 @@ impl Target {
             ErrorKind::IsADirectory => "it is a folder; name a file".into(),
             _ => failure(&e),
         };
-        let mut options = OpenOptions::new();
-        options.create(true);
-        if overwrite {
-            options.write(true).truncate(true);
-        } else {
-            options.append(true);
-        }
-        let mut file = options.open(path).map_err(say)?;
-        let meta = file.metadata().map_err(say)?;
-        let regular = meta.is_file();
-        if regular && !ends_with_line(path, meta.len()) {
-            file.write_all(b"\n").map_err(say)?;
-        }
-        Ok(Target {
-            way: Way::File { file, regular },
+        let (file, made) = open(path, overwrite).map_err(say)?;
+        let regular = file.metadata().map_err(say)?.is_file();
+        let target = Target {
+            way: Way::File {
+                file,
+                regular,
+                path: path.to_owned(),
+                overwrite,
+            },
             failed: None,
+        };
+        Ok((target, made))
+    }
+
+    /// The job starts: an overwritten file is emptied, and in another a line that was left open is ended.
+    pub fn start(&mut self) -> Result<(), String> {
+        self.attempt(|way| match way {
+            Way::File {
+                file,
+                regular: true,
+                path,
+                overwrite,
+            } => {
+                if *overwrite {
+                    file.set_len(0)
+                } else if !ends_with_line(path, file.metadata()?.len()) {
+                    file.write_all(b"\n")
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
         })
     }
 
@@ -77,6 +122,7 @@ impl Target {
             Way::File {
                 file,
                 regular: true,
+                ..
             } => file.sync_data(),
             Way::File { .. } => Ok(()),
         })
@@ -90,6 +136,23 @@ impl Target {
             Some(what) => Err(what.clone()),
             None => Ok(()),
         }
+    }
+}
+
+/// Opens a file for writing, and says whether it was made for that.
+fn open(path: &Path, overwrite: bool) -> io::Result<(File, Option<Made>)> {
+    let mut options = OpenOptions::new();
+    options.write(true).append(!overwrite);
+    match options.open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        other => return Ok((other?, None)),
+    }
+    match options.clone().create_new(true).open(path) {
+        // A link to where nothing is; or somebody else has made it by now.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            Ok((options.create(true).open(path)?, None))
+        }
+        other => Ok((other?, Some(Made(Some(path.to_owned()))))),
     }
 }
 
@@ -107,7 +170,7 @@ fn ends_with_line(path: &Path, len: u64) -> bool {
 
 fn failure(e: &io::Error) -> String {
     match e.kind() {
-        ErrorKind::BrokenPipe => "whoever read this output has gone (broken pipe)".into(),
+        ErrorKind::BrokenPipe => super::READER_GONE.into(),
         ErrorKind::StorageFull => "the device is full; make room and run again".into(),
         ErrorKind::QuotaExceeded => "the quota is used up; make room and run again".into(),
         _ => format!("writing failed: {e}"),

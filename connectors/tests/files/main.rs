@@ -257,6 +257,69 @@ fn gzip_is_read_member_after_member() {
 }
 
 #[test]
+fn zeros_behind_gzip_are_padding() {
+    for zeros in [1, 2, 3, 511, 300_000] {
+        let padded = [gzip(b"{\"id\":1}\n{\"id\":2}"), vec![0; zeros]].concat();
+        let path = file("rows.jsonl.gz", padded);
+        let last = file("last.jsonl", "{\"id\":3}\n");
+        for block in [1, 7, 1 << 18] {
+            let ran = run(files::json::<Row>([&path, &last])
+                .in_sequence()
+                .block_bytes(block));
+            assert_eq!(ran.end, Ok(()), "{zeros} zeros");
+            assert_eq!(ran.rows, [row(1, ""), row(2, ""), row(3, "")]);
+            assert_eq!((ran.records_in, ran.malformed), (3, 0));
+        }
+    }
+    // Where nothing, or a header only, stands before them.
+    let path = file("none.jsonl.gz", [gzip(b""), vec![0; 9]].concat());
+    assert_eq!(run(files::json::<Row>([&path])).end, Ok(()));
+    let path = file("none.csv.gz", [gzip(b"id,name"), vec![0; 9]].concat());
+    assert_eq!(run(files::csv::<Row>([&path])).end, Ok(()));
+}
+
+#[test]
+fn other_bytes_behind_gzip_are_one_malformed_record() {
+    let data = gzip(b"{\"id\":1}\n{\"id\":2}");
+    let more = gzip(b"{\"id\":9}\n");
+    for (padding, rest) in [
+        (0, b"\x1f".to_vec()),
+        (0, b"\x1f\x8c more".to_vec()),
+        (0, b"garbage".to_vec()),
+        (3, b"garbage\0\0".to_vec()),
+        // gzip does not look behind padding either; here it is told at least.
+        (3, more),
+    ] {
+        let bytes = [&data[..], &vec![0; padding], &rest].concat();
+        let path = file("rows.jsonl.gz", bytes);
+        let reason = format!(
+            "behind the gzip data, from byte {} of the file on, stands what is neither gzip nor zeros",
+            data.len() + padding
+        );
+        for block in [1, 7, 1 << 18] {
+            let ran = run(files::json::<Row>([&path]).block_bytes(block));
+            assert_eq!(ran.end, Ok(()));
+            assert_eq!(ran.rows, [row(1, ""), row(2, "")]);
+            assert_eq!((ran.records_in, ran.malformed), (3, 1));
+            let letter = format!("json: {} (offset 17): {reason}", path.display());
+            assert_eq!(ran.dead, [letter]);
+            assert_eq!(ran.payloads, [rest.as_slice()]);
+        }
+        // Where malformed records stop a job, so does this.
+        let end = run(files::json::<Row>([&path]).on_error(OnError::Fail)).end;
+        let error = end.unwrap_err();
+        assert_eq!(error.code(), "PLT-0103");
+        assert!(error.to_string().contains(&reason), "{error}");
+    }
+    // It may stand where the head of a file is looked for, too.
+    for data in [gzip(b""), gzip(b"id")] {
+        let path = file("rows.csv.gz", [&data[..], b"x"].concat());
+        let ran = run(files::csv::<Row>([&path]));
+        assert_eq!((ran.end, ran.malformed), (Ok(()), 1));
+    }
+}
+
+#[test]
 fn damaged_gzip_is_told_after_what_could_be_read() {
     let rows: String = (0..5_000).map(|i| format!("{{\"id\":{i}}}\n")).collect();
     let whole = gzip(rows.as_bytes());

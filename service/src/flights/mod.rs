@@ -6,8 +6,8 @@ mod summary;
 mod table;
 mod tally;
 
-use crate::{Failure, Place};
-use pelton::{Runtime, Spans};
+use crate::{Failure, Place, tell};
+use pelton::{Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -15,11 +15,15 @@ use std::time::{Duration, Instant};
 use summary::Summary;
 use tally::Shared;
 
+/// The longest lateness that a window can have, in hours.
+const LATENESS_MAX_H: i64 = Span::MAX.micros() / 3_600_000_000;
+
 /// Departures, cancellations and delays per hour, origin and carrier, from a file of flights in the order of real departure.
 ///
 /// Event time is the scheduled departure, watermarks trail the latest of those by 60 minutes, windows are hours. A
 /// flight that leaves so late that its hour has closed by then is late: counted, and kept with --late.
 #[derive(clap::Args, Debug)]
+#[command(after_help = crate::EXIT_CODES)]
 pub struct Args {
     /// Newline-delimited JSON, plain or gzip [default: January 2013, from the repository]
     path: Option<PathBuf>,
@@ -28,7 +32,8 @@ pub struct Args {
         long,
         value_name = "HOURS",
         default_value_t = 0,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(0..=LATENESS_MAX_H)
     )]
     lateness: u32,
     /// Correct an hour once, when its lateness ends, instead of at each late flight
@@ -102,6 +107,11 @@ const BUSIEST: usize = 20;
 
 /// Runs the command; `started` is when the process did.
 pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
+    if args.one_correction && args.lateness == 0 {
+        return Err(Failure::Usage(
+            "--one-correction with --lateness 0 has nothing to correct; give --lateness at least 1 hour".into(),
+        ));
+    }
     let path = match &args.path {
         Some(path) => path.clone(),
         None => sample()?,
@@ -109,7 +119,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
     keep_apart(args, &path)?;
     let runtime = Runtime::start(args.place.config())?;
     for note in runtime.notes() {
-        eprintln!("pelton: note: {note}");
+        tell(format_args!("pelton: note: {note}\n"));
     }
     let shared = Shared::new(started);
     let job = job::build(args, &path, &shared);
@@ -134,7 +144,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
         results: &results,
         driver: runtime.driver(),
     };
-    eprint!("{summary}");
+    tell(format_args!("{summary}"));
     if !summary.adds_up() {
         return Err(Failure::Failed(
             "records are missing or counted twice: a fault in pelton, please report it".into(),
@@ -175,15 +185,15 @@ fn progress(json: bool) -> indicatif::ProgressBar {
 }
 
 fn output_failed(e: &io::Error) -> Failure {
-    Failure::Failed(match e.kind() {
-        ErrorKind::BrokenPipe => "whoever read this output has gone (broken pipe)".into(),
-        _ => format!("writing to stdout failed: {e}"),
-    })
+    match e.kind() {
+        ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::Failed(format!("writing to stdout failed: {e}")),
+    }
 }
 
 impl Args {
     /// The allowed lateness as a span.
-    fn allowed_lateness(&self) -> pelton::Span {
+    fn allowed_lateness(&self) -> Span {
         i64::from(self.lateness).hours()
     }
 }

@@ -1,6 +1,7 @@
 //! What came out: the last row of each hour, origin and carrier.
 
 use super::record::{Code, Row};
+use crate::tell;
 use pelton::EventTime;
 use pelton::push::DeadLetter;
 use std::cell::RefCell;
@@ -74,7 +75,7 @@ impl Results {
     pub fn tell_malformed(&self, in_file: bool) {
         if !in_file {
             for letter in &self.malformed {
-                eprintln!("pelton: malformed: {letter}");
+                tell(format_args!("pelton: malformed: {letter}\n"));
             }
         }
     }
