@@ -460,7 +460,7 @@ fn a_step_is_bounded_in_records_and_bytes() {
         };
         let mut stepper = Stepper::with(&job, sizes).unwrap();
         let mut before = 0;
-        while !stepper.all_done() {
+        while !stepper.is_done(0) {
             stepper.step(0).unwrap();
             let now = stepper.counters().records_in;
             assert!(now - before <= most, "{} records in a step", now - before);

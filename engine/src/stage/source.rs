@@ -246,7 +246,7 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         self.place()?;
         let read = result.map_err(|e| self.failed(at, e))?;
         self.cx.read = emitted;
-        self.control(Control::Flush)?;
+        self.control(Control::Flush);
         self.cx.read = 0;
         if let Some(alignment) = &self.alignment {
             alignment.has_data(self.slots[at].global, read == Read::More);
@@ -254,10 +254,10 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         let partition = at;
         match read {
             Read::More => {}
-            Read::Pending { .. } => self.control(Control::PartitionPending { partition })?,
+            Read::Pending { .. } => self.control(Control::PartitionPending { partition }),
             Read::End => {
                 self.slots[at].ended = true;
-                self.control(Control::PartitionEnded { partition })?;
+                self.control(Control::PartitionEnded { partition });
             }
         }
         Ok(read)
@@ -315,11 +315,12 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
 
     /// Passes on an event, to the chain and then to the dead letters. A record refused only now was held by the chain until
     /// it had room.
-    fn control(&mut self, event: Control) -> Result<(), JobError> {
+    fn control(&mut self, event: Control) {
         self.chain.control(event, &mut self.cx);
-        self.place()?;
+        if let Err(stopped) = self.place() {
+            self.cx.failure.get_or_insert(stopped);
+        }
         self.letters.control(event, &mut self.cx);
-        Ok(())
     }
 
     /// The same between steps: a failure ends the job after the next.
@@ -449,7 +450,7 @@ where
         self.cx.wall = now.wall;
         self.cx.arrived_at(now.ns);
         if self.ended {
-            self.control(Control::Flush)?;
+            self.control(Control::Flush);
             return Ok(if self.blocked() {
                 Progress::Idle {
                     until_ns: Some(now.ns + RETRY_NS),
@@ -459,7 +460,7 @@ where
             });
         }
         if self.blocked() {
-            self.control(Control::Flush)?;
+            self.control(Control::Flush);
             if self.blocked() {
                 // A full ring rings when there is room; a sink may free itself with time.
                 return Ok(Progress::Idle {
@@ -501,15 +502,15 @@ where
         }
         if !open {
             self.ended = true;
-            self.control(Control::Watermark(EventTime::END))?;
-            self.control(Control::End)?;
+            self.control(Control::Watermark(EventTime::END));
+            self.control(Control::End);
             return Ok(Progress::Worked);
         }
         if worked {
             return Ok(Progress::Worked);
         }
         // Nothing was read: time may have made a partition idle all the same.
-        self.control(Control::Flush)?;
+        self.control(Control::Flush);
         Ok(Progress::Idle {
             until_ns: earliest(until, self.chain.wake_at()),
         })
