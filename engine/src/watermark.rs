@@ -12,17 +12,53 @@
 
 use crate::batch::{Batch, Behind, Stamp};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
+use crate::state::State;
 use crate::time::{EventTime, IntoEventTime, Span};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 /// Says how far event time has come in one source partition. One clone a partition.
+///
+/// What it has learned from records is kept in checkpoints. For most that is one time:
+///
+/// ```
+/// use pelton::{EventTime, WatermarkGenerator};
+///
+/// /// Whole days: nothing of a day comes once a record of the next has.
+/// #[derive(Clone)]
+/// struct Daily(EventTime);
+///
+/// impl<T> WatermarkGenerator<T> for Daily {
+///     type State = EventTime;
+///     fn on_record(&mut self, _: &T, time: EventTime) {
+///         const DAY: i64 = 86_400_000_000;
+///         let day = time.micros().div_euclid(DAY) * DAY;
+///         self.0 = self.0.max(EventTime::from_micros(day));
+///     }
+///     fn watermark(&self) -> EventTime {
+///         self.0
+///     }
+///     fn state(&self) -> EventTime {
+///         self.0
+///     }
+///     fn restore(&mut self, state: EventTime) {
+///         self.0 = state;
+///     }
+/// }
+/// ```
 pub trait WatermarkGenerator<T>: Clone + Send + 'static {
+    /// What it has learned from records: with it, a new generator goes on as this one would. What it was made with (a bound, a
+    /// function) is not part of it; that is the program's.
+    type State: State;
     /// A record with this time has been read.
     fn on_record(&mut self, record: &T, time: EventTime);
     /// No record with a time below this is expected any more. May fall; Pelton keeps the greatest.
     fn watermark(&self) -> EventTime;
+    /// What it has learned so far.
+    fn state(&self) -> Self::State;
+    /// Goes on from what one like it had learned. Called on a generator that has seen no record.
+    fn restore(&mut self, state: Self::State);
 }
 
 /// Watermarks trail the greatest time seen by a bound: see [`Watermarks::bounded`].
@@ -34,6 +70,7 @@ pub struct Bounded {
 }
 
 impl<T> WatermarkGenerator<T> for Bounded {
+    type State = EventTime;
     #[inline(always)]
     fn on_record(&mut self, _: &T, time: EventTime) {
         // Within ±2^62 less at most 2^60: no overflow.
@@ -45,6 +82,17 @@ impl<T> WatermarkGenerator<T> for Bounded {
     #[inline(always)]
     fn watermark(&self) -> EventTime {
         self.watermark
+    }
+    /// The greatest time seen, so that it holds for another bound as well.
+    fn state(&self) -> EventTime {
+        if self.watermark == EventTime::BEGINNING {
+            self.watermark
+        } else {
+            self.watermark + self.bound
+        }
+    }
+    fn restore(&mut self, greatest: EventTime) {
+        self.watermark = greatest - self.bound;
     }
 }
 
@@ -61,6 +109,7 @@ impl<T: 'static, F: Fn(&T) -> Option<EventTime> + Clone + Send + 'static> Waterm
 where
     Punctuated<T, F>: Clone,
 {
+    type State = EventTime;
     #[inline]
     fn on_record(&mut self, record: &T, _: EventTime) {
         if let Some(watermark) = (self.mark)(record) {
@@ -70,6 +119,12 @@ where
     #[inline]
     fn watermark(&self) -> EventTime {
         self.watermark
+    }
+    fn state(&self) -> EventTime {
+        self.watermark
+    }
+    fn restore(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
     }
 }
 

@@ -60,9 +60,11 @@ impl<T, V: Into<f64> + Clone + 'static, F: Fn(&T) -> V + Clone + Send + 'static>
 }
 
 /// An exact sum of floats.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug, Default)]
 pub struct Exact(Digits);
 
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
 enum Digits {
     /// `sum * 2^low`.
@@ -206,6 +208,7 @@ fn rounded(negative: bool, magnitude: u128, low: i32) -> f64 {
 const LIMBS: usize = 36;
 
 /// A number of 2304 bits in two's complement, the least word first, in units of 2^LAST.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
 struct Long([u64; LIMBS]);
 

@@ -6,7 +6,7 @@ use crate::time::EventTime;
 use proptest::prelude::*;
 
 /// How many cases a property runs: `PELTON_CASES`, else 256.
-pub(super) fn cases() -> ProptestConfig {
+pub(crate) fn cases() -> ProptestConfig {
     let cases = std::env::var("PELTON_CASES")
         .ok()
         .and_then(|c| c.parse().ok());

@@ -219,14 +219,14 @@ fn replay_follows_the_watermark() {
         stepper.until_idle().unwrap();
         results.take().into_iter().map(|r| r.2).collect::<Vec<_>>()
     };
-    assert_eq!(step((1, 10, 1)), []);
-    assert_eq!(step((1, 8, 2)), []);
+    assert!(step((1, 10, 1)).is_empty());
+    assert!(step((1, 8, 2)).is_empty());
     // The watermark is 10, less 2 of lateness: 8 is not below it.
-    assert_eq!(step((1, 15, 3)), []);
+    assert!(step((1, 15, 3)).is_empty());
     assert_eq!(step((1, 16, 4)), [2]);
     // 11 - 2 = 9: exactly as late as may be is in time, and replayed with the next advance.
-    assert_eq!(step((1, 9, 5)), []);
-    assert_eq!(step((1, 8, 6)), []);
+    assert!(step((1, 9, 5)).is_empty());
+    assert!(step((1, 8, 6)).is_empty());
     assert_eq!(step((1, 20, 7)), [5, 1]);
     assert_eq!(stepper.counters().late, 1);
     drop(feed);
