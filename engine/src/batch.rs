@@ -14,6 +14,7 @@ use crate::time::EventTime;
 ///
 /// The order is (source, partition, offset, emission). A derived record (a window's result) has its operator as the
 /// source and its key's stable hash as the offset, so that it too has one place whatever the shard count.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// Number of the source (or of the operator that derived the record) within the job.

@@ -7,17 +7,21 @@
 //!    never change. In-memory tables use another hash (ahash), on independent bits.
 //! 3. The group of a key never depends on the number of shards; groups go to shards in contiguous ranges.
 
+use crate::state::State;
 use std::hash::Hash;
 
 /// The number of key groups of a job unless it says otherwise: the most shards it can be spread over.
 pub const DEFAULT_KEY_GROUPS: u32 = 256;
 
-/// What a stream can be keyed by: equality, a hash for tables, and the canonical words of law 1.
+/// What a stream can be keyed by: equality, a hash for tables, the canonical words of law 1, and [`State`], since keys are
+/// kept in checkpoints.
 ///
-/// Implemented for integers, `bool`, `char`, strings, byte vectors, `Option`, and tuples. A type of your own names its parts:
+/// Implemented for integers of a stated width, `bool`, `char`, `String`, `Box<str>`, byte vectors, `Option`, and tuples. Not for
+/// `&str` and `usize`, which cannot be kept: see [`crate::state`]. A type of your own names its parts:
 ///
 /// ```
 /// use pelton::{Key, KeyWords};
+/// #[pelton::state(version = 1)]
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct Route { from: String, to: String }
 /// impl Key for Route {
@@ -27,7 +31,7 @@ pub const DEFAULT_KEY_GROUPS: u32 = 256;
 ///     }
 /// }
 /// ```
-pub trait Key: Hash + Eq + Clone + Send + 'static {
+pub trait Key: Hash + Eq + Clone + State {
     /// Gives the canonical words of this key to `out`. Equal keys give equal words, different keys different words.
     fn words(&self, out: &mut impl KeyWords);
 }
@@ -146,7 +150,7 @@ macro_rules! integer_keys {
         }
     )* };
 }
-integer_keys!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+integer_keys!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 impl Key for u128 {
     #[inline]
@@ -184,14 +188,7 @@ impl Key for String {
     }
 }
 
-impl Key for &'static str {
-    #[inline]
-    fn words(&self, out: &mut impl KeyWords) {
-        out.bytes(self.as_bytes());
-    }
-}
-
-impl Key for std::sync::Arc<str> {
+impl Key for Box<str> {
     #[inline]
     fn words(&self, out: &mut impl KeyWords) {
         out.bytes(self.as_bytes());

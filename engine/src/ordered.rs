@@ -14,6 +14,7 @@ use crate::push::OpId;
 use crate::running::{Keyed, maker, note};
 use crate::sink::Sink;
 use crate::stage::operator::Operator;
+use crate::state::State;
 use crate::stream::Stream;
 use crate::time::Span;
 use crate::window::{WindowAssigner, Windowed, check_not_negative};
@@ -30,7 +31,10 @@ impl<P: Pipeline> Stream<P> {
     /// No operator behind a further exchange counts on that order, so what is to be computed in order follows directly:
     /// `.in_event_time_order().fold(..)`.
     #[track_caller]
-    pub fn in_event_time_order(self) -> OrderedStream<P, Whole<P::Item>> {
+    pub fn in_event_time_order(self) -> OrderedStream<P, Whole<P::Item>>
+    where
+        P::Item: State,
+    {
         let location = Location::caller();
         let key_op = self.plan.lock().op("gather", self.meta.results, location);
         let keyed = KeyedStream {
@@ -45,13 +49,14 @@ impl<P: Pipeline> Stream<P> {
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// Holds records until the watermark has passed them and takes them up in the order of (event time, source,
     /// partition, offset, emission), so that the values of the operator that follows depend on no interleaving: class ROWS.
-    /// The order is made behind the exchange by key, in the operator's own stage.
+    /// The order is made behind the exchange by key, in the operator's own stage. Records that wait are kept in checkpoints, so
+    /// they are [`State`].
     ///
     /// ```
     /// use pelton::{EventTime, Job, Spans, Watermarks, testing};
     /// let (results, sink) = testing::collect();
     /// let job = Job::new("in order");
-    /// job.source(pelton::sources::items([("a", 3), ("a", 1), ("a", 2)]))
+    /// job.source(pelton::sources::items([(7, 3), (7, 1), (7, 2)]))
     ///    .event_time(|r| EventTime::from_seconds(r.1), Watermarks::bounded(5.seconds()))
     ///    .key_by(|r| r.0)
     ///    .in_event_time_order()
@@ -62,7 +67,10 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// assert_eq!(paths, ["1", "12", "123"]);
     /// ```
     #[track_caller]
-    pub fn in_event_time_order(self) -> OrderedStream<P, K> {
+    pub fn in_event_time_order(self) -> OrderedStream<P, K>
+    where
+        P::Item: State,
+    {
         OrderedStream::new(self, Location::caller())
     }
 }
@@ -79,7 +87,7 @@ pub struct OrderedStream<P: Pipeline, K> {
     op: OpId,
 }
 
-impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
+impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     fn new(keyed: KeyedStream<P, K>, location: &'static Location<'static>) -> Self {
         let op = keyed.note("in_event_time_order", location, true);
         OrderedStream {
@@ -130,7 +138,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
     #[track_caller]
     pub fn reduce<F>(self, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, P::Item>>>
     where
-        P::Item: Clone,
+        P::Item: Clone + State,
         F: Fn(&mut P::Item, &P::Item) + Clone + Send + 'static,
     {
         self.runs("reduce", Location::caller(), Reduce(f))
@@ -140,7 +148,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> OrderedStream<P, K> {
     #[track_caller]
     pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, S>>>
     where
-        S: Clone + Send + 'static,
+        S: Clone + State,
         F: Fn(&mut S, &P::Item) + Clone + Send + 'static,
     {
         self.runs("fold", Location::caller(), Fold(init, f))
@@ -211,7 +219,7 @@ pub struct OrderedWindows<P: Pipeline, K> {
     op: OpId,
 }
 
-impl<P: Pipeline, K: KeyOf<P::Item>> OrderedWindows<P, K> {
+impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedWindows<P, K> {
     /// Names the operator: state, savepoints, metrics and errors know it by this.
     pub fn uid(self, uid: impl Into<String>) -> Self {
         let plan = &self.ordered.keyed.stream.plan;

@@ -120,6 +120,7 @@ impl Cx {
 }
 
 /// A record that could not be used: where it stood and why. The type of the dead-letter output.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Name of the source or operator that refused it.

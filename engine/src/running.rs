@@ -7,11 +7,13 @@ use crate::operators::running::{Fold, MakeRunning, Reduce, Running, SoFar};
 use crate::pipeline::Pipeline;
 use crate::plan::Results;
 use crate::push::OpId;
+use crate::state::State;
 use crate::stream::Stream;
 use std::marker::PhantomData;
 use std::panic::Location;
 
 /// A key's value, after the record that has just come.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Keyed<K, V> {
     /// The key.
@@ -26,24 +28,24 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     ///
     /// Class NET: records of one key meet in no fixed order, so only the last value of a key is fixed, and only if `f` is
     /// associative and commutative. Put [`KeyedStream::in_event_time_order`] before it for one fixed sequence (class ROWS).
-    /// The state, a record for each key, is never dropped.
+    /// The state, a record for each key, is never dropped, and kept in checkpoints: records are [`State`].
     ///
     /// ```
     /// use pelton::{Job, Keyed, testing};
     /// let (results, sink) = testing::collect();
     /// let job = Job::new("totals");
-    /// job.source(pelton::sources::items([("a", 1), ("b", 5), ("a", 2)]))
+    /// job.source(pelton::sources::items([('a', 1), ('b', 5), ('a', 2)]))
     ///    .key_by(|r| r.0)
     ///    .reduce(|acc, r| acc.1 += r.1)
     ///    .sink(sink);
     /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
     /// let totals: Vec<_> = results.take().into_iter().map(|k| (k.key, k.value.1)).collect();
-    /// assert_eq!(totals, [("a", 1), ("b", 5), ("a", 3)]);
+    /// assert_eq!(totals, [('a', 1), ('b', 5), ('a', 3)]);
     /// ```
     #[track_caller]
     pub fn reduce<F>(self, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, P::Item>>>
     where
-        P::Item: Clone,
+        P::Item: Clone + State,
         F: Fn(&mut P::Item, &P::Item) + Clone + Send + 'static,
     {
         self.runs("reduce", Location::caller(), Reduce(f))
@@ -54,7 +56,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     #[track_caller]
     pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, S>>>
     where
-        S: Clone + Send + 'static,
+        S: Clone + State,
         F: Fn(&mut S, &P::Item) + Clone + Send + 'static,
     {
         self.runs("fold", Location::caller(), Fold(init, f))

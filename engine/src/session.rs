@@ -19,7 +19,7 @@ use crate::window::{LateMode, Lateness};
 ///
 /// ```
 /// use pelton::{EventTime, Job, Session, Spans, Watermarks, testing};
-/// let (feed, source) = testing::feed::<(i64, &'static str)>(1);
+/// let (feed, source) = testing::feed::<(i64, char)>(1);
 /// let (results, sink) = testing::collect();
 /// let job = Job::new("visits");
 /// job.source(source)
@@ -28,13 +28,13 @@ use crate::window::{LateMode, Lateness};
 ///    .window(Session::gap(30.seconds()))
 ///    .aggregate(|a| a.count())
 ///    .sink(sink);
-/// for record in [(0, "ann"), (25, "ann"), (21, "ann"), (90, "ann"), (200, "bob")] {
+/// for record in [(0, 'a'), (25, 'a'), (21, 'a'), (90, 'a'), (200, 'b')] {
 ///     feed.push(0, record);
 /// }
 /// drop(feed);
 /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
 /// let visits: Vec<_> = results.take().iter().map(|w| (w.key, w.value, w.window.end.micros() / 1_000_000)).collect();
-/// assert_eq!(visits, [("ann", 3, 55), ("ann", 1, 120), ("bob", 1, 230)]);
+/// assert_eq!(visits, [('a', 3, 55), ('a', 1, 120), ('b', 1, 230)]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Session<G = Gap> {

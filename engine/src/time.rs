@@ -10,6 +10,8 @@ use std::fmt;
 use std::ops::{Add, Sub};
 
 /// A point in event time, in microseconds since the Unix epoch.
+#[crate::state(version = 1)]
+#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord, Hash))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct EventTime(i64);
@@ -138,6 +140,8 @@ fn civil_from_days(days: i64) -> Option<(i64, i64, i64)> {
 }
 
 /// A length of time in microseconds. May be negative (an offset); operators that need a positive one refuse others when the job is built.
+#[crate::state(version = 1)]
+#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord, Hash))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Span(i64);

@@ -13,7 +13,7 @@
 use crate::batch::{Batch, Behind, Stamp};
 use crate::checkpoint::{Frame, Saved, Saver, Snapshot};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame, blame_at};
-use crate::state::LoadError;
+use crate::state::{LoadError, State};
 use crate::time::{EventTime, IntoEventTime, Span};
 use pelton_storage::StateId;
 use std::marker::PhantomData;
@@ -21,11 +21,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 /// Says how far event time has come in one source partition. One clone a partition.
+///
+/// What it has learned from records is kept in checkpoints. For most that is one time:
+///
+/// ```
+/// use pelton::{EventTime, WatermarkGenerator};
+///
+/// /// Whole days: nothing of a day comes once a record of the next has.
+/// #[derive(Clone)]
+/// struct Daily(EventTime);
+///
+/// impl<T> WatermarkGenerator<T> for Daily {
+///     type State = EventTime;
+///     fn on_record(&mut self, _: &T, time: EventTime) {
+///         const DAY: i64 = 86_400_000_000;
+///         let day = time.micros().div_euclid(DAY) * DAY;
+///         self.0 = self.0.max(EventTime::from_micros(day));
+///     }
+///     fn watermark(&self) -> EventTime {
+///         self.0
+///     }
+///     fn state(&self) -> EventTime {
+///         self.0
+///     }
+///     fn restore(&mut self, state: EventTime) {
+///         self.0 = state;
+///     }
+/// }
+/// ```
 pub trait WatermarkGenerator<T>: Clone + Send + 'static {
+    /// What it has learned from records: with it, a new generator goes on as this one would. What it was made with (a bound, a
+    /// function) is not part of it; that is the program's.
+    type State: State;
     /// A record with this time has been read.
     fn on_record(&mut self, record: &T, time: EventTime);
     /// No record with a time below this is expected any more. May fall; Pelton keeps the greatest.
     fn watermark(&self) -> EventTime;
+    /// What it has learned so far.
+    fn state(&self) -> Self::State;
+    /// Goes on from what one like it had learned. Called on a generator that has seen no record.
+    fn restore(&mut self, state: Self::State);
 }
 
 /// Watermarks trail the greatest time seen by a bound: see [`Watermarks::bounded`].
@@ -37,6 +72,7 @@ pub struct Bounded {
 }
 
 impl<T> WatermarkGenerator<T> for Bounded {
+    type State = EventTime;
     #[inline(always)]
     fn on_record(&mut self, _: &T, time: EventTime) {
         // Within ±2^62 less at most 2^60: no overflow.
@@ -48,6 +84,17 @@ impl<T> WatermarkGenerator<T> for Bounded {
     #[inline(always)]
     fn watermark(&self) -> EventTime {
         self.watermark
+    }
+    /// The greatest time seen, so that it holds for another bound as well.
+    fn state(&self) -> EventTime {
+        if self.watermark == EventTime::BEGINNING {
+            self.watermark
+        } else {
+            self.watermark + self.bound
+        }
+    }
+    fn restore(&mut self, greatest: EventTime) {
+        self.watermark = greatest - self.bound;
     }
 }
 
@@ -64,6 +111,7 @@ impl<T: 'static, F: Fn(&T) -> Option<EventTime> + Clone + Send + 'static> Waterm
 where
     Punctuated<T, F>: Clone,
 {
+    type State = EventTime;
     #[inline]
     fn on_record(&mut self, record: &T, _: EventTime) {
         if let Some(watermark) = (self.mark)(record) {
@@ -73,6 +121,12 @@ where
     #[inline]
     fn watermark(&self) -> EventTime {
         self.watermark
+    }
+    fn state(&self) -> EventTime {
+        self.watermark
+    }
+    fn restore(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
     }
 }
 
@@ -221,8 +275,10 @@ struct Part<G> {
     generator: G,
     /// V: never falls.
     watermark: EventTime,
-    /// What a checkpoint has of it.
+    /// V as a checkpoint has it.
     saved: EventTime,
+    /// Whether it was read since the last barrier.
+    read: bool,
     state: PartState,
     /// Driver's nanoseconds of the last step that brought a record.
     last_ns: u64,
@@ -286,6 +342,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             generator: strategy.generator.clone(),
             watermark: EventTime::BEGINNING,
             saved: EventTime::BEGINNING,
+            read: false,
             state: PartState::Active,
             last_ns: 0,
             global,
@@ -453,9 +510,11 @@ where
         }
         if let (Ok(key), Some(value)) = (frame.key.try_into(), frame.value) {
             let global = u32::from_le_bytes(key) as usize;
-            let watermark = EventTime::from_micros(self.saver.load(value)?);
+            let (micros, learned): (i64, G::State) = self.saver.load(value)?;
+            let watermark = EventTime::from_micros(micros);
             if let Some(part) = self.parts.iter_mut().find(|p| p.global == global) {
                 (part.watermark, part.saved) = (watermark, watermark);
+                blame(self.op, || part.generator.restore(learned));
             }
         }
         Ok(true)
@@ -475,25 +534,27 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
         };
     }
 
-    /// A barrier passes: notes each V that has risen since the last. After a restore V is the greater of what is noted and what
-    /// the generator says, which for the generators of this file is what it would have been.
-    fn note_watermarks(&mut self, all: bool) {
-        self.saver.begin();
-        for part in &mut self.parts {
-            if all || part.watermark > part.saved {
-                part.saved = part.watermark;
-                let key = (part.global as u32).to_le_bytes();
-                self.saver.note(&key, &part.watermark.micros());
-            }
-        }
-    }
-
     /// Puts it back.
     fn put_back(&mut self) {
         let at = std::mem::replace(&mut self.reading.at, usize::MAX);
         if let Some(part) = self.parts.get_mut(at) {
             part.generator = blame(self.op, || self.reading.generator.clone());
             part.watermark = self.reading.watermark;
+        }
+    }
+}
+
+impl<T, R, F, G: WatermarkGenerator<T>, N> EventTimeLink<T, R, F, G, N> {
+    /// A barrier passes: notes V and what the generator has learned, of each partition that was read since the last one.
+    fn note_watermarks(&mut self, all: bool) {
+        self.saver.begin();
+        for part in &mut self.parts {
+            if all || part.read || part.watermark > part.saved {
+                (part.saved, part.read) = (part.watermark, false);
+                let key = (part.global as u32).to_le_bytes();
+                let learned = blame(self.op, || part.generator.state());
+                self.saver.note(&key, &(part.watermark.micros(), learned));
+            }
         }
     }
 }
@@ -572,6 +633,7 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
         for (at, part) in self.parts.iter_mut().enumerate() {
             if read == Some(at) {
                 part.last_ns = cx.now_ns;
+                part.read = true;
                 if part.state == PartState::Idle {
                     part.state = PartState::Active;
                     self.told_idle = None;

@@ -18,6 +18,7 @@ mod sliding;
 pub use sliding::{Cumulate, Sliding};
 
 /// A stretch of event time, from `start` up to but not including `end`.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
     /// The first time in it.
@@ -35,6 +36,7 @@ impl Window {
 }
 
 /// Why a result came.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Firing {
     /// Before the window's end, by processing time; a later result of the key and window replaces it, or takes it back.
@@ -51,6 +53,7 @@ pub enum Firing {
 }
 
 /// A result of a window.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Windowed<K, V> {
     /// The key.

@@ -133,6 +133,9 @@ fn blamed(job: &Job) -> String {
 struct Wrong;
 
 impl<T> WatermarkGenerator<T> for Wrong {
+    type State = ();
+    fn state(&self) {}
+    fn restore(&mut self, _: ()) {}
     fn on_record(&mut self, _: &T, time: EventTime) {
         assert!(time.micros() <= 5_000_000, "too much for it");
     }

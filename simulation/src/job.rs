@@ -148,6 +148,7 @@ struct LastEven {
 }
 
 impl WatermarkGenerator<Rec> for LastEven {
+    type State = Option<EventTime>;
     fn on_record(&mut self, record: &Rec, time: EventTime) {
         if record.id.is_multiple_of(2) {
             self.last = Some(time);
@@ -157,6 +158,12 @@ impl WatermarkGenerator<Rec> for LastEven {
         self.last.map_or(EventTime::BEGINNING, |last| {
             last - Span::from_micros(self.behind)
         })
+    }
+    fn state(&self) -> Option<EventTime> {
+        self.last
+    }
+    fn restore(&mut self, last: Option<EventTime>) {
+        self.last = last;
     }
 }
 

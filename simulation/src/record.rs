@@ -3,6 +3,7 @@
 use pelton::Firing;
 
 /// A record of a generated job.
+#[pelton::state(version = 1)]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rec {
     /// Unique among the records of all sources.

@@ -1,6 +1,7 @@
 //! All values, in the order of event time.
 
 use super::{Aggregate, Aggs, At};
+use crate::state::State;
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
@@ -11,7 +12,7 @@ impl<T: 'static> Aggs<T> {
     /// The result of a key is made in one step, which others on the shard wait for: about 10 ns a value in order (3 million
     /// took 29 ms), more where they must be sorted or are dear to clone. Above 20,000 values of a key a step exceeds
     /// the 200 us that steps are meant to keep to.
-    pub fn collect<V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static>(
+    pub fn collect<V: Clone + State, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,
     ) -> Collect<F, V> {
@@ -30,12 +31,11 @@ pub struct Collect<F, V> {
 }
 
 /// The values that a [`Collect`] has seen, in the order in which they came.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
 pub struct Collected<V>(Vec<(At, V)>);
 
-impl<T, V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T>
-    for Collect<F, V>
-{
+impl<T, V: Clone + State, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T> for Collect<F, V> {
     type Acc = Collected<V>;
     type Out = Vec<V>;
     const NEEDS_ORIGINS: bool = true;

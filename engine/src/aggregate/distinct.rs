@@ -6,8 +6,14 @@
 
 use super::{Aggregate, Aggs, At};
 use crate::key::{Key, stable_hash};
+use crate::state::{Shape, State};
 use crate::table::KeyTable;
-use datasketches::hll::{HllType, HllUnion};
+use datasketches::hll::{HllSketch, HllType, HllUnion};
+use rkyv::rancor::{Fallible, Source};
+use rkyv::ser::{Allocator, Writer};
+use rkyv::vec::{ArchivedVec, VecResolver};
+use rkyv::with::{ArchiveWith, DeserializeWith, SerializeWith};
+use rkyv::{Archive, Archived, Deserialize, Place, Serialize};
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
@@ -48,12 +54,62 @@ pub struct CountDistinct<F, V> {
 }
 
 /// Different values.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
-pub enum Distinct<V> {
+pub enum Distinct<V: Key> {
     /// Up to 16, searched one by one.
     Few(Vec<V>),
     /// More.
-    Many(Box<KeyTable<V, ()>>),
+    Many(
+        #[rkyv(with = InOrder)]
+        #[state(kept_as = Vec<V>)]
+        Box<KeyTable<V, ()>>,
+    ),
+}
+
+/// Keeps a table of values as the list of them, in the order in which they came.
+struct InOrder;
+
+impl<V: Key> ArchiveWith<Box<KeyTable<V, ()>>> for InOrder {
+    type Archived = ArchivedVec<Archived<V>>;
+    type Resolver = VecResolver;
+    fn resolve_with(
+        table: &Box<KeyTable<V, ()>>,
+        resolver: VecResolver,
+        out: Place<Self::Archived>,
+    ) {
+        ArchivedVec::resolve_from_len(table.len(), resolver, out);
+    }
+}
+
+impl<V, S> SerializeWith<Box<KeyTable<V, ()>>, S> for InOrder
+where
+    V: Key + Serialize<S>,
+    S: Fallible + Allocator + Writer + ?Sized,
+{
+    fn serialize_with(table: &Box<KeyTable<V, ()>>, to: &mut S) -> Result<VecResolver, S::Error> {
+        let values = (0..table.id_end()).map(|id| table.key(id));
+        ArchivedVec::<Archived<V>>::serialize_from_iter::<V, _, _>(values, to)
+    }
+}
+
+impl<V, D> DeserializeWith<ArchivedVec<Archived<V>>, Box<KeyTable<V, ()>>, D> for InOrder
+where
+    V: Key,
+    Archived<V>: Deserialize<V, D>,
+    D: Fallible + ?Sized,
+{
+    fn deserialize_with(
+        values: &ArchivedVec<Archived<V>>,
+        from: &mut D,
+    ) -> Result<Box<KeyTable<V, ()>>, D::Error> {
+        let mut table = Box::new(KeyTable::new());
+        for value in values.iter() {
+            let value = value.deserialize(from)?;
+            table.find_or_insert(table.hash(&value), &value, || ());
+        }
+        Ok(table)
+    }
 }
 
 /// Most values that are searched one by one.
@@ -159,9 +215,46 @@ impl<F, V> CountDistinctApprox<F, V> {
     }
 }
 
-/// The set of values that a [`CountDistinctApprox`] has seen, in short.
-#[derive(Clone, Debug)]
-pub struct DistinctSketch(HllUnion);
+/// The set of values that a [`CountDistinctApprox`] has seen, in short. Kept in the format of Apache DataSketches, which its
+/// libraries share across languages and versions.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug)]
+pub struct DistinctSketch(#[rkyv(with = AsSketch)] HllUnion);
+
+impl State for DistinctSketch {
+    fn shape(out: &mut Shape) {
+        out.text("hyperloglog of datasketches v1");
+    }
+}
+
+/// Keeps a union as the bytes of its sketch.
+struct AsSketch;
+
+impl ArchiveWith<HllUnion> for AsSketch {
+    type Archived = Archived<Vec<u8>>;
+    /// How many bytes, and where they lie.
+    type Resolver = (usize, VecResolver);
+    fn resolve_with(_: &HllUnion, (len, at): Self::Resolver, out: Place<Self::Archived>) {
+        ArchivedVec::resolve_from_len(len, at, out);
+    }
+}
+
+impl<S: Fallible + Allocator + Writer + ?Sized> SerializeWith<HllUnion, S> for AsSketch {
+    fn serialize_with(union: &HllUnion, to: &mut S) -> Result<Self::Resolver, S::Error> {
+        let bytes = union.to_sketch(HllType::Hll8).serialize();
+        Ok((bytes.len(), ArchivedVec::serialize_from_slice(&bytes, to)?))
+    }
+}
+
+impl<D: Fallible<Error: Source> + ?Sized> DeserializeWith<Archived<Vec<u8>>, HllUnion, D>
+    for AsSketch
+{
+    fn deserialize_with(bytes: &Archived<Vec<u8>>, _: &mut D) -> Result<HllUnion, D::Error> {
+        let sketch = HllSketch::deserialize(bytes).map_err(D::Error::new)?;
+        let mut union = HllUnion::new(sketch.lg_config_k()).map_err(D::Error::new)?;
+        union.update(&sketch);
+        Ok(union)
+    }
+}
 
 impl<T, V: Key, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T>
     for CountDistinctApprox<F, V>

@@ -1,12 +1,13 @@
 //! The first and the last value, by event time.
 
 use super::{Aggregate, Aggs, At};
+use crate::state::State;
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
     /// The value of the record with the least (event time, origin): whatever order records come in.
     /// O(1); a key takes the value and 32 bytes. The value is had from a record only if it is the first so far.
-    pub fn first<V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static>(
+    pub fn first<V: Clone + State, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,
     ) -> First<F, V> {
@@ -18,7 +19,7 @@ impl<T: 'static> Aggs<T> {
 
     /// The value of the record with the greatest (event time, origin): whatever order records come in.
     /// O(1); a key takes the value and 32 bytes. The value is had from a record only if it is the last so far.
-    pub fn last<V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static>(
+    pub fn last<V: Clone + State, F: Fn(&T) -> V + Clone + Send + 'static>(
         &self,
         f: F,
     ) -> Last<F, V> {
@@ -38,7 +39,7 @@ macro_rules! edge {
             value: PhantomData<fn() -> V>,
         }
 
-        impl<T, V: Clone + Send + 'static, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T>
+        impl<T, V: Clone + State, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T>
             for $name<F, V>
         {
             type Acc = Option<(At, V)>;
@@ -88,9 +89,9 @@ mod tests {
         #[test]
         fn first_and_last_go_by_place(values in prop::collection::vec("[a-c]{0,3}", 1..30), plan in plans()) {
             let a = Aggs::<String>::new();
-            let both = (a.first(String::clone), a.last(String::clone), a.last(|v| v.len()));
+            let both = (a.first(String::clone), a.last(String::clone), a.last(|v| v.len() as u64));
             let (first, last) = (values[0].clone(), values[values.len() - 1].clone());
-            let len = last.len();
+            let len = last.len() as u64;
             prop_assert_eq!(scrambled(&both, &values, &plan), (first, last, len));
         }
     }

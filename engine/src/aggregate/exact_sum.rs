@@ -12,6 +12,10 @@
 
 use super::sum::Wide;
 use super::{Aggregate, Aggs, At, sum};
+use crate::state::LoadError;
+use rkyv::rancor::{Fallible, Source};
+use rkyv::with::{ArchiveWith, DeserializeWith, SerializeWith};
+use rkyv::{Archive, Archived, Place};
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
@@ -60,17 +64,53 @@ impl<T, V: Into<f64> + Clone + 'static, F: Fn(&T) -> V + Clone + Send + 'static>
 }
 
 /// An exact sum of floats.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug, Default)]
 pub struct Exact(Digits);
 
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
 enum Digits {
     /// `sum * 2^low`.
-    Narrow { sum: Wide, low: i16 },
+    Narrow {
+        sum: Wide,
+        #[rkyv(with = Exponent)]
+        #[state(kept_as = i16)]
+        low: i16,
+    },
     /// All of f64's range and 2^77 times its end.
     Long(Box<Long>),
     /// An infinity or NaN has come: the rest no longer matters.
     Special(f64),
+}
+
+/// An exponent of the narrow form. Another one, which only damaged bytes have, would lie outside the long form.
+struct Exponent;
+
+impl ArchiveWith<i16> for Exponent {
+    type Archived = Archived<i16>;
+    type Resolver = ();
+    fn resolve_with(low: &i16, (): (), out: Place<Self::Archived>) {
+        low.resolve((), out);
+    }
+}
+
+impl<S: Fallible + ?Sized> SerializeWith<i16, S> for Exponent {
+    fn serialize_with(_: &i16, _: &mut S) -> Result<(), S::Error> {
+        Ok(())
+    }
+}
+
+impl<D: Fallible<Error: Source> + ?Sized> DeserializeWith<Archived<i16>, i16, D> for Exponent {
+    fn deserialize_with(low: &Archived<i16>, _: &mut D) -> Result<i16, D::Error> {
+        let low = low.to_native();
+        if !(LAST..=LARGEST).contains(&low.into()) {
+            return Err(D::Error::new(LoadError::new(format!(
+                "an exact sum with the exponent {low}"
+            ))));
+        }
+        Ok(low)
+    }
 }
 
 impl Default for Digits {
@@ -84,6 +124,8 @@ impl Default for Digits {
 
 /// The exponent of f64's last place.
 const LAST: i32 = -1074;
+/// That of its greatest power of two.
+const LARGEST: i32 = 1023;
 
 impl Exact {
     /// Adds a value.
@@ -206,6 +248,7 @@ fn rounded(negative: bool, magnitude: u128, low: i32) -> f64 {
 const LIMBS: usize = 36;
 
 /// A number of 2304 bits in two's complement, the least word first, in units of 2^LAST.
+#[crate::state(version = 1)]
 #[derive(Clone, Debug)]
 struct Long([u64; LIMBS]);
 
@@ -424,5 +467,37 @@ mod tests {
     #[test]
     fn accumulators_are_small() {
         assert_eq!((size_of::<Exact>(), size_of::<Long>()), (24, 288));
+    }
+
+    #[test]
+    fn an_exponent_that_no_sum_has_is_refused() {
+        use crate::state::{Codec, LoadError};
+        let (mut codec, mut bytes) = (Codec::default(), rkyv::util::AlignedVec::new());
+        for low in [
+            LAST,
+            -1,
+            0,
+            LARGEST,
+            LAST - 1,
+            LARGEST + 1,
+            i16::MIN.into(),
+            i16::MAX.into(),
+        ] {
+            let sum = Wide::from(1);
+            codec.save(
+                &Exact(Digits::Narrow {
+                    sum,
+                    low: low as i16,
+                }),
+                &mut bytes,
+            );
+            let loaded: Result<Exact, LoadError> = codec.load(&bytes);
+            assert_eq!(loaded.is_ok(), (LAST..=LARGEST).contains(&low), "{low}");
+            if let Ok(mut exact) = loaded {
+                exact.add(f64::MAX);
+                exact.add(-f64::MAX);
+                assert!(exact.total() > 0.0, "{low}");
+            }
+        }
     }
 }

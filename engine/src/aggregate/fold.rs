@@ -1,6 +1,7 @@
 //! Aggregates made of closures.
 
 use super::{Aggregate, Aggs, At};
+use crate::state::State;
 
 impl<T: 'static> Aggs<T> {
     /// An aggregate of your own in three parts: what an accumulator holds before any record, how it takes a record, and how it
@@ -17,7 +18,7 @@ impl<T: 'static> Aggs<T> {
     /// ```
     pub fn fold<S, A, M>(&self, init: S, add: A, merge: M) -> Fold<S, A, M>
     where
-        S: Clone + Send + 'static,
+        S: Clone + State,
         A: Fn(&mut S, &T) + Clone + Send + 'static,
         M: Fn(&mut S, &S) + Clone + Send + 'static,
     {
@@ -55,7 +56,7 @@ pub struct Fold<S, A, M> {
 
 impl<T, S, A, M> Aggregate<T> for Fold<S, A, M>
 where
-    S: Clone + Send + 'static,
+    S: Clone + State,
     A: Fn(&mut S, &T) + Clone + Send + 'static,
     M: Fn(&mut S, &S) + Clone + Send + 'static,
 {

@@ -35,7 +35,7 @@ mod fold;
 mod moments;
 mod ordered;
 #[cfg(test)]
-mod scramble;
+pub(crate) mod scramble;
 mod sum;
 mod top_k;
 mod tuple;
@@ -48,15 +48,17 @@ pub use edge_values::{First, Last};
 pub use exact_sum::{Exact, ExactSum};
 pub use fold::{Fold, Mapped};
 pub use moments::{Deviations, Moments, Real};
-pub use ordered::Ordered;
+pub use ordered::{Ordered, Rank};
 pub use sum::{Compensated, Number, Sum, Wide};
 pub use top_k::{Best, TopK, TopKBy};
 
 use crate::batch::Origin;
+use crate::state::State;
 use crate::time::EventTime;
 use std::marker::PhantomData;
 
 /// The place of a record in the order of its stream: (event time, origin).
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
     /// Its event time.
@@ -116,8 +118,8 @@ pub struct At {
 /// assert!((mean - 4.0).abs() < 1e-12);
 /// ```
 pub trait Aggregate<T>: Clone + Send + 'static {
-    /// What is kept for each key and window.
-    type Acc: Clone + Send + 'static;
+    /// What is kept for each key and window, and in checkpoints.
+    type Acc: Clone + State;
     /// The result.
     type Out: Clone + Send + 'static;
     /// Whether it breaks ties by origin: only then do records carry theirs.

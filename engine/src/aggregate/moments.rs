@@ -97,6 +97,7 @@ impl<T, V: Real, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T> for Momen
 }
 
 /// Sums of deviations from one of the values.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deviations {
     count: u64,
@@ -167,6 +168,7 @@ impl Deviations {
 }
 
 /// A number as the sum of two floats, the second at most half a unit in the last place of the first.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default)]
 struct Double {
     hi: f64,

@@ -1,13 +1,23 @@
 //! Values in a total order, for min, max and top-k.
 
+use crate::state::{Shape, State};
 use crate::time::{EventTime, Span};
+use rkyv::rancor::Fallible;
+use rkyv::with::{ArchiveWith, DeserializeWith, SerializeWith};
+use rkyv::{Archive, Archived, Deserialize, Place, Serialize};
 use std::cmp::Reverse;
 
 /// A value in a total order: numbers, strings, times, `bool`, `char`, tuples of them, and [`Reverse`] of them. For floats
 /// the order is IEEE 754's with every NaN above +infinity and equal to other NaNs, so NaN wins `max` and loses `min`; -0 is below +0.
 pub trait Ordered: Clone + Send + 'static {
     /// The best value so far, or none: the type itself where it has a least and a greatest value, to keep tables small.
-    type Best: Clone + Send + 'static;
+    type Best: Clone + State;
+    /// What a value is kept as in a checkpoint: itself where it can be.
+    type Kept: State;
+    /// The value as it is kept.
+    fn keep(&self) -> Self::Kept;
+    /// The value that was kept.
+    fn back(kept: Self::Kept) -> Self;
     /// Whether `self` comes before `other`.
     fn before(&self, other: &Self) -> bool;
     /// Loses against every value in a maximum.
@@ -26,11 +36,68 @@ pub trait Ordered: Clone + Send + 'static {
     fn best(best: &Self::Best) -> Self;
 }
 
+/// A value that an aggregate holds, as [`Ordered::keep`] says.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Rank<V: Ordered>(#[rkyv(with = AsKept)] pub(super) V);
+
+/// Keeps a value as its [`Ordered::Kept`].
+struct AsKept;
+
+impl<V: Ordered> ArchiveWith<V> for AsKept {
+    type Archived = Archived<V::Kept>;
+    /// What is kept, which nobody else holds until it has been written.
+    type Resolver = (V::Kept, <V::Kept as Archive>::Resolver);
+    fn resolve_with(_: &V, (kept, resolver): Self::Resolver, out: Place<Self::Archived>) {
+        kept.resolve(resolver, out);
+    }
+}
+
+impl<V: Ordered<Kept: Serialize<S>>, S: Fallible + ?Sized> SerializeWith<V, S> for AsKept {
+    fn serialize_with(value: &V, to: &mut S) -> Result<Self::Resolver, S::Error> {
+        let kept = value.keep();
+        let resolver = kept.serialize(to)?;
+        Ok((kept, resolver))
+    }
+}
+
+impl<V, D> DeserializeWith<Archived<V::Kept>, V, D> for AsKept
+where
+    V: Ordered,
+    Archived<V::Kept>: Deserialize<V::Kept, D>,
+    D: Fallible + ?Sized,
+{
+    fn deserialize_with(kept: &Archived<V::Kept>, from: &mut D) -> Result<V, D::Error> {
+        kept.deserialize(from).map(V::back)
+    }
+}
+
+impl<V: Ordered> State for Rank<V> {
+    fn shape(out: &mut Shape) {
+        out.part::<V::Kept>();
+    }
+}
+
+/// Kept as it is.
+macro_rules! kept_as_it_is {
+    () => {
+        type Kept = Self;
+        #[inline]
+        fn keep(&self) -> Self {
+            self.clone()
+        }
+        #[inline]
+        fn back(kept: Self) -> Self {
+            kept
+        }
+    };
+}
+
 /// Types with a least and a greatest value.
 macro_rules! ordered_with_ends {
     ($($t:ty, $least:expr, $greatest:expr, $before:expr, $best:expr;)*) => { $(
         impl Ordered for $t {
             type Best = $t;
+            kept_as_it_is!();
             #[inline(always)]
             fn before(&self, other: &Self) -> bool {
                 $before(*self, *other)
@@ -72,9 +139,59 @@ macro_rules! ordered_with_ends {
 macro_rules! ordered_integers {
     ($($t:ty),*) => { ordered_with_ends! { $($t, <$t>::MIN, <$t>::MAX, |a: $t, b: $t| a < b, |a: $t| a;)* } };
 }
-ordered_integers!(
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, char
-);
+ordered_integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, char);
+
+/// Integers without a width of their own, which cannot be kept: the best one is held in 64 bits.
+macro_rules! ordered_sizes {
+    ($($t:ty => $wide:ty),*) => { $(
+        impl Ordered for $t {
+            type Best = $wide;
+            type Kept = $wide;
+            #[inline]
+            fn keep(&self) -> $wide {
+                *self as $wide
+            }
+            #[inline]
+            fn back(kept: $wide) -> $t {
+                kept as $t
+            }
+            #[inline(always)]
+            fn before(&self, other: &Self) -> bool {
+                self < other
+            }
+            #[inline(always)]
+            fn least() -> $wide {
+                <$wide>::MIN
+            }
+            #[inline(always)]
+            fn greatest() -> $wide {
+                <$wide>::MAX
+            }
+            #[inline(always)]
+            fn raise(best: &mut $wide, value: $t) {
+                <$wide>::raise(best, value as $wide);
+            }
+            #[inline(always)]
+            fn lower(best: &mut $wide, value: $t) {
+                <$wide>::lower(best, value as $wide);
+            }
+            #[inline(always)]
+            fn raise_best(best: &mut $wide, other: &$wide) {
+                <$wide>::raise(best, *other);
+            }
+            #[inline(always)]
+            fn lower_best(best: &mut $wide, other: &$wide) {
+                <$wide>::lower(best, *other);
+            }
+            #[inline(always)]
+            fn best(best: &$wide) -> $t {
+                *best as $t
+            }
+        }
+    )* };
+}
+ordered_sizes!(usize => u64, isize => i64);
+
 ordered_with_ends! {
     bool, false, true, |a: bool, b: bool| !a && b, |a: bool| a;
     EventTime, EventTime::BEGINNING, EventTime::END, |a: EventTime, b: EventTime| a < b, |a: EventTime| a;
@@ -102,40 +219,40 @@ fn float_tie(a: f64, b: f64) -> bool {
 /// The methods of types that have no ends, or none that can be written down: `None` is none.
 macro_rules! optional_best {
     () => {
-        type Best = Option<Self>;
-        fn least() -> Option<Self> {
+        type Best = Option<Rank<Self>>;
+        fn least() -> Self::Best {
             None
         }
-        fn greatest() -> Option<Self> {
+        fn greatest() -> Self::Best {
             None
         }
-        fn raise(best: &mut Option<Self>, value: Self) {
-            if best.as_ref().is_none_or(|b| b.before(&value)) {
-                *best = Some(value);
+        fn raise(best: &mut Self::Best, value: Self) {
+            if best.as_ref().is_none_or(|b| b.0.before(&value)) {
+                *best = Some(Rank(value));
             }
         }
-        fn lower(best: &mut Option<Self>, value: Self) {
-            if best.as_ref().is_none_or(|b| value.before(b)) {
-                *best = Some(value);
+        fn lower(best: &mut Self::Best, value: Self) {
+            if best.as_ref().is_none_or(|b| value.before(&b.0)) {
+                *best = Some(Rank(value));
             }
         }
-        fn raise_best(best: &mut Option<Self>, other: &Option<Self>) {
+        fn raise_best(best: &mut Self::Best, other: &Self::Best) {
             if let Some(other) = other
-                && best.as_ref().is_none_or(|b| b.before(other))
+                && best.as_ref().is_none_or(|b| b.0.before(&other.0))
             {
                 *best = Some(other.clone());
             }
         }
-        fn lower_best(best: &mut Option<Self>, other: &Option<Self>) {
+        fn lower_best(best: &mut Self::Best, other: &Self::Best) {
             if let Some(other) = other
-                && best.as_ref().is_none_or(|b| other.before(b))
+                && best.as_ref().is_none_or(|b| other.0.before(&b.0))
             {
                 *best = Some(other.clone());
             }
         }
-        fn best(best: &Option<Self>) -> Self {
+        fn best(best: &Self::Best) -> Self {
             match best {
-                Some(best) => best.clone(),
+                Some(best) => best.0.clone(),
                 None => unreachable!("an aggregate is not asked for the value of no records"),
             }
         }
@@ -148,13 +265,21 @@ macro_rules! ordered_strings {
             fn before(&self, other: &Self) -> bool {
                 self < other
             }
+            kept_as_it_is!();
             optional_best!();
         }
     )* };
 }
-ordered_strings!(String, &'static str, std::sync::Arc<str>);
+ordered_strings!(String, Box<str>);
 
 impl<A: Ordered, B: Ordered> Ordered for (A, B) {
+    type Kept = (A::Kept, B::Kept);
+    fn keep(&self) -> Self::Kept {
+        (self.0.keep(), self.1.keep())
+    }
+    fn back((a, b): Self::Kept) -> Self {
+        (A::back(a), B::back(b))
+    }
     fn before(&self, other: &Self) -> bool {
         self.0.before(&other.0) || (!other.0.before(&self.0) && self.1.before(&other.1))
     }
@@ -162,6 +287,13 @@ impl<A: Ordered, B: Ordered> Ordered for (A, B) {
 }
 
 impl<A: Ordered, B: Ordered, C: Ordered> Ordered for (A, B, C) {
+    type Kept = (A::Kept, B::Kept, C::Kept);
+    fn keep(&self) -> Self::Kept {
+        (self.0.keep(), self.1.keep(), self.2.keep())
+    }
+    fn back((a, b, c): Self::Kept) -> Self {
+        (A::back(a), B::back(b), C::back(c))
+    }
     fn before(&self, other: &Self) -> bool {
         self.0.before(&other.0)
             || (!other.0.before(&self.0)
@@ -174,6 +306,9 @@ impl<A: Ordered, B: Ordered, C: Ordered> Ordered for (A, B, C) {
 /// All equal: in top-k, ties go by event time and origin.
 impl Ordered for () {
     type Best = ();
+    type Kept = ();
+    fn keep(&self) {}
+    fn back(_: ()) {}
     fn before(&self, _: &()) -> bool {
         false
     }
@@ -188,6 +323,13 @@ impl Ordered for () {
 
 impl<V: Ordered> Ordered for Reverse<V> {
     type Best = V::Best;
+    type Kept = V::Kept;
+    fn keep(&self) -> V::Kept {
+        self.0.keep()
+    }
+    fn back(kept: V::Kept) -> Self {
+        Reverse(V::back(kept))
+    }
     #[inline(always)]
     fn before(&self, other: &Self) -> bool {
         other.0.before(&self.0)

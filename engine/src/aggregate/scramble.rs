@@ -2,11 +2,12 @@
 
 use super::{Aggregate, Aggs, At, ExactSum};
 use crate::batch::Origin;
+use crate::state::{Codec, State};
 use crate::time::EventTime;
 use proptest::prelude::*;
 
 /// How many cases a property runs: `PELTON_CASES`, else 256.
-pub(super) fn cases() -> ProptestConfig {
+pub(crate) fn cases() -> ProptestConfig {
     let cases = std::env::var("PELTON_CASES")
         .ok()
         .and_then(|c| c.parse().ok());
@@ -48,7 +49,8 @@ pub(super) fn place(index: usize) -> At {
     }
 }
 
-/// The aggregate of `records`, each at its [`place`], by way of one to six accumulators of which some stay empty.
+/// The aggregate of `records`, each at its [`place`], by way of one to six accumulators of which some stay empty, and now
+/// and then one is saved and what was loaded goes on in its stead.
 pub(super) fn scrambled<T, A: Aggregate<T>>(aggregate: &A, records: &[T], plan: &Plan) -> A::Out {
     let mut dice = Dice::new(plan.seed);
     let mut order: Vec<usize> = (0..records.len()).collect();
@@ -63,6 +65,10 @@ pub(super) fn scrambled<T, A: Aggregate<T>>(aggregate: &A, records: &[T], plan: 
             to = dice.below(parts.len());
         }
         aggregate.add(&mut parts[to], &records[index], place(index));
+        if dice.below(8) == 0 {
+            let at = dice.below(parts.len());
+            parts[at] = loaded(&parts[at]);
+        }
         // Merging may also come before further records.
         if parts.len() > 1 && dice.below(16) == 0 {
             let from = parts.swap_remove(dice.below(parts.len()));
@@ -75,7 +81,15 @@ pub(super) fn scrambled<T, A: Aggregate<T>>(aggregate: &A, records: &[T], plan: 
         let to = dice.below(parts.len());
         aggregate.merge(&mut parts[to], &from);
     }
-    aggregate.finish(&parts[0])
+    // What a result is made of comes back as well.
+    aggregate.finish(&loaded(&parts[0]))
+}
+
+/// What is loaded of what was saved.
+pub(super) fn loaded<T: State>(value: &T) -> T {
+    let (mut codec, mut bytes) = (Codec::default(), rkyv::util::AlignedVec::new());
+    codec.save(value, &mut bytes);
+    codec.load(&bytes).expect("what was saved is loaded")
 }
 
 /// Floats of all sizes, ordinary ones, the ends of the range, infinities and NaN.

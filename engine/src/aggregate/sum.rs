@@ -10,6 +10,7 @@
 //! 3. NaN, or infinities of both signs, give NaN; an infinity of one sign gives itself. Sums of zeros are +0.
 
 use super::{Aggregate, Aggs, At};
+use crate::state::State;
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
@@ -27,7 +28,7 @@ impl<T: 'static> Aggs<T> {
 /// What can be summed: the accumulator and the result of its type.
 pub trait Number: Clone + Send + 'static {
     /// What the sum is kept in.
-    type Sum: Clone + Send + 'static;
+    type Sum: Clone + State;
     /// The type of the sum.
     type Total: Clone + Send + 'static;
     /// No values.
@@ -107,6 +108,7 @@ large_integers!(i64: i64, isize);
 large_integers!(u64: u64, usize);
 
 /// 128 bits in two words: an `i128` would be aligned to 16 bytes and make table entries larger.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wide {
     low: u64,
@@ -177,6 +179,7 @@ pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
 ///
 /// Where an addition leaves f64's range, or a value is not finite, `error` becomes NaN for good and `sum` is kept
 /// scaled down by 2^128: no count of finite values reaches infinity there, and infinities and NaN scale to themselves.
+#[crate::state(version = 1)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Compensated {
     sum: f64,

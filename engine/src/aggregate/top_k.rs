@@ -1,6 +1,7 @@
 //! The k greatest.
 
-use super::{Aggregate, Aggs, At, Ordered};
+use super::{Aggregate, Aggs, At, Ordered, Rank};
+use crate::state::{Shape, State};
 use std::marker::PhantomData;
 
 impl<T: 'static> Aggs<T> {
@@ -40,7 +41,7 @@ impl<T: 'static> Aggs<T> {
     pub fn top_k_by<V, R, W, F>(&self, k: usize, rank: R, what: F) -> TopKBy<R, F, V, W>
     where
         V: Ordered,
-        W: Clone + Send + 'static,
+        W: Clone + State,
         R: Fn(&T) -> V + Clone + Send + 'static,
         F: Fn(&T) -> W + Clone + Send + 'static,
     {
@@ -54,8 +55,15 @@ impl<T: 'static> Aggs<T> {
 }
 
 /// The best so far: a heap of at most k with the worst on top (index 0).
-#[derive(Clone, Debug)]
-pub struct Best<V, W>(Vec<(V, At, W)>);
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Clone, Debug)]
+pub struct Best<V: Ordered, W>(Vec<(Rank<V>, At, W)>);
+
+impl<V: Ordered, W: State> State for Best<V, W> {
+    fn shape(out: &mut Shape) {
+        out.text("best ");
+        out.part::<Vec<(Rank<V>, At, W)>>();
+    }
+}
 
 /// Whether the first is worse than the second: of lower rank, or of equal rank and later. Total where places differ.
 #[inline]
@@ -68,19 +76,19 @@ impl<V: Ordered, W: Clone> Best<V, W> {
     fn offer(&mut self, k: usize, rank: V, at: At, what: impl FnOnce() -> W) {
         let heap = &mut self.0;
         if heap.len() < k {
-            heap.push((rank, at, what()));
+            heap.push((Rank(rank), at, what()));
             self.rise();
         } else if let Some(worst) = heap.first_mut()
-            && worse((&worst.0, worst.1), (&rank, at))
+            && worse((&worst.0.0, worst.1), (&rank, at))
         {
-            *worst = (rank, at, what());
+            *worst = (Rank(rank), at, what());
             self.sink();
         }
     }
 
     fn worse_at(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.0[a], &self.0[b]);
-        worse((&a.0, a.1), (&b.0, b.1))
+        worse((&a.0.0, a.1), (&b.0.0, b.1))
     }
 
     /// Brings the last entry to its place.
@@ -113,17 +121,17 @@ impl<V: Ordered, W: Clone> Best<V, W> {
 
     fn merge(&mut self, k: usize, other: &Self) {
         for (rank, at, what) in &other.0 {
-            self.offer(k, rank.clone(), *at, || what.clone());
+            self.offer(k, rank.0.clone(), *at, || what.clone());
         }
     }
 
     /// Best first.
-    fn sorted(&self) -> Vec<&(V, At, W)> {
+    fn sorted(&self) -> Vec<&(Rank<V>, At, W)> {
         let mut order: Vec<_> = self.0.iter().collect();
         order.sort_unstable_by(|a, b| {
-            if worse((&b.0, b.1), (&a.0, a.1)) {
+            if worse((&b.0.0, b.1), (&a.0.0, a.1)) {
                 std::cmp::Ordering::Less
-            } else if worse((&a.0, a.1), (&b.0, b.1)) {
+            } else if worse((&a.0.0, a.1), (&b.0.0, b.1)) {
                 std::cmp::Ordering::Greater
             } else {
                 std::cmp::Ordering::Equal
@@ -157,7 +165,7 @@ impl<T, V: Ordered, F: Fn(&T) -> V + Clone + Send + 'static> Aggregate<T> for To
         acc.merge(self.k, other);
     }
     fn finish(&self, acc: &Best<V, ()>) -> Vec<V> {
-        acc.sorted().into_iter().map(|e| e.0.clone()).collect()
+        acc.sorted().into_iter().map(|e| e.0.0.clone()).collect()
     }
 }
 
@@ -173,7 +181,7 @@ pub struct TopKBy<R, F, V, W> {
 impl<T, V, W, R, F> Aggregate<T> for TopKBy<R, F, V, W>
 where
     V: Ordered,
-    W: Clone + Send + 'static,
+    W: Clone + State,
     R: Fn(&T) -> V + Clone + Send + 'static,
     F: Fn(&T) -> W + Clone + Send + 'static,
 {
@@ -208,8 +216,8 @@ mod tests {
 
         #[test]
         fn the_greatest_in_order_and_ties_by_place(values in prop::collection::vec(0u32..12, 0..60), k in 0usize..12, plan in plans()) {
-            let records: Vec<(u32, usize)> = values.iter().copied().zip(0..).collect();
-            let a = Aggs::<(u32, usize)>::new();
+            let records: Vec<(u32, u64)> = values.iter().copied().zip(0..).collect();
+            let a = Aggs::<(u32, u64)>::new();
             let all = (
                 a.top_k(k, |r| r.0),
                 a.top_k_by(k, |r| r.0, |r| *r),
@@ -226,7 +234,7 @@ mod tests {
             prop_assert_eq!(got.0, down.iter().map(|r| r.0).collect::<Vec<_>>());
             prop_assert_eq!(got.1, down);
             prop_assert_eq!(got.2, up);
-            prop_assert_eq!(got.3, (0..records.len().min(k)).collect::<Vec<_>>());
+            prop_assert_eq!(got.3, (0..records.len().min(k) as u64).collect::<Vec<_>>());
         }
 
         #[test]

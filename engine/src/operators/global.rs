@@ -38,14 +38,14 @@ const PIECE: usize = 1024;
 /// use pelton::{Global, Job, testing};
 /// let (results, sink) = testing::collect();
 /// let job = Job::new("pairs");
-/// job.source(pelton::sources::items([("a", 1), ("a", 2), ("b", 9), ("a", 4), ("a", 3)]))
+/// job.source(pelton::sources::items([('a', 1), ('a', 2), ('b', 9), ('a', 4), ('a', 3)]))
 ///    .key_by(|r| r.0)
 ///    .window(Global::count(2))
 ///    .aggregate(|a| a.max(|r| r.1))
 ///    .sink(sink);
 /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
 /// let most: Vec<_> = results.take().into_iter().map(|w| (w.key, w.value)).collect();
-/// assert_eq!(most, [("a", 2), ("a", 4)]);
+/// assert_eq!(most, [('a', 2), ('a', 4)]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Global {

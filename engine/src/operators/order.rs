@@ -20,6 +20,7 @@ use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, Push};
 use crate::stage::operator::Operator;
+use crate::state::State;
 use crate::time::{EventTime, Span};
 
 /// Records replayed in one step: with a heap of millions about 100 µs.
@@ -34,7 +35,7 @@ pub struct MakeInOrder<T, M> {
 }
 
 #[allow(private_interfaces)]
-impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M> {
+impl<T: State, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M> {
     type Op = InOrder<T, M::Op>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(InOrder {
@@ -106,7 +107,7 @@ impl<T, Op: Operator<T>> InOrder<T, Op> {
     }
 }
 
-impl<T: Send + 'static, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
+impl<T: State, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
     type Out = Op::Out;
 
     fn batch<O: Push<Op::Out>>(&mut self, batch: &mut Batch<T>, _: &mut O, cx: &mut Cx) {

@@ -19,6 +19,7 @@ use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
+use crate::state::State;
 use crate::table::{KeyTable, NONE};
 use crate::time::EventTime;
 use std::marker::PhantomData;
@@ -28,8 +29,8 @@ pub(crate) const CHUNK: usize = 64;
 
 /// What is kept for a key, and what is told of it.
 pub trait Running<T>: Clone + Send + 'static {
-    /// What is kept.
-    type State: Send + 'static;
+    /// What is kept, in checkpoints as well.
+    type State: State;
     /// What is told.
     type Value: Send + 'static;
     /// Whether it breaks ties by origin.
@@ -46,9 +47,7 @@ pub trait Running<T>: Clone + Send + 'static {
 #[derive(Clone, Debug)]
 pub struct Reduce<F>(pub(crate) F);
 
-impl<T: Clone + Send + 'static, F: Fn(&mut T, &T) + Clone + Send + 'static> Running<T>
-    for Reduce<F>
-{
+impl<T: Clone + State, F: Fn(&mut T, &T) + Clone + Send + 'static> Running<T> for Reduce<F> {
     type State = T;
     type Value = T;
     #[inline(always)]
@@ -71,7 +70,7 @@ pub struct Fold<S, F>(pub(crate) S, pub(crate) F);
 
 impl<T, S, F> Running<T> for Fold<S, F>
 where
-    S: Clone + Send + 'static,
+    S: Clone + State,
     F: Fn(&mut S, &T) + Clone + Send + 'static,
 {
     type State = S;

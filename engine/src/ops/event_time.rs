@@ -35,7 +35,7 @@ where
         next: N,
         build: &mut ShardBuild<'_, '_>,
     ) -> Self::Link<N> {
-        let state = build.state(Some(self.op), "watermarks", &shape_of::<i64>());
+        let state = build.state(Some(self.op), "watermarks", &shape_of::<(i64, G::State)>());
         let link = EventTimeLink::new(
             next,
             self.f.clone(),

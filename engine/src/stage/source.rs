@@ -323,13 +323,6 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         self.letters.control(event, &mut self.cx);
     }
 
-    /// The same between steps: a failure ends the job after the next.
-    fn tell(&mut self, event: Control) {
-        if let Err(failure) = self.control(event) {
-            self.cx.failure.get_or_insert(failure);
-        }
-    }
-
     fn blocked(&self) -> bool {
         self.chain.blocked() || self.letters.blocked()
     }
@@ -550,12 +543,12 @@ where
         self.saver.begin();
         self.note_positions(cut.is_full);
         self.stopped |= cut.is_last;
-        self.tell(Control::Barrier(cut));
+        self.control(Control::Barrier(cut));
     }
     fn drain(&mut self) {
         for at in 0..self.slots.len() {
             if !std::mem::replace(&mut self.slots[at].ended, true) {
-                self.tell(Control::PartitionEnded { partition: at });
+                self.control(Control::PartitionEnded { partition: at });
             }
         }
     }
@@ -582,7 +575,7 @@ where
             };
             if ended {
                 slot.ended = true;
-                self.control(Control::PartitionEnded { partition: at })?;
+                self.control(Control::PartitionEnded { partition: at });
                 continue;
             }
             let sought = slot.reader.seek(&Position { offset, detail });

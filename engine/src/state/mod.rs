@@ -7,9 +7,27 @@
 //!    read with another shape.
 //!
 //! The bytes are rkyv archives: little-endian, 32-bit offsets, whatever the machine.
+//!
+//! Records that only pass through need none of this. What is kept does: keys, accumulators, what `reduce` and `fold` hold,
+//! records that wait in an order by event time, and what watermark generators remember.
+//!
+//! | type | kept as |
+//! |---|---|
+//! | `u8` .. `u128`, `i8` .. `i128`, `f32`, `f64`, `bool`, `char`, `()` | itself; floats by their bits |
+//! | `usize`, `isize` | not at all: an archive has 32 bits for them. Keep a `u64` or `i64` |
+//! | `&str`, `Arc<str>`, all references | not at all: another process loads them. Keep a `String` or `Box<str>` |
+//! | `String`, `Box<str>`, `Option`, `Vec`, `VecDeque`, arrays, tuples of up to 12, `Box`, `Duration` | itself |
+//! | `BTreeMap`, `BTreeSet`, `HashMap`, `HashSet` | itself, if what rkyv makes of the key can be ordered or hashed |
+//! | [`EventTime`](crate::EventTime), [`Span`](crate::Span), [`Windowed`](crate::Windowed), .. | itself |
+//! | a type of your own | by [`#[pelton::state(version = 1)]`](macro@crate::state) |
 
+mod containers;
+mod loading;
 mod shape;
+#[cfg(test)]
+mod tests;
 
+pub use loading::{Loader, Migrate, load_as, migrated};
 pub use shape::{Shape, fingerprint, shape_of};
 
 use rkyv::api::low::{LowDeserializer, LowSerializer, LowValidator};
@@ -25,8 +43,14 @@ pub type Saver<'a, 'b> = LowSerializer<&'b mut AlignedVec, ArenaHandle<'a>, Erro
 
 /// A type whose values can be kept in a checkpoint: keys, accumulators, records that windows hold.
 ///
-/// Integers, floats, `bool`, `char`, strings, `Option`, `Vec`, arrays and tuples are. A struct or enum of your own says it by
-/// `#[pelton::state(version = 1)]`.
+/// Integers, floats, `bool`, `char`, strings, `Option`, `Vec`, arrays, tuples and more are: see [`crate::state`]. A struct or
+/// enum of your own says it by [`#[pelton::state(version = 1)]`](macro@crate::state).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept in a checkpoint",
+    label = "not a `pelton::State`",
+    note = "put `#[pelton::state(version = 1)]` on a struct or enum of your own",
+    note = "instead of `&str` keep a `String`, instead of `usize` a `u64`"
+)]
 pub trait State:
     Send
     + Sized
@@ -34,10 +58,17 @@ pub trait State:
     + Archive<
         Archived: for<'a> CheckBytes<LowValidator<'a, Error>>
                       + Deserialize<Self, LowDeserializer<Error>>,
-    > + for<'a, 'b> Serialize<Saver<'a, 'b>>
+    >
+    + for<'a, 'b> Serialize<Saver<'a, 'b>>
 {
     /// Says what the bytes depend on: names, fields and their types.
     fn shape(out: &mut Shape);
+
+    /// How to load what was stored with another shape than this type's: `None` where nothing is known of that shape.
+    /// [`#[pelton::state(version = 2, migrate = ..)]`](macro@crate::state) writes it.
+    fn migrate(_stored: &str) -> Option<Migrate<Self>> {
+        None
+    }
 }
 
 /// Bytes that cannot be loaded: damaged, or not of this type.
@@ -46,6 +77,13 @@ pub trait State:
 pub struct LoadError {
     /// What is wrong with them.
     pub what: String,
+}
+
+impl LoadError {
+    /// What is wrong with the bytes, in words.
+    pub fn new(what: impl Into<String>) -> Self {
+        LoadError { what: what.into() }
+    }
 }
 
 impl std::fmt::Display for LoadError {
@@ -69,11 +107,8 @@ impl Codec {
     #[inline]
     pub fn save<T: State>(&mut self, value: &T, to: &mut AlignedVec) {
         to.clear();
-        let saved = rkyv::api::low::to_bytes_in_with_alloc::<_, _, Error>(
-            value,
-            to,
-            self.arena.acquire(),
-        );
+        let saved =
+            rkyv::api::low::to_bytes_in_with_alloc::<_, _, Error>(value, to, self.arena.acquire());
         // Writing to memory does not fail; what could is a pointer further away than 2 GiB.
         assert!(saved.is_ok(), "a value of more than 2 GiB");
     }
@@ -88,9 +123,7 @@ impl Codec {
 
 /// The value that these bytes are. They must lie at an address that is a multiple of 16.
 pub(crate) fn load<T: State>(bytes: &[u8]) -> Result<T, LoadError> {
-    let wrong = |e: Error| LoadError {
-        what: e.to_string(),
-    };
+    let wrong = |e: Error| LoadError::new(e.to_string());
     let archived = rkyv::api::low::access::<T::Archived, Error>(bytes).map_err(wrong)?;
     rkyv::api::low::deserialize::<T, Error>(archived).map_err(wrong)
 }

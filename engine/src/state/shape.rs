@@ -1,17 +1,32 @@
 //! Shapes: what the bytes of a type depend on, as text, and its fingerprint.
 
 use super::State;
+use std::any::TypeId;
 
 /// Gathers the shape of a type.
 #[derive(Debug, Default)]
 pub struct Shape {
     text: String,
+    /// The types whose shapes are being written, the outermost first.
+    within: Vec<TypeId>,
 }
 
 impl Shape {
     /// Adds text.
     pub fn text(&mut self, text: &str) {
         self.text.push_str(text);
+    }
+
+    /// Adds the shape of the type `T` by `write`, or its name alone where it is being written already: a type may contain
+    /// itself.
+    pub fn named<T: 'static>(&mut self, name: &str, write: impl FnOnce(&mut Shape)) {
+        let id = TypeId::of::<T>();
+        if self.within.contains(&id) {
+            return self.text(name);
+        }
+        self.within.push(id);
+        write(self);
+        self.within.pop();
     }
 
     /// Adds the shape of a part.
@@ -30,59 +45,4 @@ pub fn shape_of<T: State>() -> String {
 /// A number for a shape: equal for equal shapes, and the same for ever.
 pub fn fingerprint(shape: &str) -> u64 {
     crate::key::stable_hash(&shape.to_string())
-}
-
-macro_rules! plain {
-    ($($t:ty => $name:literal),* $(,)?) => { $(
-        impl State for $t {
-            fn shape(out: &mut Shape) {
-                out.text($name);
-            }
-        }
-    )* };
-}
-
-plain! {
-    u8 => "u8", u16 => "u16", u32 => "u32", u64 => "u64", u128 => "u128", usize => "usize",
-    i8 => "i8", i16 => "i16", i32 => "i32", i64 => "i64", i128 => "i128", isize => "isize",
-    f32 => "f32", f64 => "f64", bool => "bool", char => "char", () => "()", String => "string",
-}
-
-impl<T: State> State for Option<T> {
-    fn shape(out: &mut Shape) {
-        out.text("option ");
-        out.part::<T>();
-    }
-}
-
-impl<T: State> State for Vec<T> {
-    fn shape(out: &mut Shape) {
-        out.text("[");
-        out.part::<T>();
-        out.text("]");
-    }
-}
-
-impl<T: State> State for Box<T> {
-    fn shape(out: &mut Shape) {
-        out.part::<T>();
-    }
-}
-
-impl<A: State> State for (A,) {
-    fn shape(out: &mut Shape) {
-        out.text("(");
-        out.part::<A>();
-        out.text(",)");
-    }
-}
-
-impl<A: State, B: State> State for (A, B) {
-    fn shape(out: &mut Shape) {
-        out.text("(");
-        out.part::<A>();
-        out.text(", ");
-        out.part::<B>();
-        out.text(")");
-    }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// An airport's or airline's code: 1 to 4 ASCII characters, zeros behind. No allocation for it.
+#[pelton::state(version = 1)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code([u8; 4]);
 

@@ -585,7 +585,13 @@ struct Watched {
     alive: Arc<AtomicI64>,
 }
 
-struct WatchedAcc(u64, Arc<AtomicI64>);
+#[crate::state(version = 1)]
+struct WatchedAcc(
+    u64,
+    #[rkyv(with = rkyv::with::Skip)]
+    #[state(kept_as = ())]
+    Arc<AtomicI64>,
+);
 
 impl Clone for WatchedAcc {
     fn clone(&self) -> Self {
