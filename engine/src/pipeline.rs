@@ -182,6 +182,7 @@ impl<S: Source> Root for SourceRoot<S> {
             partitions,
             saver,
             reached: Epoch(0),
+            wanted: None,
             stopped: false,
             chain,
             cx: build.cx(),

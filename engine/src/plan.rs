@@ -571,12 +571,7 @@ impl ShardBuild<'_, '_> {
     }
 
     /// Declares a state of an operator; without one, of the operator at the stage's head.
-    pub fn state(
-        &mut self,
-        op: Option<OpId>,
-        name: &str,
-        shape: &str,
-    ) -> StateId {
+    pub fn state(&mut self, op: Option<OpId>, name: &str, shape: &str) -> StateId {
         let Some(op) = op.or(self.stage_ops.first().copied()) else {
             unreachable!("a stage has an operator at its head")
         };

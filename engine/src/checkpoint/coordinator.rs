@@ -240,7 +240,10 @@ impl Coordinator {
     }
 
     fn take(&mut self, share: Share) {
-        debug_assert_eq!(share.epoch, self.cut.epoch, "shards write one epoch at a time");
+        debug_assert_eq!(
+            share.epoch, self.cut.epoch,
+            "shards write one epoch at a time"
+        );
         self.shares[share.shard] = true;
         self.sweep.swept[share.shard] = share.swept;
         self.epoch_bytes += share.bytes;
@@ -248,7 +251,8 @@ impl Coordinator {
         self.sealed.extend(share.sealed);
         let epoch = share.epoch;
         let prepared = share.committables.into_iter();
-        self.prepared.extend(prepared.map(|(sink, bytes)| Prepared { sink, epoch, bytes }));
+        self.prepared
+            .extend(prepared.map(|(sink, bytes)| Prepared { sink, epoch, bytes }));
         kill_point("share");
     }
 
@@ -349,7 +353,11 @@ impl Coordinator {
         let attempt = self.store.manifest().attempt;
         // What a shard writes to now will have frames of the sweep too.
         let mut newest: BTreeMap<u32, SegmentId> = BTreeMap::new();
-        for extent in last.segments.iter().filter(|e| e.segment.attempt == attempt) {
+        for extent in last
+            .segments
+            .iter()
+            .filter(|e| e.segment.attempt == attempt)
+        {
             newest.insert(extent.segment.shard, extent.segment);
         }
         let segments = last.segments.iter().map(|e| e.segment);

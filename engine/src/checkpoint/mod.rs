@@ -24,11 +24,13 @@
 
 mod coordinator;
 mod frames;
+mod keeping;
 mod kill;
 mod part;
 mod registry;
 mod restore;
 mod saver;
+mod touch;
 mod tracker;
 
 /// What a barrier says.
@@ -47,9 +49,11 @@ pub struct Cut {
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
+pub(crate) use keeping::Keeping;
 pub(crate) use part::{Event, Part, Report, Share, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
 pub use restore::Restored;
 pub(crate) use saver::Saver;
+pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;

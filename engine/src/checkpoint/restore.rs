@@ -212,9 +212,10 @@ pub(crate) fn share_of(
     let layout = Sections::layout(checkpoint)?;
     let mut share = checkpoint.clone();
     let attempts = |attempt| layout.iter().find(|(a, _)| *a == attempt);
-    let same = checkpoint.segments.iter().all(|e| {
-        attempts(e.segment.attempt).is_some_and(|(_, n)| *n as usize == shards)
-    });
+    let same = checkpoint
+        .segments
+        .iter()
+        .all(|e| attempts(e.segment.attempt).is_some_and(|(_, n)| *n as usize == shards));
     if same {
         share.segments.retain(|e| e.segment.shard as usize == shard);
     }

@@ -24,6 +24,8 @@ pub(crate) struct Tracker {
     cursor: usize,
     /// Whether some entry may be due.
     writing: bool,
+    /// Whether any entry has ever been written, or restored.
+    has_stored: bool,
     /// Marked entries, each counted once.
     changed: usize,
     /// Where the sweep goes on; `None` where none is on.
@@ -77,6 +79,7 @@ impl Tracker {
         let is_due = *due & bit != 0;
         *due &= !bit;
         if is_due {
+            self.has_stored = true;
             store(&mut self.stored, word, bit);
         }
         is_due
@@ -101,12 +104,13 @@ impl Tracker {
 
     /// Entry `id` has been restored: it is as it was written.
     pub fn restored(&mut self, id: u32) {
+        self.has_stored = true;
         store(&mut self.stored, id as usize / 64, 1 << (id % 64));
     }
 
     /// Whether any entry has ever been written.
     pub fn has_stored(&self) -> bool {
-        self.stored.iter().any(|&w| w != 0)
+        self.has_stored
     }
 
     /// Begins a sweep, unless it is on or through already.
@@ -168,6 +172,7 @@ impl Tracker {
                     return false;
                 }
                 *due &= !bit;
+                self.has_stored = true;
                 store(&mut self.stored, self.cursor, bit);
             }
             self.cursor += 1;
@@ -182,6 +187,7 @@ impl Tracker {
             bits.clear();
         }
         (self.cursor, self.writing, self.changed) = (0, false, 0);
+        self.has_stored = false;
         (self.sweep, self.swept, self.sweeping) = (None, sweep, sweep);
     }
 }

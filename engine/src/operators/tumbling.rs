@@ -9,19 +9,26 @@
 //! 5. A retired window's table is cleared in pieces and used again: no allocation in steady state. What so many windows will
 //!    not need again is freed in pieces (`spare.rs`).
 //!
+//! 6. In a checkpoint an entry is known by its window's start and its key. A retired window leaves one tombstone; a window is
+//!    not retired while entries of it are still to be written for an epoch.
+//!
 //! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: an accumulator for each (window, key) until M has
 //! reached end + allowed lateness.
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{
+    Cut, Frame, Keeping, Saved, Saver, Snapshot, Touch, Tracked, Tracker, Untracked,
+};
 use crate::error::BuildError;
-use crate::key::{KeyOf, stable_hash};
+use crate::key::{Key, KeyOf, stable_hash};
 use crate::operators::early::{Changed, EarlyTimer};
 use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
 use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
+use crate::state::{LoadError, State};
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{
@@ -87,6 +94,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
         Ok(TumblingOp {
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
+            keeping: Keeping::of::<(K::Key, A::Acc)>(build, self.op),
             late: LateTo::open(&self.late, build),
             op: self.op,
             size: self.window.size.micros(),
@@ -123,8 +131,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
 struct Slice<K, A> {
     start: i64,
     table: KeyTable<K, A>,
+    /// What of the table a checkpoint has.
+    tracker: Tracker,
     /// Late records that wait for the one correction.
     parked: Option<Box<KeyTable<K, A>>>,
+    /// What of those a checkpoint has.
+    parked_tracker: Tracker,
     /// With early firing: what has changed since it was last told; not looked at once the window has fired.
     changed: Changed,
 }
@@ -159,6 +171,7 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     key: K,
     aggregate: A,
     late: Late<T>,
+    keeping: Option<Keeping>,
     op: OpId,
     size: i64,
     offset: i64,
@@ -198,12 +211,15 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             let fired = end <= self.watermark;
             self.fired += usize::from(fired);
             let table = self.spare.take();
+            let sweep = self.keeping.as_ref().map_or(0, |k| k.sweep);
             self.slices.insert(
                 at,
                 Box::new(Slice {
                     start,
                     table,
+                    tracker: Tracker::new(sweep),
                     parked: None,
+                    parked_tracker: Tracker::new(sweep),
                     changed: Changed::default(),
                 }),
             );
@@ -241,20 +257,20 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             while at < end {
                 let stop = (at + CHUNK).min(end);
                 let table = &mut slice.table;
-                if self.early.is_none() {
-                    add_chunk(table, &self.key, &self.aggregate, self.op, batch, at, stop);
-                } else {
-                    let changed = &mut slice.changed;
-                    add_marking(
-                        table,
-                        &self.key,
-                        &self.aggregate,
-                        self.op,
-                        batch,
-                        at,
-                        stop,
-                        changed,
-                    );
+                let (key, aggregate, op) = (&self.key, &self.aggregate, self.op);
+                match &mut self.keeping {
+                    None => add_chunk(table, key, aggregate, op, batch, at, stop, &mut Untracked),
+                    Some(keeping) => {
+                        let mut tracked = Tracked {
+                            tracker: &mut slice.tracker,
+                            saver: &mut keeping.saver,
+                            prefix: &prefix(ENTRY, start),
+                        };
+                        add_chunk(table, key, aggregate, op, batch, at, stop, &mut tracked);
+                    }
+                }
+                if self.early.is_some() {
+                    mark(table, key, op, batch, at, stop, &mut slice.changed);
                 }
                 at = stop;
             }
@@ -282,14 +298,22 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         let (key_of, aggregate, op) = (&self.key, &self.aggregate, self.op);
         let slice = &mut self.slices[at];
         let park = self.lateness.mode == LateMode::OneCorrection && end <= v;
-        let table = if park {
-            &mut **slice.parked.get_or_insert_default()
+        let (table, tracker, tag) = if park {
+            let parked = &mut **slice.parked.get_or_insert_default();
+            (parked, &mut slice.parked_tracker, PARKED)
         } else {
-            &mut slice.table
+            (&mut slice.table, &mut slice.tracker, ENTRY)
         };
+        let keeping = &mut self.keeping;
         let id = blame_at(op, index, || {
             key_of.with(&batch.records[index], |key| {
                 let (id, _) = table.find_or_insert(table.hash(key), key, || aggregate.create());
+                if let Some(keeping) = keeping
+                    && tracker.touch(id)
+                {
+                    let prefix = prefix(tag, start);
+                    keeping.saver.before(&prefix, key, table.value(id));
+                }
                 aggregate.add(
                     table.value_mut(id),
                     &batch.records[index],
@@ -378,6 +402,68 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         Doing::Early { at, word }
     }
 
+    /// Whether the first window may go (law 6). Then it leaves its tombstone.
+    fn may_retire(&mut self) -> bool {
+        let Some(Keeping { saver, .. }) = &mut self.keeping else {
+            return true;
+        };
+        let slice = &self.slices[0];
+        if slice.tracker.is_writing() || slice.parked_tracker.is_writing() {
+            return false;
+        }
+        if slice.tracker.has_stored() || slice.parked_tracker.has_stored() {
+            saver.gone_bytes(&prefix(WINDOW, slice.start));
+        }
+        true
+    }
+
+    /// Takes an entry of a checkpoint.
+    fn load_entry(&mut self, frame: &Frame<'_>) -> Result<(), LoadError> {
+        let Some(keeping) = &mut self.keeping else {
+            return Ok(());
+        };
+        if let Some(watermark) = keeping.load_watermark(frame.key, frame.value)? {
+            self.watermark = watermark;
+            return Ok(());
+        }
+        let Some((head, key)) = frame.key.split_at_checked(9) else {
+            return Err(LoadError::new("the key of a window's entry is too short"));
+        };
+        let mut start = [0; 8];
+        start.copy_from_slice(&head[1..]);
+        let start = i64::from_le_bytes(start);
+        let Some(value) = frame.value else {
+            self.slices.retain(|s| s.start != start);
+            return Ok(());
+        };
+        let key: K::Key = keeping.saver.load(key)?;
+        if !keeping.owns(&key) {
+            return Ok(());
+        }
+        let acc: A::Acc = keeping.saver.load(value)?;
+        // Which have fired is found out when all are there.
+        let watermark = std::mem::replace(&mut self.watermark, EventTime::BEGINNING);
+        let at = self.slice_at(start);
+        self.watermark = watermark;
+        let slice = &mut self.slices[at];
+        let (table, tracker) = match head[0] {
+            PARKED => {
+                let parked = &mut **slice.parked.get_or_insert_default();
+                (parked, &mut slice.parked_tracker)
+            }
+            _ => (&mut slice.table, &mut slice.tracker),
+        };
+        let (id, new) = table.find_or_insert(table.hash(&key), &key, || acc.clone());
+        if !new {
+            *table.value_mut(id) = acc;
+        }
+        tracker.restored(id);
+        if self.early.is_some() && head[0] == ENTRY {
+            slice.changed.mark(id);
+        }
+        Ok(())
+    }
+
     fn window_of(&self, at: usize) -> Window {
         let start = self.slices[at].start;
         Window {
@@ -387,20 +473,29 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
     }
 }
 
-/// The same as [`add_chunk`], and marks what has changed.
+/// What an entry's key begins with in a checkpoint: what it is, and the start of its window.
+const ENTRY: u8 = b'E';
+const PARKED: u8 = b'P';
+/// A window: it leaves a tombstone, and has no value.
+const WINDOW: u8 = b'W';
+
+fn prefix(tag: u8, start: i64) -> [u8; 9] {
+    let mut prefix = [tag; 9];
+    prefix[1..].copy_from_slice(&start.to_le_bytes());
+    prefix
+}
+
+/// Marks the entries of records `from..to`, which have been added, as changed.
 #[inline(never)]
-#[allow(clippy::too_many_arguments)]
-fn add_marking<T, K: KeyOf<T>, A: Aggregate<T>>(
-    table: &mut KeyTable<K::Key, A::Acc>,
+fn mark<T, K: KeyOf<T>, V>(
+    table: &KeyTable<K::Key, V>,
     key_of: &K,
-    aggregate: &A,
     op: OpId,
     batch: &Batch<T>,
     from: usize,
     to: usize,
     changed: &mut Changed,
 ) {
-    add_chunk(table, key_of, aggregate, op, batch, from, to);
     for (n, record) in batch.records[from..to].iter().enumerate() {
         let id = blame_at(op, from + n, || {
             key_of.with(record, |key| table.find(table.hash(key), key))
@@ -417,7 +512,8 @@ pub(crate) const CACHED: usize = 4096;
 /// A large table is worked in three passes over a chunk (hash and ask for the slot, look it up and ask for the entry,
 /// add), so that the cache misses of different records overlap; a small one in a single pass.
 #[inline(always)]
-pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
     table: &mut KeyTable<K::Key, A::Acc>,
     key_of: &K,
     aggregate: &A,
@@ -425,6 +521,7 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
     batch: &Batch<T>,
     from: usize,
     to: usize,
+    touch: &mut C,
 ) {
     let records = &batch.records[from..to];
     let times = &batch.times[from..to];
@@ -447,6 +544,7 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
                         time,
                         hash,
                         candidate,
+                        touch,
                     );
                 },
             );
@@ -487,6 +585,7 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
                     times[i],
                     hashes[i],
                     found[i],
+                    touch,
                 );
             },
         );
@@ -496,7 +595,7 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>>(
 /// Adds one record to the entry that `candidate` very likely is.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn add_one<T, K: KeyOf<T>, A: Aggregate<T>>(
+fn add_one<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
     table: &mut KeyTable<K::Key, A::Acc>,
     key_of: &K,
     aggregate: &A,
@@ -506,6 +605,7 @@ fn add_one<T, K: KeyOf<T>, A: Aggregate<T>>(
     time: EventTime,
     hash: u64,
     candidate: u32,
+    touch: &mut C,
 ) {
     let origin = if A::NEEDS_ORIGINS {
         batch.origin(index)
@@ -518,10 +618,13 @@ fn add_one<T, K: KeyOf<T>, A: Aggregate<T>>(
         #[inline(always)]
         |key| {
             if let Some(acc) = table.verified(candidate, key) {
+                touch.touch(candidate, key, acc);
                 aggregate.add(acc, record, at);
             } else {
                 let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
-                aggregate.add(table.value_mut(id), record, at);
+                let acc = table.value_mut(id);
+                touch.touch(id, key, acc);
+                aggregate.add(acc, record, at);
             }
         },
     );
@@ -625,8 +728,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
-        self.watermark = watermark;
-        if watermark >= self.due {
+        self.watermark = self.watermark.max(watermark);
+        if self.watermark >= self.due {
             self.doing = self.next_work();
         }
     }
@@ -670,6 +773,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     let (id, _) = slice
                         .table
                         .find_or_insert(slice.table.hash(key), key, || self.aggregate.create());
+                    if let Some(keeping) = &mut self.keeping
+                        && slice.tracker.touch(id)
+                    {
+                        let prefix = prefix(ENTRY, slice.start);
+                        keeping.saver.before(&prefix, key, slice.table.value(id));
+                    }
                     blame(self.op, || {
                         self.aggregate
                             .merge(slice.table.value_mut(id), parked.value(parked_id))
@@ -689,10 +798,13 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     self.doing = Doing::Correcting { id: stop };
                     return false;
                 }
-                slice.parked = None;
                 self.doing = Doing::Clearing { cursor: 0 };
             }
             Doing::Clearing { mut cursor } => {
+                if cursor == 0 && !self.may_retire() {
+                    return false;
+                }
+                self.slices[0].parked = None;
                 if !self.slices[0].table.clear_some(&mut cursor) {
                     self.doing = Doing::Clearing { cursor };
                     return false;
@@ -742,6 +854,55 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         self.early.as_ref().and_then(EarlyTimer::wake_at)
     }
 
+    fn begin_epoch(&mut self, cut: Cut) {
+        let Some(keeping) = &mut self.keeping else {
+            return;
+        };
+        keeping.begin(cut, self.watermark);
+        for slice in &mut self.slices {
+            begin(&mut slice.tracker, &slice.table, cut);
+            if let Some(parked) = &slice.parked {
+                begin(&mut slice.parked_tracker, parked, cut);
+            }
+        }
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let Some(Keeping { saver, .. }) = &mut self.keeping else {
+            return Saved::All;
+        };
+        if saver.write_first(to) == Saved::More {
+            return Saved::More;
+        }
+        for slice in &mut self.slices {
+            let start = slice.start;
+            if !write(ENTRY, start, &mut slice.tracker, &slice.table, saver, to) {
+                return Saved::More;
+            }
+            if let Some(parked) = &slice.parked
+                && !write(PARKED, start, &mut slice.parked_tracker, parked, saver, to)
+            {
+                return Saved::More;
+            }
+        }
+        Saved::All
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        match &self.keeping {
+            Some(keeping) if keeping.saver.state() == frame.state => {}
+            _ => return Ok(false),
+        }
+        self.load_entry(frame)?;
+        Ok(true)
+    }
+
+    fn loaded(&mut self) {
+        let fired = |s: &&Box<Slice<K::Key, A::Acc>>| self.end_of(s.start) <= self.watermark;
+        self.fired = self.slices.iter().filter(fired).count();
+        self.doing = self.next_work();
+    }
+
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
         self.late.control(event, cx);
     }
@@ -749,4 +910,24 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn side_blocked(&self) -> bool {
         self.late.blocked()
     }
+}
+
+/// A barrier passes a window's table.
+fn begin<K: Key, A>(tracker: &mut Tracker, table: &KeyTable<K, A>, cut: Cut) {
+    tracker.begin_sweep(cut.sweep);
+    tracker.begin(table.id_end(), |id| table.is_live(id));
+}
+
+/// Writes what is due of a window's table; whether that is all.
+fn write<K: Key, A: State>(
+    tag: u8,
+    start: i64,
+    tracker: &mut Tracker,
+    table: &KeyTable<K, A>,
+    saver: &mut Saver,
+    to: &mut Snapshot<'_>,
+) -> bool {
+    let prefix = prefix(tag, start);
+    to.swept_to(tracker.swept());
+    tracker.write(|id| saver.write(&prefix, table.key(id), table.value(id), to))
 }

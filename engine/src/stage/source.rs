@@ -170,6 +170,8 @@ pub(crate) struct SourceStage<R: Reader, P> {
     pub saver: Saver,
     /// The last epoch whose barrier has passed.
     pub reached: Epoch,
+    /// A barrier that has to wait until the chain has room.
+    pub wanted: Option<Cut>,
     /// The last barrier of all has passed: nothing more is read.
     pub stopped: bool,
 }
@@ -383,6 +385,16 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         }
     }
 
+    /// The barrier of an epoch passes. Not while the chain is blocked: what a link holds back may yet become a dead letter, and
+    /// would come behind the barrier.
+    fn cut(&mut self, cut: Cut) {
+        self.reached = cut.epoch;
+        self.saver.begin();
+        self.note_positions(cut.is_full);
+        self.stopped |= cut.is_last;
+        self.control(Control::Barrier(cut));
+    }
+
     /// Law 4: notes the positions that have moved since the last barrier.
     fn note_positions(&mut self, all: bool) {
         for slot in &mut self.slots {
@@ -460,6 +472,9 @@ where
                     until_ns: self.chain.wake_at(),
                 });
             }
+        }
+        if let Some(cut) = self.wanted.take() {
+            self.cut(cut);
         }
         if self.stopped {
             return Ok(Progress::Idle { until_ns: None });
@@ -539,11 +554,11 @@ where
         true
     }
     fn barrier(&mut self, cut: Cut) {
-        self.reached = cut.epoch;
-        self.saver.begin();
-        self.note_positions(cut.is_full);
-        self.stopped |= cut.is_last;
-        self.control(Control::Barrier(cut));
+        if self.blocked() && !self.ended {
+            self.wanted = Some(cut);
+        } else {
+            self.cut(cut);
+        }
     }
     fn drain(&mut self) {
         for at in 0..self.slots.len() {

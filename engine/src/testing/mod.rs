@@ -101,7 +101,9 @@ impl Stepper {
             key_groups: sizes.key_groups,
             checkpoints: false,
         };
-        let BuiltJob { name, ops, stages, .. } = job
+        let BuiltJob {
+            name, ops, stages, ..
+        } = job
             .plan
             .take()
             .build(&config, &mut Ports::inline(sizes.shards))?;

@@ -1,0 +1,73 @@
+//! What a keyed operator needs to take part in checkpoints, besides the marks of its tables.
+//!
+//! The keys of its frames begin with a byte that says what they are of, so that one state holds all that an operator keeps.
+
+use super::{Cut, Saver};
+use crate::key::{Key, KeySpace, stable_hash};
+use crate::plan::ShardBuild;
+use crate::push::OpId;
+use crate::state::{LoadError, State, shape_of};
+use crate::time::EventTime;
+
+/// M, of one shard: its key goes on with the shard's number.
+const WATERMARK: u8 = b'M';
+
+/// See the module.
+#[allow(missing_debug_implementations)]
+pub(crate) struct Keeping {
+    pub saver: Saver,
+    space: KeySpace,
+    shard: usize,
+    /// The last sweep that was asked for.
+    pub sweep: u64,
+    /// M as a checkpoint has it.
+    watermark: EventTime,
+}
+
+impl Keeping {
+    /// What operator `op` needs to keep entries that look like `E`; `None` where the job takes no checkpoints.
+    pub fn of<E: State>(build: &mut ShardBuild<'_, '_>, op: OpId) -> Option<Keeping> {
+        if !build.config.checkpoints {
+            return None;
+        }
+        let state = build.state(Some(op), "keyed", &shape_of::<E>());
+        Some(Keeping {
+            saver: Saver::new(state),
+            space: build.key_space(),
+            shard: build.shard,
+            sweep: 0,
+            watermark: EventTime::BEGINNING,
+        })
+    }
+
+    /// Whether this shard has the key.
+    pub fn owns<K: Key>(&self, key: &K) -> bool {
+        self.space.shard(self.space.group(stable_hash(key))) == self.shard
+    }
+
+    /// A barrier passes; M is noted if it has risen.
+    pub fn begin(&mut self, cut: Cut, watermark: EventTime) {
+        self.sweep = cut.sweep;
+        self.saver.begin();
+        if cut.is_full || watermark > self.watermark {
+            self.watermark = watermark;
+            let shard = (self.shard as u32).to_le_bytes();
+            let key = [&[WATERMARK], &shard[..]].concat();
+            self.saver.note(&key, &watermark.micros());
+        }
+    }
+
+    /// M, if the frame is about that: the greatest of all shards' so far.
+    pub fn load_watermark(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Option<EventTime>, LoadError> {
+        let (Some(&WATERMARK), Some(value)) = (key.first(), value) else {
+            return Ok(None);
+        };
+        let loaded = EventTime::from_micros(self.saver.load(value)?);
+        self.watermark = self.watermark.max(loaded);
+        Ok(Some(self.watermark))
+    }
+}
