@@ -215,6 +215,26 @@ pub enum JobError {
         /// The job.
         job: String,
     },
+    /// No more checkpoints can be taken: what was written since the last one is not committed.
+    #[error(
+        "[PLT-0108] job '{job}': its checkpoints failed: {what}. Mend the cause and start the job again: it goes on from its last checkpoint"
+    )]
+    Checkpoint {
+        /// The job.
+        job: String,
+        /// What happened.
+        what: String,
+    },
+    /// The job cannot go on from the checkpoints in its folder. Nothing was read or written yet.
+    #[error("[PLT-0109] job '{job}' cannot go on from the checkpoints in {folder}: {what}")]
+    Restore {
+        /// The job.
+        job: String,
+        /// The folder.
+        folder: String,
+        /// What does not fit, and what to do.
+        what: String,
+    },
     /// The runtime went away under the job.
     #[error("[PLT-0107] job '{job}': the runtime ended: {what}")]
     RuntimeGone {
@@ -237,6 +257,8 @@ impl JobError {
             JobError::Sink { .. } => "PLT-0105",
             JobError::Cancelled { .. } => "PLT-0106",
             JobError::RuntimeGone { .. } => "PLT-0107",
+            JobError::Checkpoint { .. } => "PLT-0108",
+            JobError::Restore { .. } => "PLT-0109",
         }
     }
 
@@ -244,7 +266,10 @@ impl JobError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            JobError::Source { .. } | JobError::Sink { .. } | JobError::RuntimeGone { .. }
+            JobError::Source { .. }
+                | JobError::Sink { .. }
+                | JobError::RuntimeGone { .. }
+                | JobError::Checkpoint { .. }
         )
     }
 }

@@ -9,7 +9,7 @@
 //! 5. Sources and sinks open in the order of their stages, and none of them destroys anything before all have
 //!    ([`Ports::at_start`]): a job that is refused leaves its outputs as they were.
 
-use crate::checkpoint::Registry;
+use crate::checkpoint::{Checkpointing, Registry};
 use crate::dead_letters::{self, Letters};
 use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
 use crate::error::BuildError;
@@ -173,6 +173,8 @@ pub(crate) struct Plan {
     /// The output for dead letters: its stage is added when the job is built, behind all others.
     dead: Option<(OpId, DeadStage)>,
     pub errors: Vec<BuildError>,
+    /// How it takes checkpoints, if it does.
+    pub checkpointing: Option<Checkpointing>,
     /// Pitfalls: allowed, but they bite sooner or later.
     pub warnings: Vec<(OpId, &'static str)>,
     /// Operators at the open ends of streams that were dropped.
@@ -344,6 +346,12 @@ impl Plan {
                 what: format!("job '{}' is to run on 0 shards", self.name),
                 advice: "give it at least one".into(),
             });
+        }
+        if let Some(checkpointing) = &self.checkpointing
+            && let Err((what, advice)) = checkpointing.check()
+        {
+            let advice = advice.into();
+            return Err(BuildError::Config { what, advice });
         }
         self.check_uids()?;
         if let Some(&op) = self.dangling.first() {

@@ -1,5 +1,6 @@
 //! The typed API: [`Job`], and [`Stream`] with its stateless operators and its closings.
 
+use crate::checkpoint::Checkpointing;
 use crate::edge::Wiring;
 use crate::error::{BuildError, JobError};
 use crate::key::{Borrowed, Computed, Key};
@@ -84,6 +85,12 @@ impl Job {
             plan.errors.push(e);
         }
         plan.dead_letters(op, Box::new(move |edges| sink_aside(sink, op, edges)));
+    }
+
+    /// The job takes checkpoints, and goes on from the last one when it is started again: after its end, a crash, or the loss
+    /// of power. Results in two-phase sinks are then those of a run that was never interrupted.
+    pub fn checkpoints(&self, checkpointing: Checkpointing) {
+        self.plan.lock().checkpointing = Some(checkpointing);
     }
 
     /// Pitfalls of what has been written so far, each with its operator and place: a job with them runs, but they bite

@@ -22,6 +22,7 @@
 //! marks and pre-images: copy-on-update as in Cao et al., "Fast Checkpoint Recovery Algorithms for Frequently Consistent
 //! Applications" (2011).
 
+mod config;
 mod coordinator;
 mod frames;
 mod keeping;
@@ -46,14 +47,16 @@ pub struct Cut {
     pub is_last: bool,
 }
 
+pub use config::{Checkpointing, Stop};
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
-pub(crate) use part::{Event, Part, Report, Share, Tasklets, Told, Turn};
+pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
 pub use restore::Restored;
+pub(crate) use restore::{JobLoad, Sections, check, layout, load_shard, recover_sinks, share_of};
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;

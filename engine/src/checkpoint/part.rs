@@ -205,7 +205,9 @@ impl Part {
                 };
             }
         }
-        self.serve_disk()?;
+        if self.writing.is_some() || !self.writer.is_idle() {
+            self.serve_disk()?;
+        }
         Ok(turn)
     }
 

@@ -203,6 +203,24 @@ pub(crate) fn recover_sinks(
     Ok(())
 }
 
+/// For each attempt whose segments may still be named, and for this one, how many shards wrote.
+pub(crate) fn layout(
+    last: Option<&Checkpoint>,
+    attempt: u32,
+    shards: usize,
+) -> Result<Vec<(u32, u32)>, LoadError> {
+    let mut layout = match last {
+        Some(last) => Sections::layout(last)?,
+        None => vec![],
+    };
+    if let Some(last) = last {
+        let named = |a: u32| last.segments.iter().any(|e| e.segment.attempt == a);
+        layout.retain(|(a, _)| named(*a));
+    }
+    layout.push((attempt, shards as u32));
+    Ok(layout)
+}
+
 /// The part of a checkpoint that a shard has to read (law 3).
 pub(crate) fn share_of(
     checkpoint: &Checkpoint,

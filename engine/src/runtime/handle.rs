@@ -1,9 +1,11 @@
 //! A running job as its owner sees it.
 
+use crate::checkpoint::{Checkpoints, Stop};
 use crate::error::JobError;
 use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
 use crate::push::Counters;
+use crate::runtime::checkpoints::{Control, Message};
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::shard::Mailbox;
@@ -66,6 +68,8 @@ pub(crate) struct JobShared {
     pub ops: Vec<OpInfo>,
     pub stages: Vec<Vec<OpInfo>>,
     started_ns: u64,
+    /// Where the job takes checkpoints.
+    pub control: Option<Arc<Control>>,
     /// `[stage][shard]`.
     live: Vec<Vec<CachePadded<Live>>>,
     cancelled: AtomicBool,
@@ -92,7 +96,13 @@ impl End {
 }
 
 impl JobShared {
-    pub fn new(number: u32, built: &BuiltJob, shards: usize, started_ns: u64) -> Self {
+    pub fn new(
+        number: u32,
+        built: &BuiltJob,
+        shards: usize,
+        control: Option<Arc<Control>>,
+        started_ns: u64,
+    ) -> Self {
         let live = || {
             (0..shards)
                 .map(|_| CachePadded::new(Live::default()))
@@ -106,7 +116,9 @@ impl JobShared {
             started_ns,
             live: built.stages.iter().map(|_| live()).collect(),
             cancelled: AtomicBool::new(false),
-            shards_left: AtomicUsize::new(shards),
+            // The control thread ends as a shard does.
+            shards_left: AtomicUsize::new(shards + usize::from(control.is_some())),
+            control,
             end: Mutex::new(End::default()),
             over: Condvar::new(),
         }
@@ -264,6 +276,27 @@ impl JobHandle {
         }
     }
 
+    /// What is known of the job's checkpoints so far; `None` where it takes none.
+    pub fn checkpoints(&self) -> Option<Checkpoints> {
+        self.shared.control.as_ref().map(|c| c.figures())
+    }
+
+    /// Asks for a checkpoint now, whatever the interval says. Nothing where the job takes none.
+    pub fn checkpoint(&self) {
+        if let Some(control) = &self.shared.control {
+            control.send(Message::Want);
+        }
+    }
+
+    /// Stops the job after a last checkpoint, as `how` says; its end is waited for as ever. A job without checkpoints is
+    /// [cancelled](JobHandle::cancel).
+    pub fn stop(&self, how: Stop) {
+        match &self.shared.control {
+            Some(control) => control.send(Message::Stop(how)),
+            None => self.cancel(),
+        }
+    }
+
     /// Waits for the end of the job. A step that does not return ends it too: see [`crate::Config::stall_after`].
     pub fn wait(self) -> Result<JobReport, JobError> {
         let over = &self.shared.over;
@@ -336,6 +369,8 @@ impl JobHandle {
                 .unwrap_or_default(),
             stages,
             latencies,
+            checkpoints: self.checkpoints(),
+            from: self.shared.control.as_ref().and_then(|c| c.from),
         }
     }
 }

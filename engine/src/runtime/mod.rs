@@ -5,6 +5,7 @@
 //! 2. Drivers differ in how a shard waits and does I/O; they step the same tasklets in the same way (`duty`).
 //! 3. The clock is read here and handed down; nothing else reads it.
 
+mod checkpoints;
 mod clock;
 mod config;
 mod drivers;
@@ -98,15 +99,32 @@ impl Runtime {
             ring_capacity: self.config.ring_capacity,
             batch_size: self.config.batch_size,
             key_groups: self.config.key_groups,
-            checkpoints: false,
+            checkpoints: plan.checkpointing.is_some(),
         };
-        let built = {
+        let checkpointing = plan.checkpointing.clone();
+        let mut built = {
             let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
             plan.build(&config, &mut Ports::threaded(&mut helper, &bells))?
         };
+        let opened = match &checkpointing {
+            Some(c) => {
+                let groups = self.config.key_groups;
+                Some(checkpoints::open(
+                    &mut built, c, groups, shards, self.clock, &bells,
+                )?)
+            }
+            None => None,
+        };
+        let control = opened.as_ref().map(|o| o.control.clone());
         let number = self.submitted.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(JobShared::new(number, &built, shards, self.clock.now_ns()));
+        let now_ns = self.clock.now_ns();
+        let shared = Arc::new(JobShared::new(number, &built, shards, control, now_ns));
         self.jobs.add(&shared);
+        let mut parts = match opened {
+            Some(opened) => opened.start(shared.clone(), self.clock, bells)?,
+            None => vec![],
+        }
+        .into_iter();
         let mut per_shard: Vec<Vec<TaskletSlot>> = (0..shards).map(|_| vec![]).collect();
         for stage in built.stages {
             for (slots, tasklet) in per_shard.iter_mut().zip(stage.tasklets) {
@@ -114,7 +132,7 @@ impl Runtime {
             }
         }
         for (shard, tasklets) in self.shards.refs.iter().zip(per_shard) {
-            let part = ShardJob::new(shared.clone(), tasklets);
+            let part = ShardJob::new(shared.clone(), tasklets, parts.next());
             shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }

@@ -1,5 +1,6 @@
 //! What a job did.
 
+use crate::checkpoint::{Checkpoints, Epoch, Restored};
 use crate::latency::Latencies;
 use crate::push::Counters;
 use std::fmt;
@@ -21,6 +22,10 @@ pub struct JobReport {
     pub latencies: Latencies,
     /// The longest step of all: what any other record on that shard may have had to wait for.
     pub longest_step: LongestStep,
+    /// What is known of its checkpoints, if it took any.
+    pub checkpoints: Option<Checkpoints>,
+    /// The checkpoint that it went on from, and what was read of it.
+    pub from: Option<(Epoch, Restored)>,
 }
 
 /// What was counted, and where time went: a few lines.

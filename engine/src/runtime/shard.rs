@@ -10,13 +10,14 @@
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
+use crate::checkpoint::{Part, SaveError, Tasklets, Turn};
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::push::OpId;
 use crate::runtime::clock::Clock;
 use crate::runtime::handle::JobShared;
 use crate::runtime::panics::{Panic, catch};
-use crate::stage::source::earliest;
+use crate::stage::source::{RETRY_NS, earliest};
 use crate::tasklet::{Now, Progress, Tasklet};
 use crossbeam_queue::SegQueue;
 use pelton_ring::Doorbell;
@@ -92,14 +93,17 @@ pub(crate) struct ShardJob {
     tasklets: Vec<TaskletSlot>,
     /// Tasklet that the next turn begins with (law 1).
     next: usize,
+    /// Its checkpoints, if it takes any.
+    part: Option<Part>,
 }
 
 impl ShardJob {
-    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>) -> Self {
+    pub fn new(shared: Arc<JobShared>, tasklets: Vec<TaskletSlot>, part: Option<Part>) -> Self {
         ShardJob {
             shared,
             tasklets,
             next: 0,
+            part,
         }
     }
 }
@@ -202,7 +206,10 @@ impl Shard {
     /// while the first one's panic unwinds aborts the process, as it does in any Rust program.
     fn end(&self, job: ShardJob) {
         let ShardJob {
-            shared, tasklets, ..
+            shared,
+            tasklets,
+            part,
+            ..
         } = job;
         let dropped = |panicked: Result<(), Panic>| {
             if let Err(panic) = panicked {
@@ -218,6 +225,7 @@ impl Shard {
         for slot in tasklets {
             dropped(catch(|| drop(slot)));
         }
+        drop(part);
         shared.shard_over();
         if self.sleepers && shared.is_cancelled() {
             // Other shards may sleep: they must drop their part as well.
@@ -298,7 +306,69 @@ impl Shard {
                 break;
             }
         }
-        live
+        if job.part.is_none() {
+            return live;
+        }
+        self.checkpoint(at, !live, now, round)
+    }
+
+    /// The turn of a job's checkpoints; whether the job goes on here.
+    fn checkpoint(&mut self, at: usize, all_done: bool, now: &mut Now, round: &mut Round) -> bool {
+        let job = &mut self.jobs[at];
+        let Some(part) = &mut job.part else {
+            return !all_done;
+        };
+        if part.is_over() {
+            return false;
+        }
+        let slots = &mut job.tasklets;
+        let turned = catch(|| part.turn(&mut Slots(slots), all_done, now.ns));
+        let failure = match turned {
+            Ok(Ok(turn)) => {
+                match turn {
+                    Turn::Idle => return true,
+                    Turn::Worked => round.worked = true,
+                    Turn::Waiting => {
+                        let again = now.ns + RETRY_NS;
+                        round.until_ns = earliest(round.until_ns, Some(again));
+                    }
+                }
+                *now = self.clock.now();
+                return true;
+            }
+            Ok(Err(SaveError::Storage(e))) => JobError::Checkpoint {
+                job: job.shared.name.clone(),
+                what: e.to_string(),
+            },
+            Ok(Err(SaveError::Sink { sink, what })) => JobError::Sink {
+                job: job.shared.name.clone(),
+                sink,
+                shard: self.id,
+                what,
+            },
+            Err(panic) => JobError::Panic {
+                job: job.shared.name.clone(),
+                op: BuiltJob::blame(&job.shared.ops, &[], panic.op.map(|(op, _)| op)),
+                shard: self.id,
+                position: "a checkpoint".into(),
+                message: panic.message,
+            },
+        };
+        job.shared.fail(failure);
+        false
+    }
+}
+
+/// A job's tasklets as its checkpoints see them.
+struct Slots<'a>(&'a mut [TaskletSlot]);
+
+impl Tasklets for Slots<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+    fn tasklet(&mut self, at: usize) -> (&mut dyn Tasklet, bool) {
+        let slot = &mut self.0[at];
+        (slot.tasklet.as_mut(), slot.done)
     }
 }
 

@@ -1,0 +1,105 @@
+//! How a job takes checkpoints, as its owner says it.
+
+use crate::time::Span;
+use std::path::PathBuf;
+
+/// Where and how often a job takes checkpoints: see [`crate::Job::checkpoints`].
+///
+/// ```
+/// use pelton::{Checkpointing, Spans};
+/// let checkpointing = Checkpointing::in_folder("state/fraud").every(10.millis());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpointing {
+    pub(crate) folder: PathBuf,
+    pub(crate) interval: Span,
+    pub(crate) timeout: Span,
+    pub(crate) retained: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+}
+
+impl Checkpointing {
+    /// Checkpoints in this folder, which is made if it is not there. If it holds one, the job goes on from it; else it begins
+    /// anew. One running job a folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Checkpointing {
+            folder: folder.into(),
+            interval: Span::from_micros(1_000_000),
+            timeout: Span::from_micros(60_000_000),
+            retained: 2,
+            segment_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+        }
+    }
+
+    /// The time between barriers, at least 1 ms. Default: 1 s. A checkpoint that takes longer than half of it puts the next one
+    /// off: between two barriers lies at least twice the time that the last checkpoint took.
+    pub fn every(mut self, interval: Span) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// After how long an epoch is given up: the next one has what it had. Default: 60 s.
+    pub fn timeout(mut self, timeout: Span) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many checkpoints are kept, at least 1; the job goes on from the last. Default: 2.
+    pub fn retained(mut self, checkpoints: usize) -> Self {
+        self.retained = checkpoints;
+        self
+    }
+
+    /// Length of the files that states are written to, in bytes, a multiple of 4096 and at least 16 MiB. Default: 64 MiB. Each
+    /// is allocated before it is used.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// What must stay free on the disk after a file has been allocated, in bytes. Default: 64 MiB.
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// What is wrong with it, if anything, and what to do.
+    pub(crate) fn check(&self) -> Result<(), (String, &'static str)> {
+        if self.interval < Span::from_micros(1_000) {
+            let what = format!("the interval of checkpoints is {}", self.interval);
+            return Err((what, "give at least 1 ms"));
+        }
+        if self.timeout < self.interval {
+            let what = format!(
+                "the time-out of checkpoints, {}, is below their interval",
+                self.timeout
+            );
+            return Err((what, "give at least the interval"));
+        }
+        if self.retained == 0 {
+            let what = "0 checkpoints are to be kept".into();
+            return Err((what, "keep at least 1"));
+        }
+        let (least, page) = (16 << 20, 4096);
+        if self.segment_bytes < least || !self.segment_bytes.is_multiple_of(page) {
+            let what = format!(
+                "the segments of checkpoints have {} bytes",
+                self.segment_bytes
+            );
+            return Err((what, "give a multiple of 4096, at least 16 MiB"));
+        }
+        Ok(())
+    }
+}
+
+/// How a job that is stopped ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Sources stop where they are, open windows stay open in a last checkpoint, and the job can go on from it.
+    Keep,
+    /// Sources end where they are: watermarks go to the end of time, windows fire, and the last checkpoint is that of a job
+    /// that is through: it cannot go on.
+    Drain,
+}

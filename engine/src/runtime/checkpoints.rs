@@ -1,0 +1,348 @@
+//! A job's checkpoints on real disks: the folder, the control thread that drives the coordinator, and going on after a crash.
+//!
+//! Laws
+//! 1. The folder is held from before it is read until the last file operation is over.
+//! 2. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
+
+use super::clock::Clock;
+use super::handle::JobShared;
+use crate::checkpoint::{
+    self, Checkpointing, Checkpoints, Coordinator, Event, Failed, Pace, Part, Restored, Stop, Told,
+};
+use crate::error::{BuildError, JobError};
+use crate::plan::BuiltJob;
+use crate::tasklet::Tasklet;
+use pelton_ring::Doorbell;
+use pelton_storage::{
+    Checkpoint, FolderLock, Lineage, MappedBytes, StdDisk, StorageError, Store, StoreConfig,
+    WriterConfig,
+};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// What the control thread is told.
+pub(crate) enum Message {
+    Event(Event),
+    /// The disk has done something.
+    Disk,
+    Want,
+    Stop(Stop),
+    /// A shard has dropped its part.
+    Gone,
+}
+
+/// Tells the control thread that a part is gone, when it is dropped.
+struct Gone(Sender<Message>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.send(Message::Gone);
+    }
+}
+
+/// What is known of a job's checkpoints by who holds its handle.
+#[derive(Debug)]
+pub(crate) struct Control {
+    to: Sender<Message>,
+    figures: Mutex<Checkpoints>,
+    /// The checkpoint that the job went on from.
+    pub from: Option<(checkpoint::Epoch, Restored)>,
+}
+
+impl Control {
+    pub fn figures(&self) -> Checkpoints {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn send(&self, message: Message) {
+        // The thread may have ended: then there is nothing to be asked for.
+        let _ = self.to.send(message);
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Message::Event(_) => "Event",
+            Message::Disk => "Disk",
+            Message::Want => "Want",
+            Message::Stop(_) => "Stop",
+            Message::Gone => "Gone",
+        })
+    }
+}
+
+/// A job's checkpoints, opened and restored, before anything runs.
+pub(crate) struct Opened {
+    pub parts: Vec<Part>,
+    pub control: Arc<Control>,
+    coordinator: Coordinator,
+    disk: StdDisk,
+    lock: FolderLock,
+    told: Arc<Told>,
+    from: Receiver<Message>,
+    shards: usize,
+}
+
+fn failed(job: &str, folder: &std::path::Path, what: impl std::fmt::Display) -> JobError {
+    JobError::Restore {
+        job: job.into(),
+        folder: folder.display().to_string(),
+        what: what.to_string(),
+    }
+}
+
+/// Opens the folder, and puts the job where its last checkpoint was.
+pub(crate) fn open(
+    built: &mut BuiltJob,
+    config: &Checkpointing,
+    key_groups: u32,
+    shards: usize,
+    clock: Clock,
+    bells: &[Doorbell],
+) -> Result<Opened, JobError> {
+    let job = built.name.clone();
+    let folder = config.folder.as_path();
+    let wrong = |e: StorageError| failed(&job, folder, e);
+    let lock = FolderLock::acquire(folder).map_err(wrong)?;
+    let (to, messages) = mpsc::channel();
+    let waker = to.clone();
+    let notify = Box::new(move || {
+        let _ = waker.send(Message::Disk);
+    });
+    // Opening waits for it by yielding: a few milliseconds, once.
+    let mut disk = StdDisk::new(folder, notify).map_err(|e| failed(&job, folder, e))?;
+    let store = {
+        let config = StoreConfig {
+            owner: 0,
+            retained: config.retained,
+            lineage_if_new: draw_lineage(),
+            direct: true,
+        };
+        Store::open(&mut disk, config).map_err(wrong)?
+    };
+    let last = store.last().cloned();
+    let unfit = |what: String| failed(&job, folder, what);
+    if let Some(last) = &last {
+        checkpoint::check(last, key_groups, &built.states).map_err(|e| unfit(e.what))?;
+    }
+    checkpoint::recover_sinks(last.as_ref(), &mut built.committers).map_err(|e| unfit(e.what))?;
+    let from = match &last {
+        Some(last) => {
+            let lineage = store.manifest().lineage;
+            let restored = load(built, folder, lineage, last, shards)?;
+            Some((last.epoch, restored))
+        }
+        None => None,
+    };
+    let layout = checkpoint::layout(last.as_ref(), store.manifest().attempt, shards)
+        .map_err(|e| unfit(e.what))?;
+    let sections = checkpoint::Sections::of_job(&job, key_groups, &built.states, &layout);
+    let told = Arc::new(Told::default());
+    let mut parts = Vec::new();
+    for shard in 0..shards {
+        let bell = bells[shard].clone();
+        let disk = StdDisk::new(folder, Box::new(move || bell.ring()))
+            .map_err(|e| failed(&job, folder, e))?;
+        let writer = store.writer(
+            shard as u32,
+            WriterConfig {
+                segment_bytes: config.segment_bytes,
+                reserve_bytes: config.reserve_bytes,
+                ..WriterConfig::new(1)
+            },
+        );
+        let gone = Gone(to.clone());
+        let report = Box::new(move |event| {
+            let _ = gone.0.send(Message::Event(event));
+        });
+        parts.push(Part::new(
+            shard,
+            told.clone(),
+            writer,
+            Box::new(disk),
+            report,
+        ));
+    }
+    let pace = Pace {
+        interval_ns: config.interval.nanos(),
+        timeout_ns: config.timeout.nanos(),
+        segment_bytes: config.segment_bytes,
+    };
+    let coordinator = Coordinator::new(
+        store,
+        told.clone(),
+        pace,
+        shards,
+        std::mem::take(&mut built.committers),
+        sections,
+        clock.now_ns(),
+    );
+    Ok(Opened {
+        parts,
+        control: Arc::new(Control {
+            to,
+            figures: Mutex::default(),
+            from,
+        }),
+        coordinator,
+        disk,
+        lock,
+        told,
+        from: messages,
+        shards,
+    })
+}
+
+/// Reads the checkpoint, a thread a shard.
+fn load(
+    built: &mut BuiltJob,
+    folder: &std::path::Path,
+    lineage: Lineage,
+    last: &Checkpoint,
+    shards: usize,
+) -> Result<Restored, JobError> {
+    let job = built.name.clone();
+    let mut per_shard: Vec<Vec<&mut dyn Tasklet>> = (0..shards).map(|_| vec![]).collect();
+    for stage in &mut built.stages {
+        for (mine, tasklet) in per_shard.iter_mut().zip(&mut stage.tasklets) {
+            mine.push(tasklet.as_mut());
+        }
+    }
+    let mut restored = Restored::default();
+    let results: Vec<_> = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (shard, mut tasklets) in per_shard.into_iter().enumerate() {
+            threads.push(scope.spawn(move || {
+                let share = checkpoint::share_of(last, shard, shards)?;
+                let bytes = MappedBytes::new(folder);
+                checkpoint::load_shard(bytes, lineage, &share, &mut tasklets)
+            }));
+        }
+        threads.into_iter().map(|t| t.join()).collect()
+    });
+    for result in results {
+        match result {
+            Ok(Ok(one)) => {
+                restored.entries += one.entries;
+                restored.bytes += one.bytes;
+            }
+            Ok(Err(checkpoint::JobLoad::Job(e))) => return Err(e),
+            Ok(Err(checkpoint::JobLoad::Unfit(e))) => return Err(failed(&job, folder, e.what)),
+            Err(_) => {
+                return Err(failed(
+                    &job,
+                    folder,
+                    "user code panicked while its state was loaded",
+                ));
+            }
+        }
+    }
+    Ok(restored)
+}
+
+/// 16 bytes that nobody else has drawn: from the operating system's randomness, by way of the hasher that is seeded with it.
+fn draw_lineage() -> Lineage {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&RandomState::new().hash_one(1u8).to_le_bytes());
+    bytes[8..].copy_from_slice(&RandomState::new().hash_one(2u8).to_le_bytes());
+    Lineage(bytes)
+}
+
+impl Opened {
+    /// Starts the control thread.
+    pub fn start(
+        self,
+        shared: Arc<JobShared>,
+        clock: Clock,
+        bells: Vec<Doorbell>,
+    ) -> Result<Vec<Part>, BuildError> {
+        let Opened {
+            parts,
+            control,
+            mut coordinator,
+            mut disk,
+            lock,
+            told,
+            from,
+            shards,
+        } = self;
+        let name = format!("pelton-control-{}", shared.number);
+        let run = move || {
+            let ring = || bells.iter().for_each(Doorbell::ring);
+            let mut gone = 0;
+            loop {
+                let before = (coordinator.phase(), coordinator.figures.last);
+                if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
+                    shared.fail(checkpoint_error(&shared.name, failed));
+                    ring();
+                    break;
+                }
+                if (coordinator.phase(), coordinator.figures.last) != before {
+                    *control
+                        .figures
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = coordinator.figures;
+                    ring();
+                }
+                if coordinator.is_over() || gone == shards {
+                    break;
+                }
+                match wait(&from, coordinator.wake_at(), clock.now_ns()) {
+                    None => {}
+                    Some(Message::Event(event)) => coordinator.event(event),
+                    Some(Message::Disk) => {}
+                    Some(Message::Want) => coordinator.want(),
+                    Some(Message::Stop(Stop::Keep)) => coordinator.stop(),
+                    Some(Message::Stop(Stop::Drain)) => {
+                        told.drain();
+                        ring();
+                    }
+                    Some(Message::Gone) => gone += 1,
+                }
+            }
+            // Law 1.
+            drop(coordinator);
+            drop(disk);
+            drop(lock);
+            shared.shard_over();
+        };
+        thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(|e| BuildError::Config {
+                what: format!("the thread for the job's checkpoints could not be started: {e}"),
+                advice: "raise the limit on threads".into(),
+            })?;
+        Ok(parts)
+    }
+}
+
+/// The next message, or `None` when the time has come.
+fn wait(from: &Receiver<Message>, until_ns: Option<u64>, now_ns: u64) -> Option<Message> {
+    match until_ns {
+        None => from.recv().ok(),
+        Some(at) => match from.recv_timeout(Duration::from_nanos(at.saturating_sub(now_ns))) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        },
+    }
+}
+
+/// What to say of a job whose checkpoints have failed.
+fn checkpoint_error(job: &str, failed: Failed) -> JobError {
+    let what = match failed {
+        Failed::Storage(e) => e.to_string(),
+        Failed::Commit { sink, what } => {
+            format!("sink {sink} could not commit what was decided: {what}")
+        }
+    };
+    JobError::Checkpoint {
+        job: job.into(),
+        what,
+    }
+}
