@@ -31,6 +31,11 @@ pub const DEFAULT_KEY_GROUPS: u32 = 256;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no key",
+    label = "not a `pelton::Key`",
+    note = "instead of `&str` take a `String`, instead of `usize` a `u64`: keys are kept in checkpoints"
+)]
 pub trait Key: Hash + Eq + Clone + State {
     /// Gives the canonical words of this key to `out`. Equal keys give equal words, different keys different words.
     fn words(&self, out: &mut impl KeyWords);

@@ -116,6 +116,9 @@ pub use ordered::OrderedStream;
 /// );
 /// ```
 ///
+/// What rkyv makes beside the type is documented, except for an enum's variants with named fields: where such an enum is public
+/// in a crate with `#![deny(missing_docs)]`, put it into a module with `#![allow(missing_docs)]`.
+///
 /// For the key of a `BTreeMap` or `HashMap`, what rkyv makes of it must be ordered or hashed as well:
 /// `#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord, Hash))]` beside this attribute.
 ///
@@ -153,7 +156,7 @@ pub use ordered::OrderedStream;
 /// ```compile_fail
 /// #[pelton::state(version = 1)]
 /// struct Visit {
-///     #[pelton::rkyv(with = pelton::rkyv::with::Skip)]
+///     #[rkyv(with = pelton::rkyv::with::Skip)]
 ///     pages: u64,
 /// }
 /// ```

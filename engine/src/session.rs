@@ -114,7 +114,7 @@ impl<G> Session<G> {
     /// let job = Job::new("visits");
     /// job.source(source)
     ///    .event_time(|t| EventTime::from_seconds(*t), Watermarks::monotonous())
-    ///    .key_by(|_| "ann")
+    ///    .key_by(|_| 'a')
     ///    .window(Session::gap(30.seconds()).early_firing(1.seconds()))
     ///    .aggregate(|a| a.count())
     ///    .sink(sink);

@@ -93,7 +93,7 @@ impl ProcessingTime<Session> {
     /// let (feed, source) = testing::feed::<&str>(1);
     /// let (results, sink) = testing::collect();
     /// let job = Job::new("visits");
-    /// job.source(source).key_by(|who| *who).window(ProcessingTime::session(30.seconds())).aggregate(|a| a.count()).sink(sink);
+    /// job.source(source).key_by(|who| who.to_string()).window(ProcessingTime::session(30.seconds())).aggregate(|a| a.count()).sink(sink);
     /// let mut stepper = Stepper::new(&job, 1).unwrap();
     /// for _ in 0..3 {
     ///     feed.push(0, "ann");

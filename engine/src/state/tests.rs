@@ -331,3 +331,41 @@ fn shapes_are_as_they_were() {
     }
     assert_eq!(lines, include_str!("shapes.txt"), "they are now\n{lines}");
 }
+
+/// A generator that was saved at any place tells what it would have told.
+#[test]
+fn generators_go_on_where_they_were() {
+    use crate::{Spans, WatermarkGenerator, Watermarks};
+    fn goes_on<G: WatermarkGenerator<i64>>(new: &G) {
+        let times = [7i64, 3, 12, 12, 5, 40, -2, 41];
+        for cut in 0..=times.len() {
+            let mut all = new.clone();
+            let mut later = new.clone();
+            for (n, &t) in times.iter().enumerate() {
+                if n == cut {
+                    later.restore(back(&all.state()));
+                    assert_eq!(later.watermark(), all.watermark());
+                }
+                all.on_record(&t, EventTime::from_micros(t));
+                if n >= cut {
+                    later.on_record(&t, EventTime::from_micros(t));
+                    assert_eq!(later.watermark(), all.watermark());
+                }
+            }
+        }
+    }
+    goes_on(&Watermarks::bounded(5.micros()).generator);
+    goes_on(&Watermarks::monotonous().generator);
+    let even = |t: &i64| (t % 2 == 0).then(|| EventTime::from_micros(*t));
+    goes_on(&Watermarks::punctuated(even).generator);
+    // Another bound than before: what was seen counts, not what was told of it.
+    let mut wide = Watermarks::bounded(5.micros()).generator;
+    let mut narrow = Watermarks::bounded(2.micros()).generator;
+    WatermarkGenerator::<i64>::on_record(&mut wide, &0, EventTime::from_micros(9));
+    let state = WatermarkGenerator::<i64>::state(&wide);
+    WatermarkGenerator::<i64>::restore(&mut narrow, state);
+    assert_eq!(
+        WatermarkGenerator::<i64>::watermark(&narrow),
+        EventTime::from_micros(7)
+    );
+}
