@@ -142,6 +142,20 @@ pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Re
     })
 }
 
+/// Numbers that only rise (sequence numbers, epochs, offsets; attempts among the 32-bit ones) stay below half of what their field holds:
+/// nobody lives to see it, and who reads one may count on from it.
+pub const RISING_MAX: u64 = u64::MAX >> 1;
+/// As [`RISING_MAX`], of 32 bits.
+pub const RISING_MAX_32: u32 = u32::MAX >> 1;
+
+/// A number that only rises.
+pub(crate) fn rising(from: &mut Cursor<'_>, name: &'static str) -> Result<u64, Fault> {
+    match from.u64().ok_or(Fault::Short)? {
+        number if number <= RISING_MAX => Ok(number),
+        _ => Err(Fault::Field(name)),
+    }
+}
+
 /// A count of things that take at least `each` bytes: refused if so many cannot be there, so nothing large is allocated.
 pub(crate) fn count(from: &mut Cursor<'_>, each: usize) -> Result<usize, Fault> {
     let count = from.u32().ok_or(Fault::Short)? as usize;
