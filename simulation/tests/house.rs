@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("pelton-service", &["pelton", "pelton-connectors"]),
     (
         "pelton-bench",
-        &["pelton", "pelton-ring", "pelton-connectors"],
+        &["pelton", "pelton-ring", "pelton-connectors", "pelton-storage"],
     ),
     ("pelton-loom-tests", &["pelton-ring"]),
     ("pelton-simulation", &["pelton"]),
