@@ -230,6 +230,12 @@ impl Log {
         warnings.flat_map(|p| p.preparer.take_warnings()).collect()
     }
 
+    /// Why records that were taken do not become durable, if that is for want of space: `append` says so only once the buffers are full.
+    pub fn no_space(&self) -> Option<StorageError> {
+        let mut waiting = self.partitions.iter().filter(|p| p.is_waiting());
+        waiting.find_map(|p| p.preparer.refusal())
+    }
+
     /// Asks for space again after [`StorageError::NoSpace`], with the next step. Call it when there is reason to hope.
     pub fn retry_space(&mut self) {
         self.partitions.iter_mut().for_each(|p| p.preparer.retry());

@@ -199,7 +199,7 @@ pub fn snapshot(bytes: &[u8]) {
 pub fn log(bytes: &[u8]) {
     one_index(bytes);
     if let Ok(staged) = Staged::decode(bytes) {
-        assert!(staged.ends.capacity() * 8 <= bytes.len());
+        assert!(staged.ends.len() * 8 <= bytes.len());
     }
     one_batch(bytes);
     let mut repaired = Buffer::with_capacity(bytes.len());

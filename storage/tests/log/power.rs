@@ -211,6 +211,7 @@ fn a_full_disk_refuses_and_recovers() {
         drive(&mut memory, &mut log, history.now_us);
     };
     assert_eq!(refused.code(), "PLT-0507");
+    assert_eq!(log.no_space(), Some(refused), "who waits is told as well");
     let appended = log.next_offset(0);
     assert!(
         log.durable_end(0) < appended,
@@ -219,5 +220,6 @@ fn a_full_disk_refuses_and_recovers() {
     memory.set_capacity(1 << 30);
     log.retry_space();
     drive(&mut memory, &mut log, history.now_us + 100);
+    assert_eq!(log.no_space(), None);
     assert_eq!(log.durable_end(0), appended);
 }
