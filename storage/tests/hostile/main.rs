@@ -1,5 +1,5 @@
 //! The bodies of `bodies.rs` on stable: random bytes, and golden files with some of their bytes changed. The fuzzers in `fuzz/` call the same
-//! bodies; that no body allocates by a hostile length is counted in `benches/tests/hostile.rs`, where an allocator can count.
+//! bodies, under a limit of memory. Here what was decoded is held to the bytes that were there: capacities, not only lengths.
 
 mod bodies;
 mod inputs;
