@@ -5,6 +5,7 @@ use crate::engine::{
     BenchError, EngineName, LatencyConfig, LatencyWorkload, LimitVariant, ThroughputConfig,
     Workload,
 };
+use crate::ingest_log::{self, IngestLogConfig};
 use crate::limit;
 use crate::report::{LatencyRun, Ratios, ThroughputRun};
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +27,8 @@ enum Command {
     Throughput(ThroughputArgs),
     /// How long results take at a given rate, counted from each event's scheduled time.
     Latency(LatencyArgs),
+    /// How many appends a second the ingest log acknowledges, and how fast it is read again, beside the disk's own speed.
+    IngestLog(IngestLogArgs),
     #[command(name = child::COMMAND, hide = true)]
     RunTask { task: String },
 }
@@ -90,6 +93,22 @@ struct LatencyArgs {
     out: PathBuf,
 }
 
+#[derive(Args)]
+struct IngestLogArgs {
+    /// How many records of 100 bytes.
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    records: u64,
+    /// How many times each figure is taken, its limit in turn; medians are printed.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    pairs: usize,
+    /// A folder that does not exist yet, on the disk to be measured. It is gone afterwards.
+    #[arg(long, default_value = "target/ingest-log")]
+    folder: PathBuf,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1".to_owned()),
@@ -103,6 +122,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Throughput(args) => throughput(&args),
         Command::Latency(args) => latency(&args),
+        Command::IngestLog(args) => ingest_log(&args),
         Command::RunTask { task } => child::run_here(&task),
     };
     match result {
@@ -237,5 +257,22 @@ fn latency(args: &LatencyArgs) -> Result<(), BenchError> {
             println!("{}", run.lines());
         }
     }
+    Ok(())
+}
+
+/// Syncs that are timed on their own.
+const SYNCS: u64 = 500;
+
+fn ingest_log(args: &IngestLogArgs) -> Result<(), BenchError> {
+    let run = ingest_log::run(&IngestLogConfig {
+        folder: args.folder.clone(),
+        records: args.records,
+        pairs: args.pairs,
+        syncs: SYNCS,
+    })?;
+    if args.json {
+        return print_json(&run);
+    }
+    println!("{}", run.lines());
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! - [`events`]: what the workloads are made of, shared with the harnesses of other engines;
 //! - [`limit`]: the hand-written loops;
 //! - `pelton_engine`: the same workloads as jobs of the engine (with the feature `engine`, on by default);
+//! - [`ingest_log`]: appends and replay of the storage crate's log, with limits of their own;
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
 //! - [`tally`]: counting results in an engine's sink;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod cores;
 pub mod engine;
 pub mod events;
+pub mod ingest_log;
 pub mod latency;
 pub mod limit;
 #[cfg(feature = "engine")]

@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each crate with the crates of this workspace that its code may use; what only its tests use is not counted.
@@ -17,7 +18,12 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("pelton-service", &["pelton", "pelton-connectors"]),
     (
         "pelton-bench",
-        &["pelton", "pelton-ring", "pelton-connectors"],
+        &[
+            "pelton",
+            "pelton-ring",
+            "pelton-connectors",
+            "pelton-storage",
+        ],
     ),
     ("pelton-loom-tests", &["pelton-ring"]),
     ("pelton-simulation", &["pelton"]),
@@ -62,4 +68,70 @@ fn edges_run_one_way() {
             }
         }
     }
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("the workspace").to_path_buf()
+}
+
+fn safety() -> String {
+    std::fs::read_to_string(root().join("SAFETY.md")).expect("SAFETY.md is there")
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn safety_names_tests_that_exist() {
+    let (root, safety) = (root(), safety());
+    let mut tests = 0;
+    for name in quoted(&safety) {
+        if let Some((file, test)) = name.split_once(": ") {
+            let code = std::fs::read_to_string(root.join(file));
+            let code = code.unwrap_or_else(|e| panic!("SAFETY.md: {file}: {e}"));
+            let there = code.contains(&format!("fn {test}("));
+            assert!(there, "SAFETY.md: {file} has no test {test}");
+            tests += 1;
+        } else if name.starts_with("scripts/") || name.ends_with(".rs") || name.ends_with('/') {
+            assert!(root.join(name).exists(), "SAFETY.md: there is no {name}");
+        }
+    }
+    assert!(tests > 40, "only {tests} tests are named");
+}
+
+/// Rust files below `folder`, without what is built.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("it is readable") {
+        let path = entry.expect("it is listed").path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        if path.is_dir() && !name.starts_with('.') && !name.starts_with("target") {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn safety_lists_every_file_with_unsafe_code() {
+    let (root, safety) = (root(), safety());
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 100, "the sources are here");
+    // Put together, so that this file is none of them.
+    let marks = ["{", "fn", "impl", "extern"].map(|what| ["unsafe", what].join(" "));
+    let mut unlisted = Vec::new();
+    for path in files {
+        let code = std::fs::read_to_string(&path).expect("it is readable");
+        let mut lines = code.lines().filter(|l| !l.trim_start().starts_with("//"));
+        let name = path.strip_prefix(&root).expect("below the root").display();
+        let listed = safety.contains(&format!("| `{name}` |"));
+        if lines.any(|l| marks.iter().any(|m| l.contains(m))) && !listed {
+            unlisted.push(name.to_string());
+        }
+    }
+    assert!(unlisted.is_empty(), "SAFETY.md does not list {unlisted:?}");
 }

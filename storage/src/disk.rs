@@ -68,7 +68,8 @@ pub enum Op {
         /// Up to where.
         len: u64,
     },
-    /// Writes the whole buffer. A direct file takes only multiples of [`ALIGN`](crate::ALIGN).
+    /// Writes the whole buffer. A direct file takes only multiples of [`ALIGN`](crate::ALIGN), and some file systems take not even
+    /// these: `InvalidInput` at the first write, after an open that said direct.
     Write {
         /// The file.
         file: FileId,
@@ -164,6 +165,11 @@ impl DiskError {
     pub fn is_no_space(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self.kind, StorageFull | QuotaExceeded | FileTooLarge)
+    }
+
+    /// Whether this is how a file system says, at the first aligned write, that a file it opened direct cannot be (EINVAL).
+    pub(crate) fn is_not_direct(&self) -> bool {
+        self.kind == io::ErrorKind::InvalidInput
     }
 }
 

@@ -31,7 +31,8 @@ pub enum StorageError {
     },
     /// Written by another version of this program.
     #[error(
-        "[PLT-0503] {file}: {format} format {found} is not read by this program (newest {newest}); use the version that wrote it, or start from a savepoint in a format that both read"
+        "[PLT-0503] {file}: {}; use the version that wrote it, or start from a savepoint in a format that both read",
+        crate::format::refusal(format, *found, *newest)
     )]
     Version {
         /// The file.

@@ -104,10 +104,7 @@ impl std::fmt::Display for Fault {
                 format,
                 found,
                 newest,
-            } => write!(
-                f,
-                "{format} format {found} is not read by this program (newest {newest})"
-            ),
+            } => f.write_str(&refusal(format, *found, *newest)),
             Fault::Checksum => write!(f, "the checksum does not match"),
             Fault::Field(name) => write!(f, "impossible {name}"),
             Fault::Short => write!(f, "it ends before it is whole"),
@@ -121,9 +118,21 @@ impl Wrong {
     }
 }
 
+/// The version before the newest; the first has none before it.
+fn oldest(newest: u32) -> u32 {
+    newest.saturating_sub(1).max(1)
+}
+
+/// Why a version is not read, for people.
+pub(crate) fn refusal(format: &str, found: u32, newest: u32) -> String {
+    let oldest = oldest(newest);
+    let than = if found > newest { "newer" } else { "older" };
+    format!("{format} format {found} is {than} than this build reads ({oldest} to {newest})")
+}
+
 /// Whether a version is read: the newest or the one before it; versions begin at 1.
 pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Result<(), Fault> {
-    if found == newest || (found != 0 && found.checked_add(1) == Some(newest)) {
+    if (oldest(newest)..=newest).contains(&found) {
         return Ok(());
     }
     Err(Fault::Version {
@@ -133,11 +142,58 @@ pub(crate) fn check_version(format: &'static str, found: u32, newest: u32) -> Re
     })
 }
 
+/// Numbers that only rise (sequence numbers, epochs, offsets; attempts among the 32-bit ones) stay below half of what their field holds:
+/// nobody lives to see it, and who reads one may count on from it.
+pub const RISING_MAX: u64 = u64::MAX >> 1;
+/// As [`RISING_MAX`], of 32 bits.
+pub const RISING_MAX_32: u32 = u32::MAX >> 1;
+
+/// A number that only rises.
+pub(crate) fn rising(from: &mut Cursor<'_>, name: &'static str) -> Result<u64, Fault> {
+    match from.u64().ok_or(Fault::Short)? {
+        number if number <= RISING_MAX => Ok(number),
+        _ => Err(Fault::Field(name)),
+    }
+}
+
 /// A count of things that take at least `each` bytes: refused if so many cannot be there, so nothing large is allocated.
 pub(crate) fn count(from: &mut Cursor<'_>, each: usize) -> Result<usize, Fault> {
     let count = from.u32().ok_or(Fault::Short)? as usize;
     match count.checked_mul(each) {
         Some(bytes) if bytes <= from.left() => Ok(count),
         _ => Err(Fault::Field("count")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_and_the_one_before_are_read() {
+        for (newest, read) in [
+            (1, 1..=1),
+            (2, 1..=2),
+            (3, 2..=3),
+            (u32::MAX, u32::MAX - 1..=u32::MAX),
+        ] {
+            for found in [0, 1, 2, 3, 4, u32::MAX - 2, u32::MAX - 1, u32::MAX] {
+                let checked = check_version("segment", found, newest);
+                assert_eq!(
+                    checked.is_ok(),
+                    read.contains(&found),
+                    "{found} of {newest}"
+                );
+                let Err(fault) = checked else {
+                    continue;
+                };
+                let than = if found > newest { "newer" } else { "older" };
+                let told = fault.to_string();
+                assert!(
+                    told.contains(&format!("segment format {found} is {than} than")),
+                    "{told}"
+                );
+            }
+        }
     }
 }

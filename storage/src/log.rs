@@ -4,7 +4,8 @@
 //! 1. Nothing here waits once the log is open. `append` copies one record, or hands it back: [`Refused::Busy`] when the partition's
 //!    buffers are full. Memory is bounded by them, the keys of the horizon and a few bytes a segment.
 //! 2. A group is written, then each file that it touched is synced once, and only then are its records durable. One group is under way
-//!    at a time; what arrives meanwhile is the next. A page that was handed to the disk is never written again.
+//!    at a time; what arrives meanwhile is the next. A page that was handed to the disk is never written again;
+//!    only a log's first file may begin with a page of zeros before (`prepare.rs`).
 //! 3. A segment is written to only after a durable index names it, and an opened log begins new segments: no torn tail is appended to.
 //! 4. Readers see whole batches up to the visible end and nothing beyond, which only rises. What it is:
 //!    - [`Visibility::Durable`](crate::Visibility::Durable): the durable end;
@@ -227,6 +228,12 @@ impl Log {
     pub fn take_warnings(&mut self) -> Vec<Warning> {
         let warnings = self.partitions.iter_mut();
         warnings.flat_map(|p| p.preparer.take_warnings()).collect()
+    }
+
+    /// Why records that were taken do not become durable, if that is for want of space: `append` says so only once the buffers are full.
+    pub fn no_space(&self) -> Option<StorageError> {
+        let mut waiting = self.partitions.iter().filter(|p| p.is_waiting());
+        waiting.find_map(|p| p.preparer.refusal())
     }
 
     /// Asks for space again after [`StorageError::NoSpace`], with the next step. Call it when there is reason to hope.

@@ -1,14 +1,19 @@
 //! Where the next segment of a log comes from, for the logs of shards and for the ingest log.
 //!
 //! ```text
-//! None -> Asking -> Opening -> Allocating -> Naming -> Ready -> (taken) None
-//!           |          |           | no space
+//! None -> Asking -> Opening -> Allocating -> Trying -> Naming -> Ready -> (taken) None
+//!           |          |           | no space  |  | not direct after all
+//!           |          |           |<----------'  `-> Leaving -> Reopening -> Naming
 //!           |          |           `-> Closing -> Removing -> Starved
 //!           `-> Starved -- retry --> None
 //! ```
+//! Some file systems open a file with O_DIRECT and refuse its first write. So the first file of a log is tried with a page of zeros, which
+//! is what lies there already; where that is refused this log goes on without O_DIRECT, with the warning that an open would have brought.
+//!
 //! Every state but None, Ready and Starved has one operation under way: [`Preparer::begin`] and [`Preparer::completed`] hand out
 //! the next one, and whoever owns the ticket submits it. A failure that is not "no space" is an error, and poisons its log.
 
+use crate::buffer::{ALIGN, Buffer};
 use crate::disk::{DiskError, Done, Failure, FileId, Mode, Op};
 use crate::error::StorageError;
 use crate::writer::Warning;
@@ -20,6 +25,9 @@ enum Spare {
     Asking,
     Opening,
     Allocating(FileId),
+    Trying(FileId),
+    Leaving,
+    Reopening,
     Naming(FileId),
     Ready(FileId),
     Closing(StorageError),
@@ -32,7 +40,10 @@ enum Spare {
 pub(crate) struct Preparer {
     segment_bytes: u64,
     reserve_bytes: u64,
+    /// Whether files are opened direct; not any more once a direct write was refused.
     direct: bool,
+    /// Whether a direct write has to show first that it is taken.
+    untried: bool,
     spare: Spare,
     /// The file that is being prepared.
     name: String,
@@ -47,6 +58,7 @@ impl Preparer {
             segment_bytes,
             reserve_bytes,
             direct,
+            untried: direct,
             spare: Spare::None,
             name: String::new(),
             warnings: Vec::new(),
@@ -140,6 +152,23 @@ impl Preparer {
                 Ok(op) => return Ok(Some(op)),
                 Err(e) => ("allocate", Some(e)),
             },
+            (Spare::Trying(file), result) => match self.tried(file, result) {
+                Ok(op) => return Ok(Some(op)),
+                Err(e) => ("write", Some(e)),
+            },
+            (Spare::Leaving, _) => {
+                self.spare = Spare::Reopening;
+                return Ok(Some(Op::Open {
+                    name: self.name.clone(),
+                    mode: Mode::Write,
+                    direct: false,
+                }));
+            }
+            (Spare::Reopening, Ok(Done::Opened { file, .. })) => {
+                self.spare = Spare::Naming(file);
+                return Ok(Some(Op::SyncFolder));
+            }
+            (Spare::Reopening, result) => ("open", result.err()),
             (Spare::Naming(file), Ok(_)) => {
                 self.spare = Spare::Ready(file);
                 return Ok(None);
@@ -176,11 +205,16 @@ impl Preparer {
         })
     }
 
+    fn warn_buffered(&mut self) {
+        let file = self.name.clone();
+        self.warn(0, Warning::Buffered { file });
+    }
+
     fn opened(&mut self, file: FileId, direct: bool) -> Op {
         if self.direct && !direct {
-            let file = self.name.clone();
-            self.warn(0, Warning::Buffered { file });
+            self.warn_buffered();
         }
+        self.untried &= direct;
         self.spare = Spare::Allocating(file);
         let len = self.segment_bytes;
         Op::Allocate { file, len }
@@ -203,7 +237,36 @@ impl Preparer {
             }
             Err(e) => return Err(e),
         }
-        self.spare = Spare::Naming(file);
-        Ok(Op::SyncFolder)
+        if !self.untried {
+            self.spare = Spare::Naming(file);
+            return Ok(Op::SyncFolder);
+        }
+        self.spare = Spare::Trying(file);
+        Ok(Op::Write {
+            file,
+            offset: 0,
+            buffer: Buffer::zeroed(ALIGN),
+        })
+    }
+
+    fn tried(&mut self, file: FileId, result: Result<Done, DiskError>) -> Result<Op, DiskError> {
+        self.untried = false;
+        match result {
+            Ok(_) => {
+                self.spare = Spare::Naming(file);
+                Ok(Op::SyncFolder)
+            }
+            Err(e) if e.is_not_direct() => {
+                self.direct = false;
+                self.warn_buffered();
+                self.spare = Spare::Leaving;
+                Ok(Op::Close { file })
+            }
+            Err(e) if e.is_no_space() => {
+                self.spare = Spare::Closing(self.no_space(0));
+                Ok(Op::Close { file })
+            }
+            Err(e) => Err(e),
+        }
     }
 }

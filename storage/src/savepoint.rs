@@ -62,6 +62,8 @@ impl Savepoint {
             extents: Vec::new(),
             file: None,
             buffer: Buffer::with_capacity(CHUNK),
+            direct: true,
+            untried: true,
             report: SavepointReport::default(),
         };
         while let Some(block) = reader.next_block()? {
@@ -171,6 +173,9 @@ struct Copying<'d, D: BlockingDisk> {
     /// The segment that is being filled; its length is what was written to it.
     file: Option<(FileId, Extent)>,
     buffer: Buffer,
+    /// Whether files are opened direct, and whether a direct write has to show first that it is taken.
+    direct: bool,
+    untried: bool,
     report: SavepointReport,
 }
 
@@ -181,11 +186,11 @@ impl<D: BlockingDisk> Copying<'_, D> {
         done.map_err(|f| StorageError::io(action, file, f.error))
     }
 
-    fn create(&mut self, name: &str) -> Result<FileId, StorageError> {
+    fn open(&mut self, name: &str, mode: Mode) -> Result<FileId, StorageError> {
         let op = Op::Open {
             name: name.to_string(),
-            mode: Mode::Create,
-            direct: true,
+            mode,
+            direct: self.direct,
         };
         match self.call(name, op)? {
             Done::Opened { file, .. } => Ok(file),
@@ -218,7 +223,7 @@ impl<D: BlockingDisk> Copying<'_, D> {
             number: self.extents.len() as u32,
             shard: 0,
         };
-        let file = self.create(&id.file_name())?;
+        let file = self.open(&id.file_name(), Mode::Create)?;
         let header = SegmentHeader {
             lineage: self.lineage,
             id,
@@ -246,16 +251,45 @@ impl<D: BlockingDisk> Copying<'_, D> {
         extent.len += buffer.len() as u64;
         self.report.bytes += buffer.len() as u64;
         self.file = Some((file, extent));
-        let op = Op::Write {
+        let name = extent.segment.file_name();
+        let (file, mut buffer) = self.write_at(&name, file, offset, buffer)?;
+        self.file = Some((file, extent));
+        buffer.clear();
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Writes a buffer. The first write of all may find that the file system opens direct and does not write direct: then
+    /// the file is opened again, and the next ones are not direct from the start.
+    fn write_at(
+        &mut self,
+        name: &str,
+        file: FileId,
+        offset: u64,
+        buffer: Buffer,
+    ) -> Result<(FileId, Buffer), StorageError> {
+        let op = |file, buffer| Op::Write {
             file,
             offset,
             buffer,
         };
-        if let Done::Written { mut buffer } = self.call(&extent.segment.file_name(), op)? {
-            buffer.clear();
-            self.buffer = buffer;
+        let failure = match self.disk.call(op(file, buffer)) {
+            Ok(Done::Written { buffer }) => {
+                self.untried = false;
+                return Ok((file, buffer));
+            }
+            Ok(_) => unreachable!("a write brings its buffer back"),
+            Err(failure) => failure,
+        };
+        match failure.buffer {
+            Some(buffer) if self.direct && self.untried && failure.error.is_not_direct() => {
+                self.direct = false;
+                self.call(name, Op::Close { file })?;
+                let file = self.open(name, Mode::Write)?;
+                self.write_at(name, file, offset, buffer)
+            }
+            _ => Err(StorageError::io("write", name, failure.error)),
         }
-        Ok(())
     }
 
     fn end_segment(&mut self) -> Result<(), StorageError> {
@@ -282,13 +316,8 @@ impl<D: BlockingDisk> Copying<'_, D> {
         manifest.encode(SAVEPOINT, 0, &mut buffer);
         // The segments' names first: the record must not outlive what it names.
         self.call(FILE, Op::SyncFolder)?;
-        let file = self.create(UNFINISHED)?;
-        let op = Op::Write {
-            file,
-            offset: 0,
-            buffer,
-        };
-        self.call(UNFINISHED, op)?;
+        let file = self.open(UNFINISHED, Mode::Create)?;
+        let (file, _) = self.write_at(UNFINISHED, file, 0, buffer)?;
         self.call(UNFINISHED, Op::SyncData { file })?;
         self.call(UNFINISHED, Op::Close { file })?;
         let op = Op::Rename {

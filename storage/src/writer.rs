@@ -4,7 +4,7 @@
 //! 1. Nothing here waits. `push` copies one frame and submits nothing; `step` submits what is ready; `complete` takes what came
 //!    back. Each is a bounded amount of work, whatever the disk does.
 //! 2. A page that was handed to the disk is never written again: each write is a whole number of pages, the last
-//!    one filled up by a pad block.
+//!    one filled up by a pad block. Only a log's first file may begin with a page of zeros before (`prepare.rs`).
 //! 3. A segment is allocated, and its name made durable, before the first byte of it is written; one is prepared while the
 //!    one before still has room.
 //! 4. `Sealed` is reported after all writes of its epoch completed and then one sync of each file that they touched.

@@ -221,6 +221,11 @@ impl Coordinator {
         }
     }
 
+    /// Epoch and state: where it differs from before, the shards have something new to look at.
+    pub fn place(&self) -> (Epoch, &'static str) {
+        (self.cut.epoch, self.phase())
+    }
+
     /// When to step again although nothing has come, nanoseconds; `None` while only an event can change something.
     pub fn wake_at(&self) -> Option<u64> {
         match self.phase {

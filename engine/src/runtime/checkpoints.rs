@@ -276,13 +276,13 @@ impl Opened {
             let ring = || bells.iter().for_each(Doorbell::ring);
             let mut gone = 0;
             loop {
-                let before = (coordinator.phase(), coordinator.figures.last);
+                let before = coordinator.place();
                 if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
                     shared.fail(checkpoint_error(&shared.name, failed));
                     ring();
                     break;
                 }
-                if (coordinator.phase(), coordinator.figures.last) != before {
+                if coordinator.place() != before {
                     *control
                         .figures
                         .lock()

@@ -138,14 +138,20 @@ impl JobShared {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// The first failure wins; the job ends on all shards.
+    /// The first failure wins; the job ends on all shards, unless it has come to its end already.
     pub fn fail(&self, mut error: JobError) {
         if let JobError::Sink { job, .. } = &mut error
             && job.is_empty()
         {
             job.clone_from(&self.name);
         }
-        self.end().error.get_or_insert(error);
+        let mut end = self.end();
+        if end.over {
+            // It came to its end before anything could end it.
+            return;
+        }
+        end.error.get_or_insert(error);
+        drop(end);
         self.cancelled.store(true, Ordering::Relaxed);
     }
 

@@ -279,6 +279,10 @@ impl Shard {
                 slot.longest_ns = took;
                 job.shared.step_took(self.id, stage, took);
             }
+            if job.part.as_ref().is_some_and(Part::is_over) {
+                // Another shard may have dropped its tasklets already.
+                return false;
+            }
             let progress = match (stepped, failure) {
                 (_, Some(failure)) | (Ok(Err(failure)), None) => {
                     job.shared.fail(failure);

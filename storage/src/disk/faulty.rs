@@ -24,6 +24,9 @@ pub enum FaultKind {
     NoSpace,
     /// A write that ends early, after its first aligned block, and says so.
     Short,
+    /// EINVAL of a write to a file that was opened direct, as file systems have it that open with O_DIRECT and cannot do it. Nothing
+    /// is written.
+    NotDirect,
 }
 
 /// A planned failure.
@@ -159,6 +162,9 @@ impl FaultyDisk {
             FaultKind::Io => !matches!(op, Op::Close { .. }),
             FaultKind::NoSpace => takes_space,
             FaultKind::Short => matches!(op, Op::Write { .. }),
+            FaultKind::NotDirect => {
+                matches!(op, Op::Write { file, .. } if self.disk.is_direct(*file))
+            }
         };
         if self.done < fault.at || !can {
             return None;
@@ -178,6 +184,7 @@ impl FaultyDisk {
             FaultKind::Io => ErrorKind::Other.into(),
             FaultKind::NoSpace => ErrorKind::StorageFull.into(),
             FaultKind::Short => ErrorKind::WriteZero.into(),
+            FaultKind::NotDirect => ErrorKind::InvalidInput.into(),
         };
         let buffer = match op {
             Op::Write {
@@ -188,6 +195,7 @@ impl FaultyDisk {
                 let written = match kind {
                     FaultKind::Io | FaultKind::NoSpace => buffer.len() / 2 / ALIGN * ALIGN,
                     FaultKind::Short => buffer.len().min(ALIGN),
+                    FaultKind::NotDirect => 0,
                 };
                 // A prefix that cannot be written either is no matter: the write has failed already.
                 let _ = self.disk.write(file, offset, &buffer[..written]);

@@ -239,6 +239,11 @@ impl MemoryDisk {
         Ok(handle)
     }
 
+    /// Whether a file is open and goes round the page cache.
+    pub(super) fn is_direct(&self, file: FileId) -> bool {
+        self.files.get(&file).is_some_and(|handle| handle.direct)
+    }
+
     /// Does one operation at once. A write or read must be given through this to be failed half way by a faulty disk.
     pub(super) fn execute(&mut self, op: Op) -> Result<Done, Failure> {
         match op {

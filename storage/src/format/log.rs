@@ -12,7 +12,7 @@
 //! so, a hole before it is damage.
 
 use super::segment::{PageKind, decode_page, encode_page};
-use super::{Cursor, Fault, Wrong, check_version, count};
+use super::{Cursor, Fault, RISING_MAX, Wrong, check_version, count, rising};
 use crate::buffer::{ALIGN, Buffer};
 use crate::id::{Epoch, Lineage, SegmentId};
 
@@ -169,8 +169,7 @@ fn decode_head(from: &mut Cursor<'_>, left: u64) -> Result<(usize, BatchHead), F
     let last_time = from.u64().ok_or(Fault::Short)? as i64;
     let durable = from.u64().ok_or(Fault::Short)?;
     let partition = from.u32().ok_or(Fault::Short)?;
-    let end = base.checked_add(u64::from(count));
-    if end.is_none() || durable > base || last_time < first_time {
+    if base > RISING_MAX || durable > base || last_time < first_time {
         return Err(Fault::Field("offsets or times"));
     }
     if from.u32().ok_or(Fault::Short)? != 0 {
@@ -383,7 +382,7 @@ fn decode_index(from: &mut Cursor<'_>) -> Result<Index, Fault> {
         Some(1) => Visibility::Committed,
         _ => return Err(Fault::Field("visibility")),
     };
-    let committed = Epoch(from.u64().ok_or(Fault::Short)?);
+    let committed = Epoch(rising(from, "committed epoch")?);
     let partitions = count(from, 12)?;
     let mut index = Index {
         visibility,
@@ -401,7 +400,7 @@ fn decode_index(from: &mut Cursor<'_>) -> Result<Index, Fault> {
 }
 
 fn decode_partition(from: &mut Cursor<'_>, number: u32) -> Result<IndexPartition, Fault> {
-    let visible = from.u64().ok_or(Fault::Short)?;
+    let visible = rising(from, "visible end")?;
     let segments = count(from, SEGMENT)?;
     let mut partition = IndexPartition {
         visible,
@@ -434,8 +433,8 @@ fn decode_segment(from: &mut Cursor<'_>, partition: u32) -> Result<IndexSegment,
     let segment = IndexSegment {
         id,
         open,
-        base: from.u64().ok_or(Fault::Short)?,
-        end: from.u64().ok_or(Fault::Short)?,
+        base: rising(from, "offset")?,
+        end: rising(from, "offset")?,
         len: from.u64().ok_or(Fault::Short)?,
         last_time: from.u64().ok_or(Fault::Short)? as i64,
     };

@@ -6,7 +6,7 @@
 //!          0       8         12            16         24       28  32
 //! ```
 
-use super::{Cursor, Fault, Wrong, check_version, count};
+use super::{Cursor, Fault, RISING_MAX, RISING_MAX_32, Wrong, check_version, count, rising};
 use crate::buffer::{ALIGN, Buffer};
 use crate::id::{Epoch, Lineage, SegmentId};
 use std::collections::BTreeMap;
@@ -166,6 +166,9 @@ impl Manifest {
         if zero != 0 {
             return Err(Wrong::at(28, Fault::Field("reserved bytes")));
         }
+        if sequence > RISING_MAX {
+            return Err(Wrong::at(16, Fault::Field("sequence number")));
+        }
         let mut body = Cursor::new(&record[HEADER..]);
         let manifest = decode_body(&mut body);
         let at = (HEADER + body.position()) as u64;
@@ -196,8 +199,11 @@ fn record_crc(record: &[u8]) -> u32 {
 fn decode_body(from: &mut Cursor<'_>) -> Result<Manifest, Fault> {
     let lineage = Lineage(from.bytes16().ok_or(Fault::Short)?);
     let attempt = from.u32().ok_or(Fault::Short)?;
+    if attempt > RISING_MAX_32 {
+        return Err(Fault::Field("attempt"));
+    }
     let checkpoints = count(from, 16)?;
-    let unused_from = Epoch(from.u64().ok_or(Fault::Short)?);
+    let unused_from = Epoch(rising(from, "first unused epoch")?);
     let mut manifest = Manifest {
         lineage,
         attempt,

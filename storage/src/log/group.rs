@@ -9,7 +9,7 @@ use super::{Log, Purpose};
 use crate::disk::{FileId, Op};
 use crate::error::StorageError;
 use crate::format::log::Visibility;
-use crate::format::{Cursor, Fault, Wrong, count};
+use crate::format::{Cursor, Fault, Wrong, count, rising};
 use crate::id::{Epoch, SegmentId};
 
 /// How far a segment will be durable.
@@ -62,9 +62,9 @@ impl Staged {
 }
 
 fn decode_staged(from: &mut Cursor<'_>) -> Result<Staged, Fault> {
-    let epoch = Epoch(from.u64().ok_or(Fault::Short)?);
+    let epoch = Epoch(rising(from, "epoch")?);
     let ends = count(from, 8)?;
-    let ends = (0..ends).map(|_| from.u64().ok_or(Fault::Short));
+    let ends = (0..ends).map(|_| rising(from, "offset"));
     let ends = ends.collect::<Result<_, _>>()?;
     match from.left() {
         0 => Ok(Staged { epoch, ends }),

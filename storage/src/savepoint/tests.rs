@@ -125,3 +125,21 @@ fn one_copy_is_enough() {
     let e = Savepoint::open(&mut damaged, "there").unwrap_err();
     assert_eq!(e.code(), "PLT-0504");
 }
+
+/// Every write is refused direct: found out once, and the savepoint is whole.
+#[test]
+fn direct_writes_refused() {
+    let fault = crate::Fault {
+        at: 0,
+        kind: crate::FaultKind::NotDirect,
+        for_ever: true,
+    };
+    let mut disk = FaultyDisk::new(MemoryDisk::new()).with_fault(fault);
+    write(&mut disk).unwrap();
+    assert_eq!(disk.faults(), 1);
+    let mut left = disk.crash(|_| false);
+    let savepoint = Savepoint::open(&mut left, "there").unwrap();
+    let source = PlainBytes::new(&mut left);
+    let totals = savepoint.reader(source, Filter::default()).verify();
+    assert_eq!(totals.unwrap().puts, 100);
+}

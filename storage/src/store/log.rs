@@ -9,9 +9,13 @@
 //!
 //! ```text
 //! Idle -> Writing (both copies) -> Syncing -> durable, Idle
-//! Idle -> Creating -> Allocating -> Filling (header, both copies) -> SyncingNew -> Renaming -> Naming -> durable
+//! Idle -> Creating -> Allocating -> Heading -> Filling (both copies) -> SyncingNew -> Renaming -> Naming -> durable
 //!      -> Closing (old file) -> Removing (old files) -> Idle
+//!                                      | not direct after all
+//!                                      `-> Leaving -> Reopening -> Heading
 //! ```
+//! The header is the first write to a file, and some file systems refuse that after an open with O_DIRECT: the file is opened again
+//! without, as are all that come after it.
 
 use crate::buffer::Buffer;
 use crate::disk::{Completion, Disk, DiskError, Done, FileId, Full, Mode, Op, Ticket};
@@ -42,6 +46,9 @@ enum State {
     Syncing,
     Creating,
     Allocating,
+    Heading,
+    Leaving,
+    Reopening,
     Filling { left: u32 },
     SyncingNew,
     Renaming,
@@ -54,6 +61,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct ManifestLog {
     owner: u32,
+    /// Whether files are opened direct; not any more once a direct write was refused.
     direct: bool,
     state: State,
     /// The file that is written to, once there is one.
@@ -171,6 +179,10 @@ impl ManifestLog {
         self.under_way -= 1;
         let done = match completion.result {
             Ok(done) => Ok(done),
+            Err(f) if self.state == State::Heading && self.direct && f.error.is_not_direct() => {
+                self.leave();
+                return Ok(false);
+            }
             Err(f) => self.forgive(f.error).map(|()| Done::Nothing),
         };
         match done {
@@ -190,20 +202,21 @@ impl ManifestLog {
     fn forgive(&self, error: DiskError) -> Result<(), DiskError> {
         match self.state {
             State::Allocating if error.kind == ErrorKind::Unsupported => Ok(()),
-            State::Closing | State::Removing => Ok(()),
+            State::Closing | State::Leaving | State::Removing => Ok(()),
             _ => Err(error),
         }
     }
 
     fn action(&self) -> &'static str {
         match self.state {
-            State::Idle | State::Writing { .. } | State::Filling { .. } => "write",
+            State::Idle | State::Writing { .. } | State::Heading | State::Filling { .. } => "write",
             State::Syncing | State::SyncingNew => "sync",
             State::Creating => "create",
             State::Allocating => "allocate",
             State::Renaming => "rename",
             State::Naming => "sync the folder of",
-            State::Closing => "close",
+            State::Closing | State::Leaving => "close",
+            State::Reopening => "open",
             State::Removing => "remove",
         }
     }
@@ -248,16 +261,23 @@ impl ManifestLog {
                 let len = header.file_len();
                 self.send(Op::Allocate { file, len });
             }
-            (State::Allocating, _) => {
-                let (file, header) = self.new.expect("it is allocated");
-                self.state = State::Filling { left: 3 };
-                let mut buffer = Buffer::with_capacity(0);
-                header.encode(&mut buffer);
-                self.send(Op::Write {
-                    file,
-                    offset: 0,
-                    buffer,
+            (State::Allocating, _) => self.write_header(),
+            (State::Leaving, _) => {
+                self.state = State::Reopening;
+                self.send(Op::Open {
+                    name: self.new_name(),
+                    mode: Mode::Write,
+                    direct: false,
                 });
+            }
+            (State::Reopening, Done::Opened { file, .. }) => {
+                let (_, header) = self.new.expect("it is opened again");
+                self.new = Some((file, header));
+                self.write_header();
+            }
+            (State::Heading, _) => {
+                let (file, header) = self.new.expect("it was written to");
+                self.state = State::Filling { left: 2 };
                 self.write_copies(file, header);
             }
             (State::SyncingNew, _) => {
@@ -278,6 +298,26 @@ impl ManifestLog {
             }
             (state, done) => unreachable!("{done:?} in {state:?}"),
         }
+    }
+
+    fn write_header(&mut self) {
+        let (file, header) = self.new.expect("it is open");
+        self.state = State::Heading;
+        let mut buffer = Buffer::with_capacity(0);
+        header.encode(&mut buffer);
+        self.send(Op::Write {
+            file,
+            offset: 0,
+            buffer,
+        });
+    }
+
+    /// The file system opens direct and does not write direct.
+    fn leave(&mut self) {
+        let (file, _) = self.new.expect("it was written to");
+        self.direct = false;
+        self.state = State::Leaving;
+        self.send(Op::Close { file });
     }
 
     fn change_over(&mut self) {

@@ -182,7 +182,8 @@ impl<'d, D: BlockingDisk> Opening<'d, D> {
         let unfinished = names.iter().filter_map(|n| n.strip_suffix(UNFINISHED));
         let taken = manifests.iter().copied();
         let taken = taken.chain(unfinished.filter_map(parse));
-        let number = taken.max().map_or(0, |n| n + 1);
+        // A name with the greatest number is not ours; the one that it would take is refused when it is made.
+        let number = taken.max().map_or(0, |n| n.saturating_add(1));
         let old = manifests.iter().map(|n| file_name(*n)).collect();
         Ok(Found {
             manifest,

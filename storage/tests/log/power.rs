@@ -148,6 +148,36 @@ fn a_short_write() {
     fails(FaultKind::Short, false);
 }
 
+/// Writes that are refused direct from the first on: nothing fails, and each partition warns once.
+#[test]
+fn direct_writes_refused() {
+    let kind = FaultKind::NotDirect;
+    fails(kind, false);
+    fails(kind, true);
+    let fault = Fault {
+        at: 0,
+        kind,
+        for_ever: true,
+    };
+    let mut disk = disk(1, MemoryDisk::new()).with_fault(fault);
+    let mut history = History::new(1);
+    let mut rig = Rig::open(&mut disk, DURABLE, &[]).expect("the manifest falls back");
+    for _ in 0..120 {
+        rig.append_random(&mut history).expect("partitions too");
+    }
+    rig.settle(&mut history).expect("nothing fails");
+    let warnings = rig.log.take_warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings
+            .iter()
+            .all(|w| matches!(w, Warning::Buffered { .. }))
+    );
+    assert_eq!(rig.disk.faults(), 3, "the manifest and two partitions");
+    drop(rig);
+    recover(&mut disk.crash(|_| false), DURABLE, &history, "refused");
+}
+
 /// A disk too small refuses clearly, loses nothing, and goes on when there is room.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
@@ -181,6 +211,7 @@ fn a_full_disk_refuses_and_recovers() {
         drive(&mut memory, &mut log, history.now_us);
     };
     assert_eq!(refused.code(), "PLT-0507");
+    assert_eq!(log.no_space(), Some(refused), "who waits is told as well");
     let appended = log.next_offset(0);
     assert!(
         log.durable_end(0) < appended,
@@ -189,5 +220,6 @@ fn a_full_disk_refuses_and_recovers() {
     memory.set_capacity(1 << 30);
     log.retry_space();
     drive(&mut memory, &mut log, history.now_us + 100);
+    assert_eq!(log.no_space(), None);
     assert_eq!(log.durable_end(0), appended);
 }

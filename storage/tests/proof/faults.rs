@@ -1,6 +1,6 @@
 //! Operation N fails, for every N of a run of several epochs.
 
-use crate::rig::{History, Stop, recover_and_go_on, run};
+use crate::rig::{History, Rig, Stop, recover_and_go_on, run};
 use pelton_storage::*;
 
 const EPOCHS: u64 = 7;
@@ -75,4 +75,48 @@ fn a_short_write_once() {
 #[test]
 fn short_writes_for_ever() {
     fails(FaultKind::Short, true);
+}
+
+#[test]
+fn direct_writes_refused_once() {
+    refused_direct(false);
+}
+
+#[test]
+fn direct_writes_refused_for_ever() {
+    refused_direct(true);
+}
+
+/// Refused from the first write on, nothing fails: every file is written through the page cache, and each shard warns once. Refused later,
+/// after direct writes were taken, it is an error like others.
+fn refused_direct(for_ever: bool) {
+    let kind = FaultKind::NotDirect;
+    fails(kind, for_ever);
+    for (seed, shards) in [(1, 1), (2, 2)] {
+        let mut disk = disk(seed).with_fault(Fault {
+            at: 0,
+            kind,
+            for_ever,
+        });
+        let mut history = History::new(seed);
+        let mut rig = Rig::open(&mut disk, shards).expect("the manifest falls back");
+        for n in 1..=4 * EPOCHS {
+            rig.epoch(&mut history, n % 3 == 0).expect("shards too");
+        }
+        let last = rig.store.last().expect("committed");
+        assert!(last.segments.iter().any(|e| e.segment.number > 0));
+        let warned = |w: &Warning| matches!(w, Warning::Buffered { .. });
+        for writer in &mut rig.writers {
+            let warnings = writer.take_warnings();
+            assert_eq!(
+                warnings.iter().filter(|w| warned(w)).count(),
+                usize::from(for_ever)
+            );
+        }
+        // Once for the manifest, and for ever once for each shard as well: nobody asks twice.
+        let expected = if for_ever { 1 + u64::from(shards) } else { 1 };
+        assert_eq!(rig.disk.faults(), expected);
+        drop(rig);
+        recover_and_go_on(disk.crash(|_| false), &history, shards, "refused direct");
+    }
 }
