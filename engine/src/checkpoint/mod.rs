@@ -25,13 +25,19 @@
 mod coordinator;
 mod frames;
 mod keeping;
+mod kept;
 mod kill;
 mod part;
 mod registry;
 mod restore;
+#[cfg(test)]
+mod rig;
 mod saver;
+#[cfg(test)]
+mod tests;
 mod touch;
 mod tracker;
+mod value;
 
 /// What a barrier says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,7 @@ pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
+pub(crate) use kept::{Kept, Loaded};
 pub(crate) use part::{Event, Part, Report, Share, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
@@ -57,3 +64,4 @@ pub use restore::Restored;
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;
+pub(crate) use value::{Parts, Stored, Value, Whole};

@@ -1,0 +1,54 @@
+//! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
+
+use super::rig::{Compare, OP, Record, check, script};
+use crate::Spans;
+use crate::aggregate::scramble::cases;
+use crate::aggregate::{Aggregate, Aggs};
+use crate::key::{Computed, KeyOf};
+use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
+use crate::window::{Tumbling, WindowAssigner};
+use proptest::prelude::*;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+fn key() -> impl KeyOf<Record, Key = u8> {
+    Computed(|r: &Record| r.1)
+}
+
+/// Exact, by origin, and growing.
+fn all() -> impl Aggregate<Record, Out: Debug> {
+    let a = Aggs::<Record>::new();
+    (
+        a.count(),
+        a.sum(|r| r.2),
+        a.first(|r| r.2),
+        a.collect(|r| r.2),
+    )
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn running_values_go_on(seed: u64, keys in 1usize..60) {
+        let script = script(seed, keys, 40);
+        let sums = || MakeRunning { key: key(), running: SoFar(all()), op: OP, record: PhantomData };
+        check(sums, &script, seed, Compare::Rows);
+        let last = || MakeRunning { key: key(), running: Reduce(|a: &mut Record, b: &Record| a.2 = a.2 / 2 + b.2), op: OP, record: PhantomData };
+        check(last, &script, seed, Compare::Rows);
+        let fold = || MakeRunning { key: key(), running: Fold(vec![], |a: &mut Vec<i64>, b: &Record| a.push(b.2)), op: OP, record: PhantomData };
+        check(fold, &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn tumbling_windows_go_on(seed: u64, keys in 1usize..60, lateness in 0i64..60, size in 1i64..80) {
+        let script = script(seed, keys, 40);
+        let window = Tumbling::of(size.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Tumbling| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+}
