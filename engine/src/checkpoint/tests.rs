@@ -6,6 +6,7 @@ use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
 use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
+use crate::session::Session;
 use crate::window::{Tumbling, WindowAssigner};
 use proptest::prelude::*;
 use std::fmt::Debug;
@@ -50,5 +51,19 @@ proptest! {
         check(make(late), &script, seed, Compare::Rows);
         check(make(late.one_correction()), &script, seed, Compare::Rows);
         check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn session_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, gap in 1i64..30, pace in 10usize..60) {
+        let script = script(seed, keys, pace);
+        let window = Session::gap(gap.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Session| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(window.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.one_correction().early_firing(5.micros())), &script, seed, Compare::Net);
     }
 }
