@@ -7,7 +7,7 @@ use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
 use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
 use crate::session::Session;
-use crate::window::{Tumbling, WindowAssigner};
+use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
 use proptest::prelude::*;
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -65,5 +65,37 @@ proptest! {
         check(make(window.early_firing(5.micros())), &script, seed, Compare::Net);
         check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
         check(make(late.one_correction().early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn sliding_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, slide in 1i64..15, more in 0i64..60) {
+        let script = script(seed, keys, 40);
+        let window = Sliding::of((slide + more).micros(), slide.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Sliding| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.one_correction().early_firing(5.micros())), &script, seed, Compare::Net);
+        // Two stacks, and floats: the same to the last bit.
+        let exact = Aggs::<Record>::new();
+        let small = (exact.count(), exact.sum(|r| r.2), exact.avg(|r| r.2 as f64 / 3.0));
+        let make = |window: Sliding| move || window.make(key(), small.clone(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn cumulating_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, step in 1i64..15, steps in 1i64..8) {
+        let script = script(seed, keys, 40);
+        let window = Cumulate::of((step * steps).micros(), step.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Cumulate| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
     }
 }
