@@ -498,6 +498,34 @@ impl Plan {
         out
     }
 
+    /// For tests: what the operators of this plan, in one stage, are made with on a shard.
+    #[cfg(test)]
+    pub fn alone<R>(
+        &self,
+        config: &PlanConfig,
+        shard: usize,
+        make: impl FnOnce(&mut ShardBuild<'_, '_>) -> R,
+    ) -> R {
+        let ops: Vec<OpId> = self.ops.iter().map(|op| op.id).collect();
+        make(&mut ShardBuild {
+            job: &self.name,
+            stage: 0,
+            shard,
+            shards: config.shards,
+            letters: None,
+            config,
+            ends: &mut AllEnds::new(),
+            ports: &mut Ports::inline(config.shards),
+            partitions: vec![],
+            origins_out: true,
+            alignment: None,
+            all_ops: &self.ops,
+            stage_ops: &ops,
+            states: &mut Registry::default(),
+            committers: &mut vec![],
+        })
+    }
+
     /// The plan as text: stages with their operators, what is known of their results, and exchanges, then the warnings.
     pub fn explain(&self) -> String {
         use fmt::Write;

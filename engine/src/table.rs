@@ -375,6 +375,22 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         (id, true)
     }
 
+    /// Gives a key this value, whatever it had; its id, and whether it is new.
+    pub fn replace(&mut self, key: &K, value: V) -> (u32, bool)
+    where
+        K: Clone,
+    {
+        let mut value = Some(value);
+        let (id, new) = self.find_or_insert(self.hash(key), key, || match value.take() {
+            Some(value) => value,
+            None => unreachable!("a value is made once"),
+        });
+        if let Some(value) = value {
+            *self.value_mut(id) = value;
+        }
+        (id, new)
+    }
+
     /// Removes an entry. Its value is replaced by `empty`; its key stays in memory until the id is reused.
     pub fn remove(&mut self, id: u32, empty: V) -> V {
         self.unindex(id);

@@ -36,10 +36,23 @@ pub(crate) enum SaveError {
     Sink { sink: String, what: String },
 }
 
+/// Where frames go: a shard's log.
+pub(crate) trait TakeFrames {
+    /// Takes one, or says why not.
+    fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused>;
+}
+
+impl TakeFrames for SegmentWriter {
+    #[inline]
+    fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused> {
+        self.push(head, frame)
+    }
+}
+
 /// A piece of an epoch on one shard, being written.
 pub(crate) struct Snapshot<'a> {
     cut: Cut,
-    writer: &'a mut SegmentWriter,
+    writer: &'a mut dyn TakeFrames,
     failure: &'a mut Option<SaveError>,
     /// What sinks hand over for the decision, see [`crate::sink::Writer::pre_commit`].
     committables: &'a mut Vec<(StateId, Vec<u8>)>,
@@ -55,7 +68,7 @@ pub(crate) struct Snapshot<'a> {
 impl<'a> Snapshot<'a> {
     pub fn new(
         cut: Cut,
-        writer: &'a mut SegmentWriter,
+        writer: &'a mut dyn TakeFrames,
         failure: &'a mut Option<SaveError>,
         committables: &'a mut Vec<(StateId, Vec<u8>)>,
         now_ns: u64,
@@ -89,7 +102,7 @@ impl<'a> Snapshot<'a> {
             key,
             value,
         };
-        match self.writer.push(head, frame) {
+        match self.writer.take(head, frame) {
             Ok(()) => {
                 self.left -= frame.encoded_len() as isize;
                 self.frames += 1;

@@ -27,10 +27,19 @@ pub(crate) struct Keeping {
 impl Keeping {
     /// What operator `op` needs to keep entries that look like `E`; `None` where the job takes no checkpoints.
     pub fn of<E: State>(build: &mut ShardBuild<'_, '_>, op: OpId) -> Option<Keeping> {
+        Self::named::<E>("keyed", build, op)
+    }
+
+    /// The same for a state of another name: an operator may have several.
+    pub fn named<E: State>(
+        name: &str,
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> Option<Keeping> {
         if !build.config.checkpoints {
             return None;
         }
-        let state = build.state(Some(op), "keyed", &shape_of::<E>());
+        let state = build.state(Some(op), name, &shape_of::<E>());
         Some(Keeping {
             saver: Saver::new(state),
             space: build.key_space(),
@@ -47,14 +56,29 @@ impl Keeping {
 
     /// A barrier passes; M is noted if it has risen.
     pub fn begin(&mut self, cut: Cut, watermark: EventTime) {
-        self.sweep = cut.sweep;
-        self.saver.begin();
+        self.begin_timeless(cut);
         if cut.is_full || watermark > self.watermark {
             self.watermark = watermark;
-            let shard = (self.shard as u32).to_le_bytes();
-            let key = [&[WATERMARK], &shard[..]].concat();
-            self.saver.note(&key, &watermark.micros());
+            self.note(WATERMARK, watermark);
         }
+    }
+
+    /// The same for an operator that M means nothing to.
+    pub fn begin_timeless(&mut self, cut: Cut) {
+        self.sweep = cut.sweep;
+        self.saver.begin();
+    }
+
+    /// Notes a time of this shard as part of the epoch that begins.
+    pub fn note(&mut self, tag: u8, time: EventTime) {
+        let mut key = [tag; 5];
+        key[1..].copy_from_slice(&(self.shard as u32).to_le_bytes());
+        self.saver.note(&key, &time.micros());
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 
     /// M, if the frame is about that: the greatest of all shards' so far.

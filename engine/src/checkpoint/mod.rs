@@ -26,13 +26,19 @@ mod config;
 mod coordinator;
 mod frames;
 mod keeping;
+mod kept;
 mod kill;
 mod part;
 mod registry;
 mod restore;
+#[cfg(test)]
+mod rig;
 mod saver;
+#[cfg(test)]
+mod tests;
 mod touch;
 mod tracker;
+mod value;
 
 /// What a barrier says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +59,7 @@ pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
+pub(crate) use kept::{Kept, Loaded};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
 pub use restore::Restored;
@@ -60,3 +67,4 @@ pub(crate) use restore::{JobLoad, Sections, check, layout, load_shard, recover_s
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;
+pub(crate) use value::{Parts, Stored, Value, Whole};

@@ -6,6 +6,7 @@
 //! 2. A tombstone belongs to the epoch after the barrier that passed last.
 
 use super::frames::{FrameQueue, Saved, Snapshot};
+use super::value::{Stored, Value};
 use crate::state::{Codec, LoadError, State};
 use pelton_storage::StateId;
 use rkyv::util::AlignedVec;
@@ -17,6 +18,8 @@ pub(crate) struct Saver {
     codec: Codec,
     key: AlignedVec,
     value: AlignedVec,
+    /// A part of a value.
+    part: AlignedVec,
     /// Of the epoch under way (law 1).
     first: FrameQueue,
     /// Of the next one (law 2).
@@ -30,6 +33,7 @@ impl Saver {
             codec: Codec::default(),
             key: AlignedVec::new(),
             value: AlignedVec::new(),
+            part: AlignedVec::new(),
             first: FrameQueue::default(),
             next: FrameQueue::default(),
         }
@@ -48,11 +52,19 @@ impl Saver {
         self.key.extend_from_slice(&self.value);
     }
 
+    fn value<V: Stored>(&mut self, value: &V) {
+        value.store(&mut Value::new(
+            &mut self.codec,
+            &mut self.part,
+            &mut self.value,
+        ));
+    }
+
     /// Saves an entry before it changes.
     #[cold]
-    pub fn before<K: State, V: State>(&mut self, prefix: &[u8], key: &K, value: &V) {
+    pub fn before<K: State, V: Stored>(&mut self, prefix: &[u8], key: &K, value: &V) {
         self.key(prefix, key);
-        self.codec.save(value, &mut self.value);
+        self.value(value);
         self.first.push(&self.key, Some(&self.value));
     }
 
@@ -65,6 +77,13 @@ impl Saver {
     /// What has this key, as bytes, has gone.
     pub fn gone_bytes(&mut self, key: &[u8]) {
         self.next.push(key, None);
+    }
+
+    /// Saves an entry before it changes, its key as bytes.
+    #[cold]
+    pub fn before_bytes<V: Stored>(&mut self, key: &[u8], value: &V) {
+        self.value(value);
+        self.first.push(key, Some(&self.value));
     }
 
     /// Notes an entry of the epoch under way, as bytes: small things that are saved at once.
@@ -94,7 +113,7 @@ impl Saver {
 
     /// Writes an entry in its turn; whether it was taken.
     #[inline]
-    pub fn write<K: State, V: State>(
+    pub fn write<K: State, V: Stored>(
         &mut self,
         prefix: &[u8],
         key: &K,
@@ -102,8 +121,14 @@ impl Saver {
         to: &mut Snapshot<'_>,
     ) -> bool {
         self.key(prefix, key);
-        self.codec.save(value, &mut self.value);
+        self.value(value);
         to.put(self.state, &self.key, Some(&self.value))
+    }
+
+    /// The same, its key as bytes.
+    pub fn write_bytes<V: Stored>(&mut self, key: &[u8], value: &V, to: &mut Snapshot<'_>) -> bool {
+        self.value(value);
+        to.put(self.state, key, Some(&self.value))
     }
 
     /// The value that was saved as these bytes.

@@ -1,6 +1,6 @@
 //! What a loop over records says of the entries that it changes: nothing where the job takes no checkpoints, at no cost.
 
-use super::{Saver, Tracker};
+use super::{Saver, Stored, Tracker};
 use crate::state::State;
 
 /// Told of each entry before it changes.
@@ -26,7 +26,7 @@ pub(crate) struct Tracked<'a> {
     pub prefix: &'a [u8],
 }
 
-impl<K: State, V: State> Touch<K, V> for Tracked<'_> {
+impl<K: State, V: Stored> Touch<K, V> for Tracked<'_> {
     #[inline(always)]
     fn touch(&mut self, id: u32, key: &K, value: &V) {
         if self.tracker.touch(id) {
@@ -37,7 +37,7 @@ impl<K: State, V: State> Touch<K, V> for Tracked<'_> {
 
 impl Tracked<'_> {
     /// Entry `id` is about to go.
-    pub fn gone<K: State, V: State>(&mut self, id: u32, key: &K, value: &V) {
+    pub fn gone<K: State, V: Stored>(&mut self, id: u32, key: &K, value: &V) {
         let (due, stored) = self.tracker.remove(id);
         if due {
             self.saver.before(self.prefix, key, value);

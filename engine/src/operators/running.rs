@@ -7,10 +7,11 @@
 //!    `.in_event_time_order()` the order itself is fixed and every value is (class ROWS).
 //! 3. Results keep the order of their records; between two looks at whether the outputs are full there is one chunk.
 //!
-//! State: a value for each key, kept for ever (a warning says so). O(1) a record.
+//! State: a value for each key, kept for ever (a warning says so), in a checkpoint as well. O(1) a record.
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::tumbling::{CACHED, at_of};
@@ -19,7 +20,7 @@ use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
-use crate::state::State;
+use crate::state::{LoadError, State};
 use crate::table::{KeyTable, NONE};
 use crate::time::EventTime;
 use std::marker::PhantomData;
@@ -127,8 +128,9 @@ pub struct MakeRunning<T, K, R> {
 #[allow(private_interfaces)]
 impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> MakeOperator<T> for MakeRunning<T, K, R> {
     type Op = RunningOp<T, K, R>;
-    fn make(&mut self, _: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(RunningOp {
+            kept: Kept::of::<(K::Key, R::State)>(build, self.op),
             key: self.key.clone(),
             running: self.running.clone(),
             op: self.op,
@@ -151,6 +153,8 @@ pub struct RunningOp<T, K: KeyOf<T>, R: Running<T>> {
     key: K,
     running: R,
     op: OpId,
+    /// Where the job takes checkpoints.
+    kept: Option<Kept>,
     table: KeyTable<K::Key, R::State>,
     /// Records of the batch in hand that have been taken; 0 between batches.
     done: usize,
@@ -220,16 +224,15 @@ impl Stamps {
 impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {
     /// Takes records `from..to`, at most a chunk.
     #[inline(always)]
-    fn chunk<O: Push<Keyed<K::Key, R::Value>>>(
-        &mut self,
+    fn chunk<O: Push<Keyed<K::Key, R::Value>>, C: Touch<K::Key, R::State>>(
+        (key_of, running, op): (&K, &R, OpId),
+        table: &mut KeyTable<K::Key, R::State>,
         batch: &Batch<T>,
-        from: usize,
-        to: usize,
+        (from, to): (usize, usize),
+        touch: &mut C,
         out: &mut O,
         cx: &mut Cx,
     ) {
-        let (key_of, running, op) = (&self.key, &self.running, self.op);
-        let table = &mut self.table;
         let probes = probe(table, key_of, op, &batch.records[from..to]);
         let mut stamps = Stamps::from(batch, from);
         for (index, (hash, candidate)) in (from..to).zip(probes) {
@@ -245,12 +248,14 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {
             let update = blame_at(op, index, || {
                 key_of.with(record, |key| {
                     let value = if let Some(state) = table.verified(candidate, key) {
+                        touch.touch(candidate, key, state);
                         running.add(state, record, at);
                         running.value(state)
                     } else {
                         let (id, new) =
                             table.find_or_insert(hash, key, || running.first(record, at));
                         let state = table.value_mut(id);
+                        touch.touch(id, key, state);
                         if !new {
                             running.add(state, record, at);
                         }
@@ -275,7 +280,14 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
     fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
         while self.done < batch.len() {
             let to = (self.done + CHUNK).min(batch.len());
-            self.chunk(batch, self.done, to, out, cx);
+            let (user, part) = ((&self.key, &self.running, self.op), (self.done, to));
+            let table = &mut self.table;
+            match &mut self.kept {
+                None => Self::chunk(user, table, batch, part, &mut Untracked, out, cx),
+                Some(kept) => {
+                    Self::chunk(user, table, batch, part, &mut kept.tracked(), out, cx);
+                }
+            }
             self.done = to;
             if out.blocked() && to < batch.len() {
                 return;
@@ -286,4 +298,35 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
     }
 
     fn watermark<O: Push<Self::Out>>(&mut self, _: EventTime, _: &mut O, _: &mut Cx) {}
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        if let Some(kept) = &mut self.kept {
+            // M means nothing here.
+            kept.begin_timeless(cut, self.table.id_end(), |_| true);
+        }
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let table = &self.table;
+        self.kept.as_mut().map_or(Saved::All, |kept| {
+            kept.save(to, |id| (table.key(id), Whole(table.value(id))))
+        })
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        let Some(kept) = &mut self.kept else {
+            return Ok(false);
+        };
+        match kept.load(frame)? {
+            Loaded::Others => return Ok(false),
+            Loaded::Entry::<K::Key>(key, Some(value)) => {
+                let state: R::State = kept.keeping.saver.load(value)?;
+                let (id, _) = self.table.replace(&key, state);
+                kept.restored(id, true);
+            }
+            // No value ever goes.
+            _ => {}
+        }
+        Ok(true)
+    }
 }

@@ -29,6 +29,7 @@
 //!    under another window is taken back before ([`early`]). What fires does not depend on it.
 //! 9. Keys without sessions stay for their return, up to four times as many as have sessions, and go a few a step beyond
 //!    that: no allocation in steady state for keys that recur, no growth for those that do not.
+//! 10. In a checkpoint an entry is known by its key and has all its sessions ([`kept`]).
 //!
 //! Cost: a record of the key's newest session one probe and one entry; a timer a few moves a gap; other records O(log n + n / 512) in
 //! the n sessions kept of their key and what merging takes (`parts.rs`), and a group is corrected in one piece. Class: ROWS; NET with
@@ -36,12 +37,14 @@
 //! "The Dataflow Model" (2015); lazy timers are of the TCP kind (Varghese and Lauck 1987, section 5).
 
 mod early;
+mod kept;
 mod parts;
 mod state;
 mod store;
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
@@ -51,6 +54,7 @@ use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
 use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
+use crate::state::LoadError;
 use crate::table::NONE;
 use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
@@ -128,6 +132,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> MakeOperator<
                 self.lateness,
                 self.gap.longest().micros(),
                 self.early,
+                Kept::of::<kept::Entry<K::Key, A::Acc>>(build, self.op),
             ),
         })
     }
@@ -160,7 +165,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
     /// Adds on-time records `from..to`, as [`crate::operators::tumbling`] does: a large table is worked in three passes over
     /// a chunk, so that the cache misses of different records overlap.
     #[inline(always)]
-    fn add_chunk<O: Push<Windowed<K::Key, A::Out>>>(
+    fn add_chunk<O: Push<Windowed<K::Key, A::Out>>, const KEEPS: bool>(
         &mut self,
         batch: &Batch<T>,
         from: usize,
@@ -194,15 +199,15 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
                 from + i,
                 #[inline(always)]
                 || {
-                    self.add_one(batch, from + i, hashes[i], found[i], out);
+                    self.add_one::<O, KEEPS>(batch, from + i, hashes[i], found[i], out);
                 },
             );
         }
     }
 
-    /// Adds one on-time record, to the entry that `candidate` very likely is.
+    /// Adds one on-time record, to the entry that `candidate` very likely is. `KEEPS`: the job takes checkpoints.
     #[inline(always)]
-    fn add_one<O: Push<Windowed<K::Key, A::Out>>>(
+    fn add_one<O: Push<Windowed<K::Key, A::Out>>, const KEEPS: bool>(
         &mut self,
         batch: &Batch<T>,
         index: usize,
@@ -228,6 +233,9 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
             record,
             #[inline(always)]
             |key| {
+                if KEEPS && core.is_newest(candidate, key, t) {
+                    core.touch(candidate);
+                }
                 if let Some(keyed) = core.store.table.verified(candidate, key)
                     && keyed.phase == Phase::Open
                     && keyed.start <= t
@@ -254,7 +262,10 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
         let mut at = from;
         while at < to {
             let stop = (at + CHUNK).min(to);
-            self.add_chunk(batch, at, stop, out);
+            match self.core.kept.is_some() {
+                true => self.add_chunk::<O, true>(batch, at, stop, out),
+                false => self.add_chunk::<O, false>(batch, at, stop, out),
+            }
             at = stop;
         }
         if self.core.early.is_some() {
@@ -423,6 +434,22 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
     fn close_idle(&mut self) -> Option<EventTime> {
         // Law 2: beyond the end. Nothing that is open ends later than the latest.
         (self.core.open > 0).then(|| EventTime::from_micros(self.core.latest + 1))
+    }
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        self.core.begin_epoch(cut);
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.core.save(to)
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.core.load(frame)
+    }
+
+    fn loaded(&mut self) {
+        self.core.loaded();
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

@@ -11,7 +11,7 @@
 //!    come in the order of end + allowed lateness, before the windows that fire at that time.
 //! 4. The watermark handed on is M less the allowed lateness: no result's time lies below it.
 //! 5. With early firing, unfired windows that changed are told within the interval, and nothing else depends on it ([`early`]).
-//! 6. A key whose slices are all gone is removed. No allocation in steady state: entries and what hangs on them are used again.
+//! 6. A key whose slices are all gone is removed; in a checkpoint a key is one entry ([`kept`]). No allocation in steady state: entries and what hangs on them are used again.
 //!
 //! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: for each key
 //! an accumulator for each slice that has records, until
@@ -23,6 +23,7 @@
 
 mod early;
 pub(crate) mod entry;
+mod kept;
 pub(crate) mod slicing;
 pub(crate) mod stacks;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
 use crate::operators::late::{Late, LateTo};
@@ -42,6 +44,7 @@ use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
+use crate::state::LoadError;
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
@@ -94,6 +97,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
             changes: None,
             early,
             state: State {
+                kept: Kept::of::<kept::Entry<K::Key, A::Acc>>(build, self.op),
                 op: self.op,
                 slicing: self.slicing,
                 allowed: self.lateness.allowed.micros(),
@@ -192,6 +196,8 @@ pub struct SlidingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
 
 /// All but what the user gave.
 struct State<K, A> {
+    /// Where the job takes checkpoints.
+    kept: Option<Kept>,
     op: OpId,
     slicing: Slicing,
     /// Allowed lateness.
@@ -220,7 +226,7 @@ struct State<K, A> {
     forget_at: i64,
 }
 
-impl<K: Key, A: Clone> State<K, A> {
+impl<K: Key, A: Clone + crate::state::State> State<K, A> {
     /// Notes that a record on time goes to this time's slice; its start.
     #[inline(never)]
     fn enter(&mut self, time: i64) -> i64 {
@@ -317,6 +323,9 @@ impl<K: Key, A: Clone> State<K, A> {
         out: &mut O,
         cx: &mut Cx,
     ) -> bool {
+        if self.kept.is_some() && self.changes_in(pass) {
+            self.touch(pass.id);
+        }
         let (key, entry) = self.table.entry_mut(pass.id);
         let rest = self.rests.get_mut(pass.id);
         let (end, keep) = (pass.end, self.keep);
@@ -376,6 +385,8 @@ impl<K: Key, A: Clone> State<K, A> {
             *work -= kept.sides.len() as i64;
         }
         if entry.slice == NO_SLICE && rest.is_empty() {
+            self.gone(pass.id);
+            let rest = self.rests.get_mut(pass.id);
             self.table
                 .remove(pass.id, SlidingKey::new(aggregate.create()));
             let (live, issued) = (self.table.len(), self.table.id_end() as usize);
@@ -384,6 +395,15 @@ impl<K: Key, A: Clone> State<K, A> {
             }
         }
         true
+    }
+
+    /// Whether the visit changes the key.
+    fn changes_in(&self, pass: &Pass) -> bool {
+        let (slice, rest) = (self.table.value(pass.id).slice, self.rests.get(pass.id));
+        let fires = pass.reason == Reason::Fire
+            && (slice < pass.end || rest.stacks.changes(pass.end, pass.next_start));
+        let oldest = rest.kept.as_ref().and_then(|kept| kept.oldest());
+        fires || oldest.is_some_and(|slice| slice < pass.kept_from)
     }
 
     /// Emits what behind records have changed, as far as `work` goes; `true` when done, else call again.
@@ -503,7 +523,10 @@ fn emit<K: Key, V, O: Push<Windowed<K, V>>>(
 impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
     /// Adds records `from..to`.
     fn on_time(&mut self, batch: &Batch<T>, from: usize, to: usize, cx: &Cx) {
-        self.add_all(batch, from, to);
+        match self.state.kept.is_some() {
+            true => self.add_all::<true>(batch, from, to),
+            false => self.add_all::<false>(batch, from, to),
+        }
         if self.early.is_some() {
             self.mark(batch, from, to, cx);
         }
@@ -537,14 +560,14 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
     /// In a large table each record's slot and entry are asked of the cache well before they are used: a record is hashed
     /// two times [`AHEAD`] records before it is added, and looked up in between, so that misses overlap with one another and
     /// with the work on other records. A candidate may be stale when its turn comes, since records before it add keys: it is
-    /// verified.
-    fn add_all(&mut self, batch: &Batch<T>, from: usize, to: usize) {
+    /// verified. `KEEPS`: the job takes checkpoints.
+    fn add_all<const KEEPS: bool>(&mut self, batch: &Batch<T>, from: usize, to: usize) {
         let (records, times) = (&batch.records[from..to], &batch.times[from..to]);
         if self.state.table.len() < CACHED {
             for (n, (record, &time)) in records.iter().zip(times).enumerate() {
                 let hash = self.hash(record, from + n);
                 let candidate = self.state.table.candidate(hash);
-                self.add(batch, from + n, record, time, hash, candidate);
+                self.add::<KEEPS>(batch, from + n, record, time, hash, candidate);
             }
             return;
         }
@@ -555,7 +578,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         for n in 0..records.len() + RING {
             if let Some(n) = n.checked_sub(RING) {
                 let (hash, candidate) = (hashes[n % RING], found[n % RING]);
-                self.add(batch, from + n, &records[n], times[n], hash, candidate);
+                self.add::<KEEPS>(batch, from + n, &records[n], times[n], hash, candidate);
             }
             if let Some(record) = records.get(n) {
                 hashes[n % RING] = self.hash(record, from + n);
@@ -582,7 +605,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
 
     /// Adds a record on time whose entry very likely is `candidate`.
     #[inline(always)]
-    fn add(
+    fn add<const KEEPS: bool>(
         &mut self,
         batch: &Batch<T>,
         index: usize,
@@ -611,6 +634,12 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                     #[inline(always)]
                     |key| {
                         let mut id = candidate;
+                        if KEEPS {
+                            if state.table.verified(id, key).is_none() {
+                                id = state.find_or_insert(hash, key, aggregate);
+                            }
+                            state.touch(id);
+                        }
                         let entry = match state.table.verified(id, key) {
                             Some(entry) => entry,
                             None => {
@@ -676,6 +705,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         let id = blame_at(state.op, index, || {
             key_of.with(&batch.records[index], |key| {
                 let id = state.find_or_insert(state.table.hash(key), key, aggregate);
+                state.touch(id);
                 let kept = state.rests.get_mut(id).kept.get_or_insert_default();
                 let side = kept.side(slice, from, on_time, || aggregate.create());
                 aggregate.add(side, &batch.records[index], at_of(batch, index));
@@ -832,6 +862,22 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
     fn close_idle(&mut self) -> Option<EventTime> {
         let last = EventTime::from_micros(self.state.last_end);
         (last > self.state.watermark).then_some(last)
+    }
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        self.state.begin_epoch(cut);
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        self.state.save(to)
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        self.state.load(frame, || self.aggregate.create())
+    }
+
+    fn loaded(&mut self) {
+        self.state.loaded(self.early.as_deref_mut());
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

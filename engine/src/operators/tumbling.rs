@@ -901,6 +901,12 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         let fired = |s: &&Box<Slice<K::Key, A::Acc>>| self.end_of(s.start) <= self.watermark;
         self.fired = self.slices.iter().filter(fired).count();
         self.doing = self.next_work();
+        // What had been told is not known: all is told again.
+        if let Some(early) = &mut self.early
+            && self.fired < self.slices.len()
+        {
+            early.changed(0);
+        }
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

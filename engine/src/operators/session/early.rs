@@ -12,7 +12,7 @@
 //! Cost: a record one probe more and O(log n) in what was told of its key; for each open session that was told a second accumulator.
 
 use super::state::{Core, Out};
-use super::store::Phase;
+use super::store::{Part, Phase};
 use crate::aggregate::Aggregate;
 use crate::key::Key;
 use crate::operators::early::{Changed, EarlyTimer};
@@ -28,12 +28,24 @@ const PIECE: usize = 1024;
 
 /// A session as it was told.
 #[derive(Debug)]
-struct Told<A> {
-    start: i64,
-    end: i64,
+pub(super) struct Told<A> {
+    pub(super) start: i64,
+    pub(super) end: i64,
     /// A record has come into it since.
-    stale: bool,
-    acc: A,
+    pub(super) stale: bool,
+    pub(super) acc: A,
+}
+
+impl<A> Told<A> {
+    /// What was kept of one as a session.
+    pub(super) fn of(part: Part<A>) -> Self {
+        Told {
+            start: part.start,
+            end: part.end,
+            stale: part.fired,
+            acc: part.acc,
+        }
+    }
 }
 
 /// See the module.
@@ -87,6 +99,25 @@ impl<A> Early<A> {
     pub(super) fn begin(&mut self) {
         self.timer.told();
         self.word = Some(0);
+    }
+
+    /// What has been told of a key.
+    pub(super) fn told_of(&self, id: u32) -> &[Told<A>] {
+        if (id as usize) < self.told.len() {
+            self.told.get(id as usize)
+        } else {
+            &[]
+        }
+    }
+
+    /// A key has been restored, and this had been told of it.
+    pub(super) fn restored(&mut self, id: u32, told: Vec<Told<A>>) {
+        while self.told.len() <= id as usize {
+            self.told.push(vec![]);
+        }
+        *self.told.get_mut(id as usize) = told;
+        self.changed.mark(id);
+        self.timer.changed(0);
     }
 
     /// Takes out what has been told of a key; it comes back by [`Early::lower`].
@@ -191,6 +222,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         results: &mut usize,
         to: &mut Out<'_, O>,
     ) -> Option<usize> {
+        self.touch(id);
         let Some(early) = &mut self.early else {
             return None;
         };

@@ -5,6 +5,7 @@ use super::parts::Parts;
 use super::store::{Group, Keyed, Part, Phase, Store, touched};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::Stamp;
+use crate::checkpoint::Kept;
 use crate::key::{Key, stable_hash};
 use crate::operators::tumbling::derived;
 use crate::push::{Cx, OpId, Push, blame};
@@ -88,6 +89,8 @@ pub(super) struct Core<T, K: Key, A: Aggregate<T>> {
     pub(super) latest: i64,
     /// An empty list, lent to keys that have none.
     pub(super) scratch: Parts<A::Acc>,
+    /// Where the job takes checkpoints.
+    pub(super) kept: Option<Kept>,
     /// With early firing.
     pub(super) early: Option<Box<Early<A::Acc>>>,
 }
@@ -99,8 +102,10 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         lateness: Lateness,
         longest: i64,
         early: Option<Span>,
+        kept: Option<Kept>,
     ) -> Self {
         Core {
+            kept,
             aggregate,
             op,
             store: Store {
@@ -206,6 +211,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         at: At,
         to: &mut Out<'_, O>,
     ) {
+        self.touch(id);
         let Some(before) = self.store.due(id) else {
             self.empty -= 1;
             if end >= self.watermark || self.store.rule.mode != Mode::Update {
@@ -293,6 +299,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
 
     /// Parks a behind record until its group is final (law 4).
     pub(super) fn park(&mut self, id: u32, (start, end): (i64, i64), record: &T, at: At) {
+        self.touch(id);
         let before = self.store.due(id);
         self.empty -= usize::from(before.is_none());
         let mut list = std::mem::take(&mut self.store.older_of(id).parked);
@@ -307,7 +314,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     }
 
     /// Sets a key's timer anew if what is due has come nearer than it was.
-    fn arm(&mut self, id: u32, before: Option<i64>) {
+    pub(super) fn arm(&mut self, id: u32, before: Option<i64>) {
         let due = self.store.due(id);
         let timer = self.timers.get_mut(id as usize);
         match (due, *timer) {
@@ -321,7 +328,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
     }
 
     /// Takes all sessions of a key but the parked ones into one list. They come back by [`Core::lower`].
-    fn lift(&mut self, id: u32) -> Parts<A::Acc> {
+    pub(super) fn lift(&mut self, id: u32) -> Parts<A::Acc> {
         let keyed = self.store.table.value_mut(id);
         let mut list = std::mem::take(match keyed.older {
             NONE => &mut self.scratch,
@@ -339,7 +346,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         list
     }
 
-    fn lower(&mut self, id: u32, mut list: Parts<A::Acc>) {
+    pub(super) fn lower(&mut self, id: u32, mut list: Parts<A::Acc>) {
         if let Some(newest) = list.pop_back() {
             let keyed = self.store.table.value_mut(id);
             (keyed.start, keyed.end, keyed.acc) = (newest.start, newest.end, newest.acc);
@@ -374,6 +381,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         time: i64,
         to: &mut Out<'_, O>,
     ) {
+        self.touch(id);
         if self.early.is_some() {
             self.settle_newest(id, to);
         }
@@ -399,6 +407,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
         }
         if self.store.table.value(id).is_empty() {
             self.empty += 1;
+            self.gone(id);
         } else {
             self.arm(id, None);
         }

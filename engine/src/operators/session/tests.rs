@@ -621,7 +621,7 @@ fn core(mode: Mode) -> Core<u64, u64, crate::aggregate::Count> {
             _ => LateMode::Update,
         },
     };
-    Core::new(crate::aggregate::Count, OpId(0), lateness, 100, None)
+    Core::new(crate::aggregate::Count, OpId(0), lateness, 100, None, None)
 }
 
 fn add(

@@ -15,6 +15,8 @@
 //! Two stacks make a queue with an aggregate: folklore; "two-stacks lite" in one deque after Tangwongsan, Hirzel, Schneider (2021).
 
 use crate::aggregate::Aggregate;
+use crate::checkpoint::{Parts, Value};
+use crate::state::{LoadError, State};
 use pelton_ring::prefetch_ends;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -40,6 +42,22 @@ pub(crate) struct Part<A> {
     pub slice: i64,
     /// Its records; in the front those of later slices too.
     pub acc: A,
+}
+
+impl<A: State> Part<A> {
+    /// Writes it as a piece of an entry of a checkpoint.
+    pub fn store(&self, to: &mut Value<'_>) {
+        to.number(self.slice);
+        to.part(&self.acc);
+    }
+
+    /// Reads it again.
+    pub fn load(from: &mut Parts<'_>) -> Result<Self, LoadError> {
+        Ok(Part {
+            slice: from.number()?,
+            acc: from.part()?,
+        })
+    }
 }
 
 /// See the module.
@@ -82,6 +100,59 @@ impl<A: Clone> Stacks<A> {
     /// Slice of the oldest part that is still open.
     pub fn oldest_open(&self) -> Option<i64> {
         self.parts.get(self.closed as usize).map(|p| p.slice)
+    }
+
+    /// Whether [`Stacks::close`] or [`Stacks::evict`] with these times would change something.
+    pub fn changes(&self, close_before: i64, evict_before: i64) -> bool {
+        let closes = self.oldest_open().is_some_and(|s| s < close_before);
+        let oldest = self.parts.front().map(|p| p.slice);
+        closes || self.stale || (self.closed > 0 && oldest.is_some_and(|s| s < evict_before))
+    }
+
+    /// The slices of the parts, ascending.
+    pub fn slices(&self) -> impl Iterator<Item = i64> {
+        self.parts.iter().map(|p| p.slice)
+    }
+
+    /// Writes it as it is, as a piece of an entry of a checkpoint.
+    pub fn store(&self, to: &mut Value<'_>)
+    where
+        A: State,
+    {
+        debug_assert!(self.turned == 0 && !self.stale, "no turn is half done");
+        to.number(self.parts.len() as i64);
+        for part in &self.parts {
+            part.store(to);
+        }
+        to.number(i64::from(self.front));
+        to.number(i64::from(self.closed));
+        // Else `back` has seen nothing.
+        if self.closed > self.front {
+            to.part(&self.back);
+        }
+    }
+
+    /// Reads it again; this one is empty, and its `back` has seen nothing.
+    pub fn load(&mut self, from: &mut Parts<'_>) -> Result<(), LoadError>
+    where
+        A: State,
+    {
+        let count = from.count()?;
+        self.parts.reserve_exact(count);
+        for _ in 0..count {
+            self.parts.push_back(Part::load(from)?);
+        }
+        let (front, closed) = (from.number()?, from.number()?);
+        if front < 0 || front > closed || closed > count as i64 {
+            return Err(LoadError::new(format!(
+                "of {count} slices {closed} are closed and {front} in front"
+            )));
+        }
+        (self.front, self.closed) = (front as u32, closed as u32);
+        if closed > front {
+            self.back = from.part()?;
+        }
+        Ok(())
     }
 
     /// Appends the newest part, still open. Room is made for one at first, since many keys are seen once; then for `most`,

@@ -1,0 +1,101 @@
+//! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
+
+use super::rig::{Compare, OP, Record, check, script};
+use crate::Spans;
+use crate::aggregate::scramble::cases;
+use crate::aggregate::{Aggregate, Aggs};
+use crate::key::{Computed, KeyOf};
+use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
+use crate::session::Session;
+use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
+use proptest::prelude::*;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+fn key() -> impl KeyOf<Record, Key = u8> {
+    Computed(|r: &Record| r.1)
+}
+
+/// Exact, by origin, and growing.
+fn all() -> impl Aggregate<Record, Out: Debug> {
+    let a = Aggs::<Record>::new();
+    (
+        a.count(),
+        a.sum(|r| r.2),
+        a.first(|r| r.2),
+        a.collect(|r| r.2),
+    )
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn running_values_go_on(seed: u64, keys in 1usize..60) {
+        let script = script(seed, keys, 40);
+        let sums = || MakeRunning { key: key(), running: SoFar(all()), op: OP, record: PhantomData };
+        check(sums, &script, seed, Compare::Rows);
+        let last = || MakeRunning { key: key(), running: Reduce(|a: &mut Record, b: &Record| a.2 = a.2 / 2 + b.2), op: OP, record: PhantomData };
+        check(last, &script, seed, Compare::Rows);
+        let fold = || MakeRunning { key: key(), running: Fold(vec![], |a: &mut Vec<i64>, b: &Record| a.push(b.2)), op: OP, record: PhantomData };
+        check(fold, &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn tumbling_windows_go_on(seed: u64, keys in 1usize..60, lateness in 0i64..60, size in 1i64..80) {
+        let script = script(seed, keys, 40);
+        let window = Tumbling::of(size.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Tumbling| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn session_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, gap in 1i64..30, pace in 10usize..60) {
+        let script = script(seed, keys, pace);
+        let window = Session::gap(gap.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Session| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(window.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.one_correction().early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn sliding_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, slide in 1i64..15, more in 0i64..60) {
+        let script = script(seed, keys, 40);
+        let window = Sliding::of((slide + more).micros(), slide.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Sliding| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+        check(make(late.one_correction().early_firing(5.micros())), &script, seed, Compare::Net);
+        // Two stacks, and floats: the same to the last bit.
+        let exact = Aggs::<Record>::new();
+        let small = (exact.count(), exact.sum(|r| r.2), exact.avg(|r| r.2 as f64 / 3.0));
+        let make = |window: Sliding| move || window.make(key(), small.clone(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn cumulating_windows_go_on(seed: u64, keys in 1usize..30, lateness in 1i64..60, step in 1i64..15, steps in 1i64..8) {
+        let script = script(seed, keys, 40);
+        let window = Cumulate::of((step * steps).micros(), step.micros());
+        let late = window.allowed_lateness(lateness.micros());
+        let make = |window: Cumulate| move || window.make(key(), all(), None, OP);
+        check(make(window), &script, seed, Compare::Rows);
+        check(make(late), &script, seed, Compare::Rows);
+        check(make(late.one_correction()), &script, seed, Compare::Rows);
+        check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+}
