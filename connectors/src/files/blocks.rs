@@ -5,11 +5,14 @@
 //! 2. A block's bytes are of one file. After a file's last block comes the first of the next, if there is one, with what that
 //!    file's head says. At most one file of a partition is open.
 //! 3. After the last block of the last file, or a failure, nothing more is asked for.
+//! 4. Nothing is read, and no file but the first is open, before the first block is asked for: until then reading can begin elsewhere.
+//! 5. What is passed over on the way to a position is passed over in pieces, so that other ports have their turn.
 
 use super::format::Format;
 use super::frame::Start;
 use super::gzip::Trailing;
-use super::open::{self, Input, Part, read_some, reason};
+use super::open::{self, Input, read_some, reason};
+use super::resume::{Detail, Head};
 use pelton::port::{Port, Ports};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,6 +21,8 @@ use std::path::PathBuf;
 pub(super) const IN_FLIGHT: usize = 3;
 /// Beyond the range's end only the rest of its last line is wanted.
 const BEYOND: u64 = 16 << 10;
+/// Bytes passed over in one turn (law 5).
+const PASSED_OVER: u64 = 4 << 20;
 
 /// What came for a buffer.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub(super) struct Block<F> {
 pub(super) struct Begun<F> {
     /// Where its records begin, unless it could not be opened.
     pub start: Option<Start>,
+    pub known: Option<Head>,
     /// Has the file's own header.
     pub format: F,
 }
@@ -86,14 +92,28 @@ pub(super) struct Following<F> {
     pub may_wait: bool,
 }
 
+/// A buffer to be filled.
+struct Request<F> {
+    buffer: Vec<u8>,
+    /// With the first: what to read.
+    begin: Option<Box<Files<F>>>,
+}
+
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Blocks<F> {
-    port: Port<Vec<u8>, Block<F>>,
+    port: Port<Request<F>, Block<F>>,
+    /// What to read, until the first buffer is handed in (law 4).
+    begin: Option<Box<Files<F>>>,
     /// Buffers not made yet: they are made as they are first needed.
     unmade: usize,
     size: usize,
     done: bool,
+}
+
+impl<F> std::fmt::Debug for Blocks<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.done { "Blocks(done)" } else { "Blocks" })
+    }
 }
 
 impl<F: Clone + Send + 'static> Blocks<F> {
@@ -110,11 +130,16 @@ impl<F: Clone + Send + 'static> Blocks<F> {
     {
         let may_wait = !input.fill || following.may_wait;
         let apart = may_wait.then(|| ports.apart()).transpose()?;
-        let mut files = Files {
-            input: Some(input),
-            following,
+        let mut reading = None;
+        let handler = move |request: Request<F>| {
+            if let Some(begin) = request.begin {
+                reading = Some(begin);
+            }
+            match &mut reading {
+                Some(files) => files.serve::<T>(request.buffer),
+                None => unreachable!("what to read comes with the first buffer"),
+            }
         };
-        let handler = move |bytes| files.serve::<T>(bytes);
         let port = match apart {
             // Whoever writes into a pipe may take their time.
             Some(apart) => ports.port_apart(&apart, shard, IN_FLIGHT, handler)?,
@@ -122,9 +147,50 @@ impl<F: Clone + Send + 'static> Blocks<F> {
         };
         Ok(Blocks {
             port,
+            begin: Some(Box::new(Files {
+                input: Some(input),
+                following,
+            })),
             unmade: IN_FLIGHT,
             size,
             done: false,
+        })
+    }
+
+    /// Goes to the place that `detail` tells in the first file, or in the one that comes `passed` files after it. `first` is where
+    /// the first one's records begin, and what it is known by. Gives back what the reader is to know of the file.
+    pub fn seek<T>(
+        &mut self,
+        passed: usize,
+        first: (Start, Option<Head>),
+        detail: &Detail,
+    ) -> Result<Begun<F>, String>
+    where
+        F: Format<T>,
+    {
+        let Some(files) = &mut self.begin else {
+            return Err("it has been read from already".into());
+        };
+        let mut format = files.following.format.clone();
+        let (mut start, mut known) = first;
+        if passed > 0 {
+            let rest = files.following.paths.drain(..passed);
+            let Some(path) = rest.last() else {
+                unreachable!("checked: there are so many files");
+            };
+            let part = open::open(&path, &mut format, false)?.whole();
+            (start, known) = (part.start, part.known);
+            files.input = Some(part.input);
+        }
+        let (Some(input), Some(head)) = (&mut files.input, &known) else {
+            return Err("it cannot go back to a position: it is no regular file".into());
+        };
+        check(input, &start, head, detail)?;
+        input.go_to(start.offset, detail.start.offset, detail.start.end);
+        Ok(Begun {
+            start: Some(detail.start),
+            known,
+            format,
         })
     }
 
@@ -159,7 +225,28 @@ impl<F: Clone + Send + 'static> Blocks<F> {
     fn ask(&mut self, buffer: Vec<u8>) {
         // The port holds as many requests as there are buffers, so it refuses only when its other side has gone, and
         // then `take` says so.
-        let _ = self.port.submit(buffer);
+        let begin = self.begin.take();
+        let _ = self.port.submit(Request { buffer, begin });
+    }
+}
+
+/// Whether a file that begins at `start` with `head` can be the one of a position.
+fn check(input: &Input, start: &Start, head: &Head, detail: &Detail) -> Result<(), String> {
+    let offset = detail.start.offset;
+    let advice = "put back the file that it was, or start the job without its checkpoints";
+    if !head.is(detail.identity) || offset < start.offset {
+        return Err(format!(
+            "another file has this name now: it begins otherwise than the one that was read up to byte {offset}; {advice}"
+        ));
+    }
+    match input.length()? {
+        Some(length) if length < offset => Err(format!(
+            "it has {length} bytes, and was read up to byte {offset}: it was cut, or is another file; {advice}"
+        )),
+        _ if start.end != detail.start.end => Err(format!(
+            "its byte range ends elsewhere than before, since the file has grown or split_every was changed; {advice}.              A file that grows while it is read cannot be split"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -185,15 +272,25 @@ impl<F> Files<F> {
             last: false,
             failure: None,
         };
+        if let Some(input) = &mut self.input
+            && input.skip > 0
+        {
+            pass_over(input, &mut block);
+            // An empty block: it comes back, and the next piece has its turn (law 5).
+            block.last = block.failure.is_some();
+            return block;
+        }
         if self.input.is_none()
             && let Some(path) = self.following.paths.pop_front()
         {
             let mut format = self.following.format.clone();
+            let mut known = None;
             let start = match open::open(&path, &mut format, false) {
                 Ok(opened) => {
-                    let Part { input, start } = opened.whole();
-                    self.input = Some(input);
-                    Some(start)
+                    let part = opened.whole();
+                    self.input = Some(part.input);
+                    known = part.known;
+                    Some(part.start)
                 }
                 Err(what) => {
                     // Whoever tells of it names the file as the partition.
@@ -202,7 +299,11 @@ impl<F> Files<F> {
                     None
                 }
             };
-            block.begins = Some(Box::new(Begun { start, format }));
+            block.begins = Some(Box::new(Begun {
+                start,
+                known,
+                format,
+            }));
         }
         match &mut self.input {
             Some(input) => fill(input, &mut block),
@@ -216,6 +317,28 @@ impl<F> Files<F> {
         }
         block.last = block.ends_file && self.following.paths.is_empty();
         block
+    }
+}
+
+/// Passes over a piece of what lies before a position.
+fn pass_over<F>(input: &mut Input, block: &mut Block<F>) {
+    let mut left = input.skip.min(PASSED_OVER);
+    while left > 0 && block.failure.is_none() {
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let size = block.bytes.len().min(most);
+        match read_some(&mut input.read, &mut block.bytes[..size]) {
+            Ok(0) => {
+                block.failure = Some(format!(
+                    "it ends {} bytes before the position: it was cut, or is another file; put back the file that it was, or start the job without its checkpoints",
+                    input.skip
+                ));
+            }
+            Ok(n) => {
+                left -= n as u64;
+                input.skip -= n as u64;
+            }
+            Err(e) => block.failure = Some(reason(&e, input.gzip.is_some())),
+        }
     }
 }
 

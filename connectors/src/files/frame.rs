@@ -112,6 +112,11 @@ impl Framer {
         }
     }
 
+    /// Begins anew elsewhere: what has been gathered is forgotten.
+    pub fn begin(&mut self, start: Start) {
+        *self = Framer::new(self.quotes, self.record_max, start);
+    }
+
     /// Whether every record that begins before the end has been given.
     #[inline]
     pub fn is_past(&self) -> bool {

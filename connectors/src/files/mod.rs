@@ -13,6 +13,9 @@
 //!    passed over.
 //! 5. Zeros behind the data of a gzip file are padding, as for gzip. Other bytes there are passed over as gzip does and are one
 //!    malformed record, since they may have been data: its reason says where in the compressed file they begin.
+//! 6. A position is the first line that has not been handed on, never what was read ahead, and reading goes on there with the
+//!    same line numbers, letters and headers. A file is known by its first 4 KiB ([`resume`]): one that has grown is the same, one
+//!    that was cut, or begins otherwise, stops the job before it starts. What cannot be read again (a pipe) has no position.
 //!
 //! ```no_run
 //! use pelton::{EventTime, Job, Spans, Tumbling, Watermarks};
@@ -42,6 +45,7 @@ mod gzip;
 mod open;
 mod place;
 mod reader;
+mod resume;
 
 pub use format::{Csv, Format, Json};
 pub use reader::FileReader;
@@ -207,11 +211,12 @@ impl<T: Send + 'static, F: Format<T>> Source for Files<T, F> {
                 part,
                 following,
             } = partition;
+            let known = part.known.filter(|_| !following.may_wait);
             let shard = ports.shard_of_partition(number);
             let quotes = format.quotes().filter(|_| self.split.is_none());
             let framer = Framer::new(quotes, self.settings.record_max, part.start);
             let blocks = Blocks::open(ports, shard, part.input, following, block)?;
-            let reader = FileReader::new(names, format, self.settings, framer, blocks);
+            let reader = FileReader::new(names, format, self.settings, framer, known, blocks);
             readers.push(reader);
         }
         Ok(readers)

@@ -3,6 +3,7 @@
 use super::format::Format;
 use super::frame::{Framer, Start};
 use super::gzip::{MAGIC, Members, Tail};
+use super::resume::{Head, KNOWN_BY};
 use std::fs::File;
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
@@ -27,6 +28,7 @@ pub(super) struct Opened {
     /// What was read of it beyond mark and header, in front of the rest.
     input: Input,
     start: Start,
+    known: Option<Head>,
 }
 
 /// Bytes of a partition in order.
@@ -40,12 +42,45 @@ pub(super) struct Input {
     pub path: String,
     /// Where it is gzip: what stands behind the data.
     pub gzip: Option<Tail>,
+    /// Where it can be read from any byte on.
+    pub file: Option<Arc<File>>,
+    /// Bytes to pass over before the first that is wanted.
+    pub skip: u64,
+}
+
+impl Input {
+    /// Goes on at byte `to` of what the file holds, instead of at `from`, where it stands.
+    pub fn go_to(&mut self, from: u64, to: u64, end: u64) {
+        match &self.file {
+            Some(file) => {
+                self.read = Box::new(At {
+                    file: file.clone(),
+                    offset: to,
+                });
+            }
+            None => self.skip = to.saturating_sub(from),
+        }
+        self.wanted = end.saturating_sub(to);
+    }
+
+    /// The file's length, where it is plain.
+    pub fn length(&self) -> Result<Option<u64>, String> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        match file.metadata() {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(e) => Err(reason(&e, false)),
+        }
+    }
 }
 
 /// A partition.
 pub(super) struct Part {
     pub input: Input,
     pub start: Start,
+    /// What its file is known by; `None` for one that cannot be read again (a pipe).
+    pub known: Option<Head>,
 }
 
 impl Opened {
@@ -54,13 +89,18 @@ impl Opened {
         Part {
             input: self.input,
             start: self.start,
+            known: self.known,
         }
     }
 
     /// `count` ranges of `every` bytes. The last goes on to wherever the file ends by then.
     pub fn ranges(self, count: u64, every: u64) -> Vec<Part> {
         let Opened {
-            file, input, start, ..
+            file,
+            input,
+            start,
+            known,
+            ..
         } = self;
         let path = input.path.clone();
         // The first record is the first range's, even if a mark and a header before it fill that range.
@@ -83,6 +123,7 @@ impl Opened {
                 end: end_of(0),
                 ..start
             },
+            known: known.clone(),
         }];
         for n in 1..count {
             // From the byte before: if it is a line end, a record begins with the range.
@@ -97,6 +138,8 @@ impl Opened {
                     wanted: end_of(n).saturating_sub(from),
                     path: path.clone(),
                     gzip: None,
+                    file: Some(file.clone()),
+                    skip: 0,
                 },
                 start: Start {
                     offset: from,
@@ -104,6 +147,7 @@ impl Opened {
                     skip: true,
                     end: end_of(n),
                 },
+                known: known.clone(),
             });
         }
         parts
@@ -189,12 +233,23 @@ pub(super) fn open<T, F: Format<T>>(
     }
     let say = |e: io::Error| format!("{name}: {}", reason(&e, gzip));
     let mut begun = head(&mut read, 3).map_err(say)?;
+    let mut known = None;
+    if regular {
+        // What is wrong further on is told when its turn comes.
+        let failed = read_on(&mut read, &mut begun, KNOWN_BY).err();
+        read = Box::new(Failing(failed).chain(read));
+        known = Some(Head::of(&begun));
+    }
     if begun.starts_with(&[0xff, 0xfe]) || begun.starts_with(&[0xfe, 0xff]) {
         return Err(format!(
             "{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
         ));
     }
-    let mark = if begun == [0xef, 0xbb, 0xbf] { 3 } else { 0 };
+    let mark = if begun.starts_with(&[0xef, 0xbb, 0xbf]) {
+        3
+    } else {
+        0
+    };
     begun.drain(..mark);
     let mut start = Start {
         offset: mark as u64,
@@ -210,15 +265,18 @@ pub(super) fn open<T, F: Format<T>>(
     };
     Ok(Opened {
         kind,
-        file,
         input: Input {
             read: Box::new(Cursor::new(begun).chain(read)),
             fill: regular,
             wanted: u64::MAX,
             path: name,
             gzip: tail,
+            file: (regular && !gzip).then(|| file.clone()),
+            skip: 0,
         },
+        file,
         start,
+        known,
     })
 }
 
@@ -274,16 +332,36 @@ fn header<T, F: Format<T>>(
 
 /// The first `n` bytes, fewer only if there are no more.
 fn head(read: &mut impl Read, n: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; n];
-    let mut have = 0;
-    while have < n {
-        match read_some(read, &mut bytes[have..])? {
-            0 => break,
-            m => have += m,
-        }
-    }
-    bytes.truncate(have);
+    let mut bytes = vec![];
+    read_on(read, &mut bytes, n)?;
     Ok(bytes)
+}
+
+/// Reads on until there are `n` bytes or no more. What was read before an error is there.
+fn read_on(read: &mut impl Read, bytes: &mut Vec<u8>, n: usize) -> io::Result<()> {
+    let mut have = bytes.len();
+    bytes.resize(n.max(have), 0);
+    let result = loop {
+        if have >= n {
+            break Ok(());
+        }
+        match read_some(read, &mut bytes[have..]) {
+            Ok(0) => break Ok(()),
+            Ok(m) => have += m,
+            Err(e) => break Err(e),
+        }
+    };
+    bytes.truncate(have);
+    result
+}
+
+/// An error that was met ahead of its turn.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 /// Reads what is there; waits only if nothing is.

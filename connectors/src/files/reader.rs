@@ -3,8 +3,9 @@
 use super::blocks::{Begun, Block, Blocks, Taken};
 use super::format::Format;
 use super::frame::{Bad, Framer, Record};
+use super::resume::{Detail, Head};
 use super::{OnError, Settings, place};
-use pelton::source::{Emit, Read, ReadError, Reader};
+use pelton::source::{Emit, Position, Read, ReadError, Reader};
 use std::marker::PhantomData;
 
 /// Bytes parsed in one step: a record of a few hundred bytes takes about a microsecond, so a step stays well below 200 µs.
@@ -21,6 +22,10 @@ pub struct FileReader<T, F> {
     format: F,
     settings: Settings,
     framer: Framer,
+    /// What the file is known by; `None` if one of the files cannot be read again.
+    known: Option<Head>,
+    /// What stands behind the data of this file has been told.
+    tail_told: bool,
     blocks: Blocks<F>,
     /// The block being cut, and how much of it has been.
     block: Option<Block<F>>,
@@ -35,6 +40,7 @@ impl<T, F: Format<T>> FileReader<T, F> {
         format: F,
         settings: Settings,
         framer: Framer,
+        known: Option<Head>,
         blocks: Blocks<F>,
     ) -> Self {
         FileReader {
@@ -44,6 +50,8 @@ impl<T, F: Format<T>> FileReader<T, F> {
             format,
             settings,
             framer,
+            known,
+            tail_told: false,
             blocks,
             block: None,
             at: 0,
@@ -79,12 +87,13 @@ impl<T, F: Format<T>> FileReader<T, F> {
         self.file += 1;
         self.base = place::base(self.file);
         self.format = begun.format;
-        let quotes = self.format.quotes();
-        self.framer = Framer::new(
-            quotes,
-            self.settings.record_max,
-            begun.start.unwrap_or_default(),
-        );
+        self.tail_told = false;
+        if self.known.is_some() {
+            // A file that could not be opened has none; reading ends there with its error.
+            self.known = begun.known;
+        }
+        let start = begun.start.unwrap_or_default();
+        self.framer.begin(start);
     }
 }
 
@@ -108,6 +117,50 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
             Some(name) => (name.clone(), in_file),
             None => (self.name(), offset),
         }
+    }
+
+    /// The first byte of the next line, whatever blocks are there already.
+    fn position(&self) -> Option<Position> {
+        let start = self.framer.place();
+        let detail = Detail {
+            start,
+            tail_told: self.tail_told,
+            identity: self.known.as_ref()?.identity,
+        };
+        Some(Position {
+            offset: self.base + start.offset,
+            detail: detail.encode(),
+        })
+    }
+
+    /// At once in a plain file. A gzip file is inflated up to there by the helper thread, before the first record comes.
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        let (file, offset) = match self.files.len() {
+            1 => (0, position.offset),
+            _ => place::split(position.offset),
+        };
+        if file >= self.files.len() {
+            return Err(format!(
+                "it was in file {} of its sequence, and there are {} now: name the same files in the same order",
+                file + 1,
+                self.files.len()
+            ));
+        }
+        let detail = Detail::decode(&position.detail, offset)?;
+        let first = (self.framer.place(), self.known.clone());
+        let named = |what: String| match file {
+            0 => what,
+            n if what.starts_with(&self.files[n]) => what,
+            n => format!("{}: {what}", self.files[n]),
+        };
+        let begun = self.blocks.seek::<T>(file, first, &detail).map_err(named)?;
+        if file > 0 {
+            self.format = begun.format;
+        }
+        (self.file, self.base) = (file, if file > 0 { place::base(file) } else { 0 });
+        (self.known, self.tail_told) = (begun.known, detail.tail_told);
+        self.framer.begin(detail.start);
+        Ok(())
     }
 
     fn stops_on_malformed(&self) -> bool {
@@ -155,7 +208,8 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
                 && let Some(record) = self.framer.finish()
             {
                 taken += give(format, &self.settings, base, record, out)?;
-            } else if let Some(trailing) = block.trailing() {
+            } else if let Some(trailing) = block.trailing().filter(|_| !self.tail_told) {
+                self.tail_told = true;
                 let record = Record {
                     bytes: &trailing.bytes,
                     offset: self.framer.position(),

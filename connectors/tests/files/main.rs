@@ -3,6 +3,7 @@
 #![cfg(feature = "files")]
 
 mod event_time;
+mod resume;
 mod sequence;
 
 use flate2::Compression;

@@ -1,68 +1,69 @@
 //! A source that yields what it is fed.
 
 use crate::port::Ports;
-use crate::source::{Emit, Read, ReadError, Reader, Source};
-use std::collections::VecDeque;
+use crate::source::{Emit, Position, Read, ReadError, Reader, Source};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A source with `partitions` partitions and the other end of it.
-pub fn feed<T: Send + 'static>(partitions: usize) -> (Feed<T>, FeedSource<T>) {
-    let queues: Arc<Vec<_>> = Arc::new(
-        (0..partitions)
-            .map(|_| Mutex::new(Queue::default()))
-            .collect(),
-    );
-    (
-        Feed {
-            queues: queues.clone(),
-        },
-        FeedSource { queues },
-    )
+///
+/// All that it is fed is kept, so that a job that is built again can go on from a checkpoint: give it [`Feed::source`].
+pub fn feed<T: Clone + Send + 'static>(partitions: usize) -> (Feed<T>, FeedSource<T>) {
+    let fed: Arc<Vec<_>> = Arc::new((0..partitions).map(|_| Mutex::default()).collect());
+    (Feed { fed: fed.clone() }, FeedSource { fed })
 }
 
+/// What a partition has been fed.
 #[derive(Debug)]
-struct Queue<T> {
-    records: VecDeque<T>,
+struct Fed<T> {
+    /// The first has offset 0.
+    records: Vec<T>,
     closed: bool,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for Fed<T> {
     fn default() -> Self {
-        Queue {
-            records: VecDeque::new(),
+        Fed {
+            records: vec![],
             closed: false,
         }
     }
 }
 
-type Queues<T> = Arc<Vec<Mutex<Queue<T>>>>;
+type Partitions<T> = Arc<Vec<Mutex<Fed<T>>>>;
 
-fn lock<T>(queue: &Mutex<Queue<T>>) -> MutexGuard<'_, Queue<T>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(fed: &Mutex<Fed<T>>) -> MutexGuard<'_, Fed<T>> {
+    fed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Feeds a [`FeedSource`]. Dropping it ends all partitions.
 #[derive(Debug)]
 pub struct Feed<T> {
-    queues: Queues<T>,
+    fed: Partitions<T>,
 }
 
 impl<T> Feed<T> {
     /// Adds a record to a partition.
     pub fn push(&self, partition: usize, record: T) {
-        lock(&self.queues[partition]).records.push_back(record);
+        lock(&self.fed[partition]).records.push(record);
     }
 
     /// Ends a partition, after what it has been fed.
     pub fn close(&self, partition: usize) {
-        lock(&self.queues[partition]).closed = true;
+        lock(&self.fed[partition]).closed = true;
+    }
+
+    /// The same source once more, from its beginning: for a job that is built again.
+    pub fn source(&self) -> FeedSource<T> {
+        FeedSource {
+            fed: self.fed.clone(),
+        }
     }
 }
 
 impl<T> Drop for Feed<T> {
     fn drop(&mut self) {
-        for queue in self.queues.iter() {
-            lock(queue).closed = true;
+        for fed in self.fed.iter() {
+            lock(fed).closed = true;
         }
     }
 }
@@ -70,27 +71,28 @@ impl<T> Drop for Feed<T> {
 /// See [`feed`].
 #[derive(Debug)]
 pub struct FeedSource<T> {
-    queues: Queues<T>,
+    fed: Partitions<T>,
 }
 
 /// A partition of a [`FeedSource`].
 #[derive(Debug)]
 pub struct FeedReader<T> {
-    queues: Queues<T>,
+    fed: Partitions<T>,
     number: usize,
-    offset: u64,
+    /// Of the next record.
+    offset: usize,
 }
 
-impl<T: Send + 'static> Source for FeedSource<T> {
+impl<T: Clone + Send + 'static> Source for FeedSource<T> {
     type Item = T;
     type Reader = FeedReader<T>;
     fn name(&self) -> String {
         "feed".into()
     }
     fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<FeedReader<T>>, String> {
-        Ok((0..self.queues.len())
+        Ok((0..self.fed.len())
             .map(|number| FeedReader {
-                queues: self.queues.clone(),
+                fed: self.fed.clone(),
                 number,
                 offset: 0,
             })
@@ -98,24 +100,70 @@ impl<T: Send + 'static> Source for FeedSource<T> {
     }
 }
 
-impl<T: Send + 'static> Reader for FeedReader<T> {
+impl<T: Clone + Send + 'static> Reader for FeedReader<T> {
     type Item = T;
     fn name(&self) -> String {
         self.number.to_string()
     }
+    fn position(&self) -> Option<Position> {
+        Some(Position::at(self.offset as u64))
+    }
+    /// At once, wherever it is.
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        let fed = lock(&self.fed[self.number]).records.len();
+        match usize::try_from(position.offset) {
+            Ok(offset) if offset <= fed => {
+                self.offset = offset;
+                Ok(())
+            }
+            _ => Err(format!(
+                "it was fed {fed} records, and the position is {}: build the job with the same feed",
+                position.offset
+            )),
+        }
+    }
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
-        let mut queue = lock(&self.queues[self.number]);
-        for _ in 0..max {
-            let Some(record) = queue.records.pop_front() else {
-                return Ok(if queue.closed {
-                    Read::End
-                } else {
-                    Read::Pending { until_ns: None }
-                });
-            };
-            out.emit(self.offset, record);
+        let fed = lock(&self.fed[self.number]);
+        let there = &fed.records[self.offset..];
+        let n = there.len().min(max);
+        for record in &there[..n] {
+            out.emit(self.offset as u64, record.clone());
             self.offset += 1;
         }
-        Ok(Read::More)
+        Ok(match (n == max, fed.closed) {
+            (true, _) => Read::More,
+            (false, true) => Read::End,
+            (false, false) => Read::Pending { until_ns: None },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::conformance;
+
+    #[test]
+    fn a_feed_can_be_gone_back_to() {
+        for close in [false, true] {
+            let (feed, _) = feed(3);
+            for n in 0..40 {
+                feed.push(n % 2, n);
+            }
+            if close {
+                feed.close(1);
+            }
+            conformance::source(|| feed.source()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_position_beyond_what_was_fed_is_refused() {
+        let (feed, mut source) = feed(1);
+        feed.push(0, 'a');
+        let mut reader = source.open(&mut Ports::inline(1)).unwrap().remove(0);
+        assert_eq!(reader.seek(&Position::at(1)), Ok(()));
+        let refused = reader.seek(&Position::at(2)).unwrap_err();
+        assert!(refused.contains("fed 1 records"), "{refused}");
     }
 }

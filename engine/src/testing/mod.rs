@@ -21,6 +21,7 @@
 //! ```
 
 mod collect;
+pub mod conformance;
 mod feed;
 
 pub use collect::{Collected, CollectedWriter, Collector, collect};

@@ -1,0 +1,3 @@
+//! The conformance kit, on what the engine has itself, and on sources and sinks with a wrong in them.
+
+mod sources;
