@@ -449,8 +449,10 @@ mod tests {
         assert!(goes_elsewhere(70, 1 << 63));
     }
 
+    use crate::checkpoint::{Cut, Epoch, Frame, Registry, Saved, Snapshot};
     use crate::plan::BuiltStage;
     use crate::push::Cx;
+    use crate::state::LoadError;
     use crate::time::EventTime;
     use std::sync::atomic::AtomicUsize;
 
@@ -486,6 +488,19 @@ mod tests {
         fn watermark(&self) -> EventTime {
             EventTime::BEGINNING
         }
+        fn barrier(&mut self, _: Cut) {}
+        fn reached(&self) -> Epoch {
+            Epoch(0)
+        }
+        fn save(&mut self, _: &mut Snapshot<'_>) -> Saved {
+            Saved::All
+        }
+        fn load(&mut self, _: &Frame<'_>) -> Result<bool, LoadError> {
+            Ok(false)
+        }
+        fn loaded(&mut self) -> Result<(), JobError> {
+            Ok(())
+        }
     }
 
     /// A job of `stages` tasklets and how often each has been stepped.
@@ -499,6 +514,8 @@ mod tests {
                     tasklets: vec![],
                 })
                 .collect(),
+            states: Registry::default(),
+            committers: vec![],
         };
         let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();
         let tasklets = steps.iter().enumerate().map(|(stage, steps)| {
@@ -511,8 +528,8 @@ mod tests {
             TaskletSlot::new(Box::new(tasklet))
         });
         let tasklets = tasklets.collect();
-        let shared = Arc::new(JobShared::new(number, &built, 1, 0));
-        (ShardJob::new(shared, tasklets), steps)
+        let shared = Arc::new(JobShared::new(number, &built, 1, None, 0));
+        (ShardJob::new(shared, tasklets, None), steps)
     }
 
     fn shard() -> Shard {
