@@ -12,7 +12,7 @@ const PIECE_BYTES: usize = 32 << 10;
 
 /// Whether all of an epoch has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Saved {
+pub enum Saved {
     /// All of it.
     All,
     /// There is more, or something is waited for: ask again.
@@ -21,7 +21,7 @@ pub(crate) enum Saved {
 
 impl Saved {
     /// All only if both are.
-    pub fn and(self, other: Saved) -> Saved {
+    pub(crate) fn and(self, other: Saved) -> Saved {
         match self {
             Saved::All => other,
             Saved::More => Saved::More,
@@ -50,7 +50,8 @@ impl TakeFrames for SegmentWriter {
 }
 
 /// A piece of an epoch on one shard, being written.
-pub(crate) struct Snapshot<'a> {
+#[allow(missing_debug_implementations)]
+pub struct Snapshot<'a> {
     cut: Cut,
     writer: &'a mut dyn TakeFrames,
     failure: &'a mut Option<SaveError>,
@@ -62,11 +63,11 @@ pub(crate) struct Snapshot<'a> {
     /// The least sweep that a state is through with.
     swept: u64,
     /// The driver's time, nanoseconds.
-    pub now_ns: u64,
+    pub(crate) now_ns: u64,
 }
 
 impl<'a> Snapshot<'a> {
-    pub fn new(
+    pub(crate) fn new(
         cut: Cut,
         writer: &'a mut dyn TakeFrames,
         failure: &'a mut Option<SaveError>,
@@ -88,7 +89,7 @@ impl<'a> Snapshot<'a> {
     /// Writes an entry, or that there is none any more; `false` if it was not taken, since the piece is full or the disk is
     /// busy: to be given again in the next piece.
     #[inline]
-    pub fn put(&mut self, state: StateId, key: &[u8], value: Option<&[u8]>) -> bool {
+    pub(crate) fn put(&mut self, state: StateId, key: &[u8], value: Option<&[u8]>) -> bool {
         if self.left <= 0 {
             return false;
         }
@@ -119,38 +120,38 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Hands over what is to be committed once the epoch is decided.
-    pub fn committable(&mut self, sink: StateId, bytes: Vec<u8>) {
+    pub(crate) fn committable(&mut self, sink: StateId, bytes: Vec<u8>) {
         self.committables.push((sink, bytes));
     }
 
     /// A state is through with this sweep and no later one.
-    pub fn swept_to(&mut self, sweep: u64) {
+    pub(crate) fn swept_to(&mut self, sweep: u64) {
         self.swept = self.swept.min(sweep);
     }
 
     /// The sweep that all who wrote in this piece are through with.
-    pub fn swept(&self) -> u64 {
+    pub(crate) fn swept(&self) -> u64 {
         self.swept
     }
 
     /// A sink could not prepare its share: the job ends.
-    pub fn sink_failed(&mut self, sink: String, what: String) {
+    pub(crate) fn sink_failed(&mut self, sink: String, what: String) {
         self.failure.get_or_insert(SaveError::Sink { sink, what });
     }
 
     /// Frames written in this piece.
-    pub fn frames(&self) -> u64 {
+    pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 }
 
 /// An entry as it was saved.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
-    pub state: StateId,
-    pub key: &'a [u8],
+pub struct Frame<'a> {
+    pub(crate) state: StateId,
+    pub(crate) key: &'a [u8],
     /// `None`: there is none any more.
-    pub value: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
 }
 
 /// Frames that wait, in order.
@@ -176,11 +177,6 @@ impl FrameQueue {
 
     pub fn is_empty(&self) -> bool {
         self.from == self.bytes.len()
-    }
-
-    /// Bytes that wait.
-    pub fn len(&self) -> usize {
-        self.bytes.len() - self.from
     }
 
     /// Writes as many as the snapshot takes; whether none is left.

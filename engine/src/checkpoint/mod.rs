@@ -56,12 +56,13 @@ pub struct Cut {
 pub use config::{Checkpointing, Stop};
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Failed, Pace};
-pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
+pub(crate) use frames::SaveError;
+pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
-pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub(crate) use kept::{Kept, Loaded};
+pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
-pub(crate) use registry::{Declared, Registry};
+pub(crate) use registry::Registry;
 pub use restore::Restored;
 pub(crate) use restore::{JobLoad, Sections, check, layout, load_shard, recover_sinks, share_of};
 pub(crate) use saver::Saver;

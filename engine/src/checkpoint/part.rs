@@ -159,11 +159,6 @@ impl Part {
         self.told.is_over()
     }
 
-    /// The disk that this part writes through, for a rig that makes it fail.
-    pub fn disk(&mut self) -> &mut dyn Disk {
-        &mut *self.disk
-    }
-
     /// One turn: to be taken after each turn of the job's tasklets, with all of them.
     pub fn turn(
         &mut self,

@@ -98,11 +98,6 @@ impl Saver {
         std::mem::swap(&mut self.first, &mut self.next);
     }
 
-    /// Bytes that wait to be written before anything else.
-    pub fn waiting(&self) -> usize {
-        self.first.len()
-    }
-
     /// Writes what goes first.
     pub fn write_first(&mut self, to: &mut Snapshot<'_>) -> Saved {
         match self.first.write(self.state, to) {

@@ -180,16 +180,6 @@ impl Tracker {
         self.writing = false;
         true
     }
-
-    /// Forgets everything: the table has been emptied and is used again. The memory is kept.
-    pub fn clear(&mut self, sweep: u64) {
-        for bits in [&mut self.marked, &mut self.due, &mut self.stored] {
-            bits.clear();
-        }
-        (self.cursor, self.writing, self.changed) = (0, false, 0);
-        self.has_stored = false;
-        (self.sweep, self.swept, self.sweeping) = (None, sweep, sweep);
-    }
 }
 
 #[inline]

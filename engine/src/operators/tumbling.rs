@@ -898,8 +898,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn loaded(&mut self) {
-        let fired = |s: &&Box<Slice<K::Key, A::Acc>>| self.end_of(s.start) <= self.watermark;
-        self.fired = self.slices.iter().filter(fired).count();
+        let starts = self.slices.iter().map(|s| s.start);
+        let fired = starts.filter(|&start| self.end_of(start) <= self.watermark);
+        self.fired = fired.count();
         self.doing = self.next_work();
         // What had been told is not known: all is told again.
         if let Some(early) = &mut self.early

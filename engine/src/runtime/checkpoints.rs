@@ -19,7 +19,7 @@ use pelton_storage::{
 };
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -144,8 +144,7 @@ pub(crate) fn open(
     let sections = checkpoint::Sections::of_job(&job, key_groups, &built.states, &layout);
     let told = Arc::new(Told::default());
     let mut parts = Vec::new();
-    for shard in 0..shards {
-        let bell = bells[shard].clone();
+    for (shard, bell) in bells.iter().cloned().enumerate() {
         let disk = StdDisk::new(folder, Box::new(move || bell.ring()))
             .map_err(|e| failed(&job, folder, e))?;
         let writer = store.writer(
@@ -326,10 +325,10 @@ impl Opened {
 fn wait(from: &Receiver<Message>, until_ns: Option<u64>, now_ns: u64) -> Option<Message> {
     match until_ns {
         None => from.recv().ok(),
-        Some(at) => match from.recv_timeout(Duration::from_nanos(at.saturating_sub(now_ns))) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        },
+        Some(at) => {
+            let left = Duration::from_nanos(at.saturating_sub(now_ns));
+            from.recv_timeout(left).ok()
+        }
     }
 }
 
