@@ -5,6 +5,7 @@ use crate::Spans;
 use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
+use crate::operators::global::Global;
 use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
 use crate::session::Session;
 use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
@@ -97,5 +98,13 @@ proptest! {
         check(make(late), &script, seed, Compare::Rows);
         check(make(late.one_correction()), &script, seed, Compare::Rows);
         check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn global_windows_go_on(seed: u64, keys in 1usize..30, count in 1u64..12, timeout in 1i64..400) {
+        let script = script(seed, keys, 40);
+        let make = |window: Global| move || window.make(key(), all(), None, OP);
+        check(make(Global::count(count)), &script, seed, Compare::Rows);
+        check(make(Global::count_or_timeout(count, timeout.micros())), &script, seed, Compare::Rows);
     }
 }
