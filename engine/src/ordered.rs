@@ -199,7 +199,9 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         let order = self.op;
         let (lateness, late) = (self.lateness, self.late);
         let mut stream = self.keyed.operator(op, results, |key| MakeInOrder {
+            key: key.clone(),
             inner: make(key),
+            op: order,
             lateness,
             late,
         });

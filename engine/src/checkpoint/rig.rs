@@ -520,5 +520,6 @@ where
     assert_eq!(found.len(), expected.len());
 }
 
-/// The number that operators have here.
+/// The number that operators have here, and that of one behind another in one stage.
 pub(super) const OP: OpId = OpId(0);
+pub(super) const BEHIND: OpId = OpId(1);

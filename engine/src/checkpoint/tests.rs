@@ -1,13 +1,15 @@
 //! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
 
-use super::rig::{Compare, OP, Record, check, script};
-use crate::Spans;
+use super::rig::{BEHIND, Compare, OP, Record, check, script};
 use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
+use crate::operators::global::Global;
+use crate::operators::order::MakeInOrder;
 use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
 use crate::session::Session;
 use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
+use crate::{Span, Spans};
 use proptest::prelude::*;
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -97,5 +99,36 @@ proptest! {
         check(make(late), &script, seed, Compare::Rows);
         check(make(late.one_correction()), &script, seed, Compare::Rows);
         check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    #[test]
+    fn global_windows_go_on(seed: u64, keys in 1usize..30, count in 1u64..12, timeout in 1i64..400) {
+        let script = script(seed, keys, 40);
+        let make = |window: Global| move || window.make(key(), all(), None, OP);
+        check(make(Global::count(count)), &script, seed, Compare::Rows);
+        check(make(Global::count_or_timeout(count, timeout.micros())), &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn records_in_order_go_on(seed: u64, keys in 1usize..30, lateness in 0i64..40, count in 1u64..12, timeout in 1i64..400) {
+        let script = script(seed, keys, 40);
+        let lateness = Span::from_micros(lateness);
+        let fold = || MakeInOrder {
+            key: key(),
+            inner: MakeRunning { key: key(), running: Fold(vec![], |a: &mut Vec<i64>, b: &Record| a.push(b.2)), op: BEHIND, record: PhantomData },
+            op: OP,
+            lateness,
+            late: None,
+        };
+        check(fold, &script, seed, Compare::Rows);
+        let windows = |window: Global| move || MakeInOrder {
+            key: key(),
+            inner: window.make(key(), all(), None, BEHIND),
+            op: OP,
+            lateness,
+            late: None,
+        };
+        check(windows(Global::count(count)), &script, seed, Compare::Rows);
+        check(windows(Global::count_or_timeout(count, timeout.micros())), &script, seed, Compare::Rows);
     }
 }

@@ -21,13 +21,13 @@ impl<V: State> Stored for V {
     }
 }
 
-/// A value that lies elsewhere and is kept as it is.
+/// A value that lies elsewhere.
 #[derive(Debug)]
 pub(crate) struct Whole<'a, V>(pub &'a V);
 
-impl<V: State> Stored for Whole<'_, V> {
+impl<V: Stored> Stored for Whole<'_, V> {
     fn store(&self, to: &mut Value<'_>) {
-        to.whole(self.0);
+        self.0.store(to);
     }
 }
 

@@ -7,6 +7,9 @@
 //!    the end of the input the rest fires. Without one, what has not reached n at the end never fires, as in Flink.
 //! 3. Open windows with a time-out stand in one list in the order of their first records, which is that of their
 //!    deadlines. A window leaves it when it fires: the list is never longer than there are open windows.
+//! 4. In a checkpoint a window has the wall clock's time at which it fires at the latest: while the job stands still, time
+//!    passes. Within a process the driver's clock counts, which no adjustment moves; where the wall clock has gone back in between,
+//!    a window waits no longer than its time-out from then on.
 //!
 //! Class: EXEMPT, since the operator counts in the order of arrival (with one source partition that is fixed all the same);
 //! by count behind `.in_event_time_order()`: ROWS. State: an accumulator for each open window; without a time-out that of a rare
@@ -15,6 +18,9 @@
 
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, Stamp};
+use crate::checkpoint::{
+    Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Touch, Value, Whole,
+};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
 use crate::operators::late::LateTo;
@@ -24,6 +30,7 @@ use crate::pipeline::MakeOperator;
 use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
+use crate::state::{LoadError, State};
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{Firing, Window, WindowAssigner, Windowed, check_positive};
@@ -141,13 +148,15 @@ pub struct MakeGlobal<T, K, A> {
 #[allow(private_interfaces)]
 impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeGlobal<T, K, A> {
     type Op = GlobalOp<T, K, A>;
-    fn make(&mut self, _: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+    fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(GlobalOp {
+            kept: Kept::of::<(K::Key, (u64, i64, i64, A::Acc))>(build, self.op),
+            anchor: None,
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
             op: self.op,
             count: self.window.count,
-            timeout_ns: self.window.timeout.map(Span::nanos),
+            timeout: self.window.timeout,
             table: KeyTable::new(),
             oldest: NONE,
             newest: NONE,
@@ -172,11 +181,53 @@ struct Open<A> {
     count: u64,
     /// The latest time of its records.
     latest: EventTime,
-    /// Driver's nanoseconds at which it fires at the latest.
-    deadline_ns: u64,
+    /// The same by the wall clock (law 4).
+    deadline: EventTime,
+    /// Driver's nanoseconds at which it fires at the latest; `None` for a window that has been restored.
+    deadline_ns: Option<u64>,
     /// Its neighbours in the list of law 3.
     before: u32,
     after: u32,
+}
+
+impl<A> Open<A> {
+    fn new(acc: A) -> Self {
+        Open {
+            acc,
+            count: 0,
+            latest: EventTime::BEGINNING,
+            deadline: EventTime::BEGINNING,
+            deadline_ns: None,
+            before: NONE,
+            after: NONE,
+        }
+    }
+}
+
+impl<A: State> Open<A> {
+    fn load(bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut from = Parts::of(bytes);
+        let count = from.number()? as u64;
+        let latest = EventTime::from_micros(from.number()?);
+        let deadline = EventTime::from_micros(from.number()?);
+        let acc = from.part()?;
+        from.end()?;
+        Ok(Open {
+            count,
+            latest,
+            deadline,
+            ..Open::new(acc)
+        })
+    }
+}
+
+impl<A: State> Stored for Open<A> {
+    fn store(&self, to: &mut Value<'_>) {
+        to.number(self.count as i64);
+        to.number(self.latest.micros());
+        to.number(self.deadline.micros());
+        to.part(&self.acc);
+    }
 }
 
 /// See the module.
@@ -186,7 +237,11 @@ pub struct GlobalOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     aggregate: A,
     op: OpId,
     count: u64,
-    timeout_ns: Option<u64>,
+    timeout: Option<Span>,
+    /// Where the job takes checkpoints.
+    kept: Option<Kept>,
+    /// The driver's and the wall clock when restored windows were first looked at: what their deadlines count from.
+    anchor: Option<(u64, EventTime)>,
     table: KeyTable<K::Key, Open<A::Acc>>,
     /// The ends of the list of law 3; empty without a time-out.
     oldest: u32,
@@ -202,8 +257,8 @@ pub struct GlobalOp<T, K: KeyOf<T>, A: Aggregate<T>> {
 }
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
-    /// Takes records `from..to`, at most a chunk.
-    fn chunk<O: Push<Windowed<K::Key, A::Out>>>(
+    /// Takes records `from..to`, at most a chunk. `KEEPS`: the job takes checkpoints.
+    fn chunk<O: Push<Windowed<K::Key, A::Out>>, const KEEPS: bool>(
         &mut self,
         batch: &Batch<T>,
         from: usize,
@@ -215,7 +270,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
         let mut stamps = Stamps::from(batch, from);
         for (index, (hash, candidate)) in (from..to).zip(probes) {
             let stamp = stamps.of(batch, index, cx);
-            let id = self.add(batch, index, hash, candidate, cx.now_ns);
+            let id = self.add::<KEEPS>(batch, index, hash, candidate, cx);
             if self.table.value(id).count >= self.count {
                 self.fire(id, stamp, out, cx);
             }
@@ -224,15 +279,16 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
 
     /// Adds a record to its key's window, opened if need be; the window's id.
     #[inline(always)]
-    fn add(
+    fn add<const KEEPS: bool>(
         &mut self,
         batch: &Batch<T>,
         index: usize,
         hash: u64,
         candidate: u32,
-        now_ns: u64,
+        cx: &Cx,
     ) -> u32 {
         let (key_of, aggregate, table) = (&self.key, &self.aggregate, &mut self.table);
+        let kept = &mut self.kept;
         let (record, time) = (&batch.records[index], batch.times[index]);
         let (id, new) = blame_at(self.op, index, || {
             key_of.with(record, |key| {
@@ -241,38 +297,51 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
                 let (id, new) = if live && table.verified(candidate, key).is_some() {
                     (candidate, false)
                 } else {
-                    table.find_or_insert(hash, key, || Open {
-                        acc: aggregate.create(),
-                        count: 0,
-                        latest: time,
-                        deadline_ns: 0,
-                        before: NONE,
-                        after: NONE,
-                    })
+                    table.find_or_insert(hash, key, || Open::new(aggregate.create()))
                 };
                 let open = table.value_mut(id);
+                if KEEPS && let Some(kept) = kept {
+                    kept.tracked().touch(id, key, open);
+                }
                 aggregate.add(&mut open.acc, record, at_of(batch, index));
                 open.count += 1;
                 open.latest = open.latest.max(time);
                 (id, new)
             })
         });
-        if new && let Some(timeout) = self.timeout_ns {
-            self.append(id, now_ns.saturating_add(timeout));
+        if new && let Some(timeout) = self.timeout {
+            let open = self.table.value_mut(id);
+            open.deadline = cx.wall + timeout;
+            open.deadline_ns = Some(cx.now_ns.saturating_add(timeout.nanos()));
+            self.append(id);
         }
         id
     }
 
     /// Puts a window at the end of the list.
-    fn append(&mut self, id: u32, deadline_ns: u64) {
+    fn append(&mut self, id: u32) {
         let before = std::mem::replace(&mut self.newest, id);
         match before {
             NONE => self.oldest = id,
             other => self.table.value_mut(other).after = id,
         }
-        let open = self.table.value_mut(id);
-        open.before = before;
-        open.deadline_ns = deadline_ns;
+        self.table.value_mut(id).before = before;
+    }
+
+    /// Driver's nanoseconds at which a window fires at the latest. Of a restored one: 0, which is now, until the clocks have
+    /// been looked at (law 4).
+    fn deadline_ns(&self, id: u32) -> u64 {
+        let open = self.table.value(id);
+        match (open.deadline_ns, self.anchor) {
+            (Some(deadline_ns), _) => deadline_ns,
+            (None, None) => 0,
+            (None, Some((now_ns, wall))) => {
+                let longest = self.timeout.map_or(0, Span::micros);
+                let left = open.deadline.micros().saturating_sub(wall.micros());
+                let left = Span::from_micros(left.clamp(0, longest));
+                now_ns.saturating_add(left.nanos())
+            }
+        }
     }
 
     /// Emits a window and forgets it.
@@ -285,9 +354,12 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
     ) {
         let key = self.table.key(id).clone();
         let open = self.table.value(id);
+        if let Some(kept) = &mut self.kept {
+            kept.tracked().gone(id, &key, open);
+        }
         let (before, after) = (open.before, open.after);
         let value = blame(self.op, || self.aggregate.finish(&open.acc));
-        if self.timeout_ns.is_some() {
+        if self.timeout.is_some() {
             match before {
                 NONE => self.oldest = after,
                 other => self.table.value_mut(other).after = after,
@@ -297,15 +369,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
                 other => self.table.value_mut(other).before = before,
             }
         }
-        let empty = Open {
-            acc: self.aggregate.create(),
-            count: 0,
-            latest: EventTime::BEGINNING,
-            deadline_ns: 0,
-            before: NONE,
-            after: NONE,
-        };
-        self.table.remove(id, empty);
+        self.table.remove(id, Open::new(self.aggregate.create()));
         let result = Windowed {
             key,
             window: Window::ALL,
@@ -317,7 +381,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
 
     /// Whether the oldest window is to fire now.
     fn due(&self, now_ns: u64) -> bool {
-        self.oldest != NONE && (self.ending || self.table.value(self.oldest).deadline_ns <= now_ns)
+        self.oldest != NONE && (self.ending || self.deadline_ns(self.oldest) <= now_ns)
     }
 }
 
@@ -327,7 +391,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for GlobalOp<T
     fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
         while self.done < batch.len() {
             let to = (self.done + CHUNK).min(batch.len());
-            self.chunk(batch, self.done, to, out, cx);
+            match self.kept.is_some() {
+                true => self.chunk::<O, true>(batch, self.done, to, out, cx),
+                false => self.chunk::<O, false>(batch, self.done, to, out, cx),
+            }
             self.done = to;
             if out.blocked() && to < batch.len() {
                 return;
@@ -362,11 +429,61 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for GlobalOp<T
         false
     }
 
-    fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, _: &mut Cx) {
+    fn tick<O: Push<Self::Out>>(&mut self, _: &mut O, cx: &mut Cx) {
+        self.anchor.get_or_insert((cx.now_ns, cx.wall));
         self.expiring = true;
     }
 
     fn wake_at(&self) -> Option<u64> {
-        (self.oldest != NONE).then(|| self.table.value(self.oldest).deadline_ns)
+        (self.oldest != NONE).then(|| self.deadline_ns(self.oldest))
+    }
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        let table = &self.table;
+        if let Some(kept) = &mut self.kept {
+            kept.begin(cut, self.watermark, table.id_end(), |id| table.is_live(id));
+        }
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let table = &self.table;
+        self.kept.as_mut().map_or(Saved::All, |kept| {
+            kept.save(to, |id| (table.key(id), Whole(table.value(id))))
+        })
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        let Some(kept) = &mut self.kept else {
+            return Ok(false);
+        };
+        match kept.load::<K::Key>(frame)? {
+            Loaded::Others => return Ok(false),
+            Loaded::Nothing => {}
+            Loaded::Watermark(watermark) => self.watermark = watermark,
+            Loaded::Entry(key, Some(value)) => {
+                let (id, _) = self.table.replace(&key, Open::load(value)?);
+                kept.restored(id, true);
+            }
+            Loaded::Entry(key, None) => {
+                let id = self.table.find(self.table.hash(&key), &key);
+                if id != NONE {
+                    kept.restored(id, false);
+                    self.table.remove(id, Open::new(self.aggregate.create()));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Law 3.
+    fn loaded(&mut self) {
+        if self.timeout.is_none() {
+            return;
+        }
+        let table = &self.table;
+        let live = (0..table.id_end()).filter(|&id| table.is_live(id));
+        let mut open: Vec<u32> = live.collect();
+        open.sort_by_key(|&id| (table.value(id).deadline, id));
+        open.into_iter().for_each(|id| self.append(id));
     }
 }

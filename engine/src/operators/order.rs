@@ -8,41 +8,52 @@
 //! 3. The inner operator sees batches in order, and its watermark is M - allowed lateness, which is passed on: it comes
 //!    once all records below it have been replayed.
 //! 4. Replaying goes by pieces; no frame is taken in between.
+//! 5. In a checkpoint each record that waits is an entry of its own ([`kept`]); the operator inside keeps what it keeps.
 //!
 //! Class: that of its input; it makes running values and count windows behind it ROWS. State: every record until M has
 //! passed its time and the allowed lateness. O(log n) a record. Records keep time, behind mark and origin.
 
+mod kept;
+
 use crate::batch::{Batch, Origin, Stamp};
+use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
+use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
 use crate::operators::replay::Replay;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
-use crate::push::{Control, Cx, Push};
+use crate::push::{Control, Cx, OpId, Push};
 use crate::stage::operator::Operator;
-use crate::state::State;
+use crate::state::{LoadError, State};
 use crate::time::{EventTime, Span};
+use kept::Waiting;
 
 /// Records replayed in one step: with a heap of millions about 100 µs.
 const PIECE: usize = 256;
 
 /// Makes [`InOrder`] round an operator on each shard.
 #[allow(missing_debug_implementations)]
-pub struct MakeInOrder<T, M> {
+pub struct MakeInOrder<T, K, M> {
+    pub(crate) key: K,
     pub(crate) inner: M,
+    pub(crate) op: OpId,
     pub(crate) lateness: Span,
     pub(crate) late: Option<LateTo<T>>,
 }
 
 #[allow(private_interfaces)]
-impl<T: State, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M> {
-    type Op = InOrder<T, M::Op>;
+impl<T: State, K: KeyOf<T>, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, K, M> {
+    type Op = InOrder<T, K, M::Op>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        let mut waiting = Replay::new();
         Ok(InOrder {
+            key: self.key.clone(),
+            kept: Waiting::of(build, self.op, &mut waiting),
             inner: self.inner.make(build)?,
             late: LateTo::open(&self.late, build),
             lateness: self.lateness,
-            waiting: Replay::new(),
+            waiting,
             greatest: EventTime::BEGINNING,
             bound: EventTime::BEGINNING,
             told: EventTime::BEGINNING,
@@ -65,8 +76,11 @@ impl<T: State, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, M> {
 
 /// See the module.
 #[allow(missing_debug_implementations)]
-pub struct InOrder<T, Op> {
+pub struct InOrder<T, K, Op> {
+    key: K,
     inner: Op,
+    /// Where the job takes checkpoints.
+    kept: Option<Waiting<T>>,
     late: Late<T>,
     lateness: Span,
     waiting: Replay<T>,
@@ -82,10 +96,15 @@ pub struct InOrder<T, Op> {
     replaying: Option<(usize, Origin)>,
 }
 
-impl<T, Op: Operator<T>> InOrder<T, Op> {
+impl<T: State, K: KeyOf<T>, Op: Operator<T>> InOrder<T, K, Op> {
     /// Moves the next records below the bound into the piece.
     fn fill(&mut self, cx: &mut Cx) {
         while self.piece.len() < PIECE && self.waiting.first().is_some_and(|t| t < self.bound) {
+            if let Some(kept) = &mut self.kept
+                && let Some(slot) = self.waiting.first_slot()
+            {
+                kept.leaves(slot, &self.waiting);
+            }
             let Some((record, stamp, origin)) = self.waiting.pop() else {
                 break;
             };
@@ -107,19 +126,22 @@ impl<T, Op: Operator<T>> InOrder<T, Op> {
     }
 }
 
-impl<T: State, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
+impl<T: State, K: KeyOf<T>, Op: Operator<T>> Operator<T> for InOrder<T, K, Op> {
     type Out = Op::Out;
 
     fn batch<O: Push<Op::Out>>(&mut self, batch: &mut Batch<T>, _: &mut O, cx: &mut Cx) {
         let (waiting, late, lateness) = (&mut self.waiting, &mut self.late, self.lateness);
-        let greatest = &mut self.greatest;
+        let (greatest, kept) = (&mut self.greatest, &mut self.kept);
         batch.consume(|record, stamp: Stamp, origin| {
             if stamp.behind.is_some_and(|v| stamp.time + lateness < v) {
                 cx.origin = origin;
                 late.record(record, stamp, cx);
             } else {
                 *greatest = stamp.time.max(*greatest);
-                waiting.push(record, stamp, origin);
+                let slot = waiting.push(record, stamp, origin);
+                if let Some(kept) = kept {
+                    kept.came(slot);
+                }
             }
             true
         });
@@ -169,6 +191,43 @@ impl<T: State, Op: Operator<T>> Operator<T> for InOrder<T, Op> {
 
     fn replaying(&self) -> Option<(usize, Origin)> {
         self.replaying
+    }
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        debug_assert!(self.piece.is_empty() && self.told == self.bound);
+        if let Some(kept) = &mut self.kept {
+            kept.begin(cut, self.bound, &self.waiting);
+        }
+        self.inner.begin_epoch(cut);
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let own = self.kept.as_mut();
+        let own = own.map_or(Saved::All, |kept| kept.save(to, &self.waiting));
+        own.and(self.inner.save(to))
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        let own = match &mut self.kept {
+            Some(kept) => kept.load(frame, &self.key, &mut self.waiting)?,
+            None => None,
+        };
+        match own {
+            None => return self.inner.load(frame),
+            Some(None) => {}
+            Some(Some(bound)) => (self.bound, self.told) = (bound, bound),
+        }
+        Ok(true)
+    }
+
+    fn loaded(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.loaded(&mut self.waiting);
+        }
+        let waiting = &self.waiting;
+        let held = (0..waiting.slot_end()).filter_map(|slot| waiting.held(slot));
+        self.greatest = held.fold(self.greatest, |t, held| t.max(held.stamp.time));
+        self.inner.loaded();
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

@@ -4,7 +4,8 @@
 //! 1. `pop` gives the least by (time, origin); equals come in the order in which they were pushed.
 //! 2. Nothing is copied when it grows: records lie in pages and never move, and a four-way heap of 16 bytes a record lies in
 //!    pages as well, four siblings in one cache line. A push or pop is O(log n), and a push in ascending order O(1).
-//! 3. Pages are kept for the next time: its memory is that of the most records it ever held.
+//! 3. A record stays in its slot until it is popped: a checkpoint knows it there by its number of arrival.
+//! 4. Pages are kept for the next time: its memory is that of the most records it ever held.
 
 use crate::batch::{Origin, Stamp};
 use crate::time::EventTime;
@@ -28,13 +29,14 @@ enum Slot<T> {
     Held(Held<T>),
 }
 
+/// A record that waits.
 #[derive(Debug)]
-struct Held<T> {
-    record: T,
-    origin: Origin,
-    behind: Option<EventTime>,
+pub(crate) struct Held<T> {
+    pub record: T,
+    pub origin: Origin,
+    pub stamp: Stamp,
     /// Order of arrival.
-    sequence: u64,
+    pub number: u64,
 }
 
 /// See the module.
@@ -45,8 +47,8 @@ pub(crate) struct Replay<T> {
     slots: Vec<Vec<Slot<T>>>,
     /// First free slot, or [`NONE`].
     free: u32,
-    /// Records pushed so far.
-    pushed: u64,
+    /// The number of the next record that arrives.
+    next: u64,
 }
 
 impl<T> Replay<T> {
@@ -56,7 +58,7 @@ impl<T> Replay<T> {
             len: 0,
             slots: vec![],
             free: NONE,
-            pushed: 0,
+            next: 0,
         }
     }
 
@@ -77,7 +79,7 @@ impl<T> Replay<T> {
 
     fn tie(&self, slot: u32) -> (Origin, u64) {
         match &self.slots[slot as usize / PAGE][slot as usize % PAGE] {
-            Slot::Held(held) => (held.origin, held.sequence),
+            Slot::Held(held) => (held.origin, held.number),
             Slot::Free(_) => unreachable!("the heap names held slots only"),
         }
     }
@@ -87,20 +89,53 @@ impl<T> Replay<T> {
         a.time < b.time || (a.time == b.time && self.tie(a.slot) < self.tie(b.slot))
     }
 
-    /// Takes a record.
-    pub fn push(&mut self, record: T, stamp: Stamp, origin: Origin) {
-        let held = Held {
+    /// The number of the next record that arrives.
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Records that arrive are numbered from here on.
+    pub fn number_from(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// Slots are below this.
+    pub fn slot_end(&self) -> u32 {
+        match self.slots.last() {
+            Some(last) => ((self.slots.len() - 1) * PAGE + last.len()) as u32,
+            None => 0,
+        }
+    }
+
+    /// The record in a slot.
+    pub fn held(&self, slot: u32) -> Option<&Held<T>> {
+        match self
+            .slots
+            .get(slot as usize / PAGE)?
+            .get(slot as usize % PAGE)?
+        {
+            Slot::Held(held) => Some(held),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Takes a record; its slot.
+    pub fn push(&mut self, record: T, stamp: Stamp, origin: Origin) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        self.put(Held {
             record,
             origin,
-            behind: stamp.behind,
-            sequence: self.pushed,
-        };
-        self.pushed += 1;
+            stamp,
+            number,
+        })
+    }
+
+    /// Takes a record that has its number already; its slot.
+    pub fn put(&mut self, held: Held<T>) -> u32 {
+        let time = held.stamp.time;
         let slot = self.hold(held);
-        let entry = Entry {
-            time: stamp.time,
-            slot,
-        };
+        let entry = Entry { time, slot };
         if (self.len + PAD) / PAGE == self.heap.len() {
             self.heap.push(page(self.heap.is_empty()));
         }
@@ -111,6 +146,7 @@ impl<T> Replay<T> {
         }
         self.len += 1;
         self.rise(self.len - 1, entry);
+        slot
     }
 
     /// Puts `entry` in at `at` or above.
@@ -157,6 +193,11 @@ impl<T> Replay<T> {
         (self.len > 0).then(|| self.entry(0).time)
     }
 
+    /// The slot of the record that comes first.
+    pub fn first_slot(&self) -> Option<u32> {
+        (self.len > 0).then(|| self.entry(0).slot)
+    }
+
     /// Takes the first record out.
     pub fn pop(&mut self) -> Option<(T, Stamp, Origin)> {
         if self.len == 0 {
@@ -172,11 +213,7 @@ impl<T> Replay<T> {
             unreachable!("the heap names held slots only")
         };
         self.free = top.slot;
-        let stamp = Stamp {
-            time: top.time,
-            behind: held.behind,
-        };
-        Some((held.record, stamp, held.origin))
+        Some((held.record, held.stamp, held.origin))
     }
 
     /// Puts the last entry in where the root was taken: the hole goes down to a leaf by the least child, and the entry,
