@@ -21,7 +21,7 @@ const PATIENCE: u32 = 1000;
 /// number: `make` makes a sink for it, again after each crash (the one before has been dropped); `read_visible` reads all that
 /// others see there, in any order. The sink takes the numbers that are written, each a record: `S: Sink<u64>`.
 ///
-/// One trial in 8 of [`cases`](super) makes a script of some 40 calls, which is run once for each of its calls, and crashes there.
+/// For each 16 of the kit's trials there is a script of some 40 calls, which is run once for each of them, to crash there.
 /// Ports serve inline, as in a [`Stepper`](crate::testing::Stepper).
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub fn sink<S: Sink<u64>>(
     mut read_visible: impl FnMut(u64) -> Vec<u64>,
 ) -> Result<(), String> {
     let mut trial = 0;
-    for script in 0..cases().div_ceil(8) {
+    for script in 0..cases().div_ceil(16) {
         for crash_at in 1.. {
             let mut make = || make(trial);
             let mut world = World::new(script, crash_at, Box::new(|| read_visible(trial)));
