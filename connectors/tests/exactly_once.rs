@@ -203,6 +203,29 @@ fn names_of_parts_sort_in_the_order_of_epochs() {
 }
 
 #[test]
+fn staging_files_that_nothing_decided_go_at_the_start() {
+    let folder = folder();
+    let staging = || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let paths = entries.map(|e| e.unwrap().path());
+        paths
+            .filter(|p| p.extension().is_some_and(|e| e == "staging"))
+            .count()
+    };
+    let mut sink = open(lines::parts(&folder, lines::json())).unwrap();
+    sink.recover(None).unwrap();
+    let decided = sink.prepare(1, [1]).unwrap();
+    sink.prepare(2, [2]).unwrap();
+    sink.write([3]);
+    assert_eq!((staging(), names(&folder).len()), (3, 0));
+    drop(sink);
+    let mut sink = open(lines::parts(&folder, lines::json())).unwrap();
+    sink.commit(1, &decided).unwrap();
+    sink.recover(Some(1)).unwrap();
+    assert_eq!((staging(), names(&folder).len()), (0, 1));
+}
+
+#[test]
 fn parts_may_be_taken_away_once_they_are_there() {
     let folder = folder();
     let mut sink = open(lines::parts(&folder, lines::json())).unwrap();
