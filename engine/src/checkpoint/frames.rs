@@ -1,6 +1,7 @@
 //! What tasklets write their states through, and what they get back at a restore.
 
 use super::Cut;
+use crate::error::JobError;
 use pelton_storage::{BlockHead, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
 
 /// The key group of blocks that hold keys of any: entries are written in the order of memory, and a restore decides by each
@@ -34,6 +35,24 @@ impl Saved {
 pub(crate) enum SaveError {
     Storage(StorageError),
     Sink { sink: String, what: String },
+}
+
+impl SaveError {
+    /// What to say of the job.
+    pub fn of_job(self, job: &str, shard: usize) -> JobError {
+        match self {
+            SaveError::Storage(e) => JobError::Checkpoint {
+                job: job.into(),
+                what: e.to_string(),
+            },
+            SaveError::Sink { sink, what } => JobError::Sink {
+                job: job.into(),
+                sink,
+                shard,
+                what,
+            },
+        }
+    }
 }
 
 /// A piece of an epoch on one shard, being written.
