@@ -10,10 +10,12 @@
 
 mod faulty;
 mod memory;
+mod shared;
 mod standard;
 
 pub use faulty::{Fault, FaultKind, FaultyDisk};
 pub use memory::{MemoryDisk, Unsynced};
+pub use shared::SharedDisk;
 pub use standard::{Notify, StdDisk};
 
 use crate::buffer::Buffer;

@@ -2,7 +2,7 @@
 //!
 //! - [`Disk`] is the one seam to files. Operations go down with a ticket and an owned buffer, completions come back; nothing
 //!   in between blocks. [`StdDisk`] is a folder of real files behind a helper thread; [`MemoryDisk`] and [`FaultyDisk`]
-//!   are folders in memory that lose what was not synced, and fail on demand.
+//!   are folders in memory that lose what was not synced, and fail on demand; a [`SharedDisk`] is one that several hold.
 //! - [`Store`] is a folder: opening it finds the last whole checkpoint, [`Store::commit`] makes the next one durable.
 //! - [`SegmentWriter`] is one shard's log. Frames go in; an epoch that is sealed is durable.
 //! - [`SnapshotReader`] hands out what a checkpoint stands on, in log order, checked.
@@ -96,7 +96,7 @@ mod writer;
 pub use buffer::{ALIGN, Buffer};
 pub use disk::{
     BlockingDisk, Completion, Disk, DiskError, Done, Failure, Fault, FaultKind, FaultyDisk, FileId,
-    Full, MemoryDisk, Mode, Notify, Op, StdDisk, Ticket, Unsynced,
+    Full, MemoryDisk, Mode, Notify, Op, SharedDisk, StdDisk, Ticket, Unsynced,
 };
 pub use error::StorageError;
 pub use format::block::{Block, BlockHead, Frame, Frames};

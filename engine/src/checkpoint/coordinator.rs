@@ -24,6 +24,7 @@ use super::kill::kill_point;
 use super::part::{Event, Share, Told};
 use super::restore::Sections;
 use super::{Cut, Epoch};
+use crate::error::JobError;
 use crate::plan::NamedCommitter;
 use crate::sink::CommitError;
 use pelton_storage::{
@@ -73,6 +74,22 @@ pub(crate) enum Failed {
 impl From<StorageError> for Failed {
     fn from(e: StorageError) -> Self {
         Failed::Storage(e)
+    }
+}
+
+impl Failed {
+    /// What to say of the job.
+    pub fn of_job(self, job: &str) -> JobError {
+        let what = match self {
+            Failed::Storage(e) => e.to_string(),
+            Failed::Commit { sink, what } => {
+                format!("sink {sink} could not commit what was decided: {what}")
+            }
+        };
+        JobError::Checkpoint {
+            job: job.into(),
+            what,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What tasklets write their states through, and what they get back at a restore.
 
 use super::Cut;
+use crate::error::JobError;
 use pelton_storage::{BlockHead, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
 
 /// The key group of blocks that hold keys of any: entries are written in the order of memory, and a restore decides by each
@@ -46,6 +47,24 @@ impl TakeFrames for SegmentWriter {
     #[inline]
     fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused> {
         self.push(head, frame)
+    }
+}
+
+impl SaveError {
+    /// What to say of the job.
+    pub fn of_job(self, job: &str, shard: usize) -> JobError {
+        match self {
+            SaveError::Storage(e) => JobError::Checkpoint {
+                job: job.into(),
+                what: e.to_string(),
+            },
+            SaveError::Sink { sink, what } => JobError::Sink {
+                job: job.into(),
+                sink,
+                shard,
+                what,
+            },
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod frames;
 mod keeping;
 mod kept;
 mod kill;
+mod opening;
 mod part;
 mod registry;
 mod restore;
@@ -55,16 +56,17 @@ pub struct Cut {
 
 pub use config::{Checkpointing, Stop};
 pub use coordinator::Checkpoints;
-pub(crate) use coordinator::{Coordinator, Failed, Pace};
+pub(crate) use coordinator::{Coordinator, Pace};
 pub(crate) use frames::SaveError;
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};
+pub(crate) use opening::{Opening, Setup, Started, by_shard, load};
 pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::Registry;
+pub(crate) use restore::JobLoad;
 pub use restore::Restored;
-pub(crate) use restore::{JobLoad, Sections, check, layout, load_shard, recover_sinks, share_of};
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;

@@ -7,16 +7,13 @@
 use super::clock::Clock;
 use super::handle::JobShared;
 use crate::checkpoint::{
-    self, Checkpointing, Checkpoints, Coordinator, Event, Failed, Pace, Part, Restored, Stop, Told,
+    self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Pace, Part, Restored, Setup,
+    Started, Stop, Told,
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
-use crate::tasklet::Tasklet;
 use pelton_ring::Doorbell;
-use pelton_storage::{
-    Checkpoint, FolderLock, Lineage, MappedBytes, StdDisk, StorageError, Store, StoreConfig,
-    WriterConfig,
-};
+use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, StdDisk, WriterConfig};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -107,8 +104,7 @@ pub(crate) fn open(
 ) -> Result<Opened, JobError> {
     let job = built.name.clone();
     let folder = config.folder.as_path();
-    let wrong = |e: StorageError| failed(&job, folder, e);
-    let lock = FolderLock::acquire(folder).map_err(wrong)?;
+    let lock = FolderLock::acquire(folder).map_err(|e| failed(&job, folder, e))?;
     let (to, messages) = mpsc::channel();
     let waker = to.clone();
     let notify = Box::new(move || {
@@ -116,71 +112,31 @@ pub(crate) fn open(
     });
     // Opening waits for it by yielding: a few milliseconds, once.
     let mut disk = StdDisk::new(folder, notify).map_err(|e| failed(&job, folder, e))?;
-    let store = {
-        let config = StoreConfig {
-            owner: 0,
-            retained: config.retained,
-            lineage_if_new: draw_lineage(),
-            direct: true,
-        };
-        Store::open(&mut disk, config).map_err(wrong)?
-    };
-    let last = store.last().cloned();
-    let unfit = |what: String| failed(&job, folder, what);
-    if let Some(last) = &last {
-        checkpoint::check(last, key_groups, &built.states).map_err(|e| unfit(e.what))?;
-    }
-    checkpoint::recover_sinks(last.as_ref(), &mut built.committers).map_err(|e| unfit(e.what))?;
-    let from = match &last {
-        Some(last) => {
-            let lineage = store.manifest().lineage;
-            let restored = load(built, folder, lineage, last, shards)?;
-            Some((last.epoch, restored))
-        }
+    let opening = Opening::new(built, &mut disk, setup(config, key_groups, shards))
+        .map_err(|e| failed(&job, folder, e.what))?;
+    let from = match opening.last() {
+        Some(last) => Some((last.0.epoch, load(built, folder, last, shards)?)),
         None => None,
     };
-    let layout = checkpoint::layout(last.as_ref(), store.manifest().attempt, shards)
-        .map_err(|e| unfit(e.what))?;
-    let sections = checkpoint::Sections::of_job(&job, key_groups, &built.states, &layout);
-    let told = Arc::new(Told::default());
+    let Started {
+        coordinator,
+        told,
+        writers,
+    } = opening
+        .start(built, clock.now_ns())
+        .map_err(|e| failed(&job, folder, e.what))?;
     let mut parts = Vec::new();
-    for (shard, bell) in bells.iter().cloned().enumerate() {
+    let bells = bells.iter().cloned();
+    for (shard, (writer, bell)) in writers.into_iter().zip(bells).enumerate() {
         let disk = StdDisk::new(folder, Box::new(move || bell.ring()))
             .map_err(|e| failed(&job, folder, e))?;
-        let writer = store.writer(
-            shard as u32,
-            WriterConfig {
-                segment_bytes: config.segment_bytes,
-                reserve_bytes: config.reserve_bytes,
-                ..WriterConfig::new(1)
-            },
-        );
         let gone = Gone(to.clone());
         let report = Box::new(move |event| {
             let _ = gone.0.send(Message::Event(event));
         });
-        parts.push(Part::new(
-            shard,
-            told.clone(),
-            writer,
-            Box::new(disk),
-            report,
-        ));
+        let disk = Box::new(disk);
+        parts.push(Part::new(shard, told.clone(), writer, disk, report));
     }
-    let pace = Pace {
-        interval_ns: config.interval.nanos(),
-        timeout_ns: config.timeout.nanos(),
-        segment_bytes: config.segment_bytes,
-    };
-    let coordinator = Coordinator::new(
-        store,
-        told.clone(),
-        pace,
-        shards,
-        std::mem::take(&mut built.committers),
-        sections,
-        clock.now_ns(),
-    );
     Ok(Opened {
         parts,
         control: Arc::new(Control {
@@ -197,29 +153,42 @@ pub(crate) fn open(
     })
 }
 
+/// How the checkpoints are kept that a job's owner has asked for.
+fn setup(config: &Checkpointing, key_groups: u32, shards: usize) -> Setup {
+    Setup {
+        shards,
+        key_groups,
+        retained: config.retained,
+        lineage_if_new: draw_lineage(),
+        pace: Pace {
+            interval_ns: config.interval.nanos(),
+            timeout_ns: config.timeout.nanos(),
+            segment_bytes: config.segment_bytes,
+        },
+        writer: WriterConfig {
+            segment_bytes: config.segment_bytes,
+            reserve_bytes: config.reserve_bytes,
+            ..WriterConfig::new(1)
+        },
+    }
+}
+
 /// Reads the checkpoint, a thread a shard.
 fn load(
     built: &mut BuiltJob,
     folder: &std::path::Path,
-    lineage: Lineage,
-    last: &Checkpoint,
+    last: (&Checkpoint, Lineage),
     shards: usize,
 ) -> Result<Restored, JobError> {
     let job = built.name.clone();
-    let mut per_shard: Vec<Vec<&mut dyn Tasklet>> = (0..shards).map(|_| vec![]).collect();
-    for stage in &mut built.stages {
-        for (mine, tasklet) in per_shard.iter_mut().zip(&mut stage.tasklets) {
-            mine.push(tasklet.as_mut());
-        }
-    }
+    let per_shard = checkpoint::by_shard(&mut built.stages, shards);
     let mut restored = Restored::default();
     let results: Vec<_> = thread::scope(|scope| {
         let mut threads = Vec::new();
         for (shard, mut tasklets) in per_shard.into_iter().enumerate() {
             threads.push(scope.spawn(move || {
-                let share = checkpoint::share_of(last, shard, shards)?;
                 let bytes = MappedBytes::new(folder);
-                checkpoint::load_shard(bytes, lineage, &share, &mut tasklets)
+                checkpoint::load(bytes, last, (shard, shards), &mut tasklets)
             }));
         }
         threads.into_iter().map(|t| t.join()).collect()
@@ -277,7 +246,7 @@ impl Opened {
             loop {
                 let before = coordinator.place();
                 if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
-                    shared.fail(checkpoint_error(&shared.name, failed));
+                    shared.fail(failed.of_job(&shared.name));
                     ring();
                     break;
                 }
@@ -329,19 +298,5 @@ fn wait(from: &Receiver<Message>, until_ns: Option<u64>, now_ns: u64) -> Option<
             let left = Duration::from_nanos(at.saturating_sub(now_ns));
             from.recv_timeout(left).ok()
         }
-    }
-}
-
-/// What to say of a job whose checkpoints have failed.
-fn checkpoint_error(job: &str, failed: Failed) -> JobError {
-    let what = match failed {
-        Failed::Storage(e) => e.to_string(),
-        Failed::Commit { sink, what } => {
-            format!("sink {sink} could not commit what was decided: {what}")
-        }
-    };
-    JobError::Checkpoint {
-        job: job.into(),
-        what,
     }
 }

@@ -10,7 +10,7 @@
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
-use crate::checkpoint::{Part, SaveError, Tasklets, Turn};
+use crate::checkpoint::{Part, Tasklets, Turn};
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::push::OpId;
@@ -340,16 +340,7 @@ impl Shard {
                 *now = self.clock.now();
                 return true;
             }
-            Ok(Err(SaveError::Storage(e))) => JobError::Checkpoint {
-                job: job.shared.name.clone(),
-                what: e.to_string(),
-            },
-            Ok(Err(SaveError::Sink { sink, what })) => JobError::Sink {
-                job: job.shared.name.clone(),
-                sink,
-                shard: self.id,
-                what,
-            },
+            Ok(Err(e)) => e.of_job(&job.shared.name, self.id),
             Err(panic) => JobError::Panic {
                 job: job.shared.name.clone(),
                 op: BuiltJob::blame(&job.shared.ops, &[], panic.op.map(|(op, _)| op)),

@@ -23,14 +23,17 @@
 mod collect;
 pub mod conformance;
 mod feed;
+mod on_disk;
 
 pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
+pub use on_disk::OnDisk;
 
+use crate::checkpoint::{Checkpoints, Epoch, Restored, Stop};
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
 use crate::latency::Latencies;
-use crate::plan::{BuiltJob, OpInfo, PlanConfig};
+use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig};
 use crate::port::Ports;
 use crate::push::Counters;
 use crate::runtime::{Panic, catch, install_panic_hook};
@@ -72,12 +75,18 @@ struct Place {
 }
 
 /// A job with all its tasklets, stepped by its owner.
+///
+/// One that takes checkpoints has further actors, each with steps of its own: the parts of its shards, the coordinator and
+/// the disk. So whoever chooses the steps chooses when barriers pass, when states are written, when an operation of the disk
+/// completes and where it all ends: dropping the stepper is the death of the process, and what the disk then loses is for
+/// [`pelton_storage::SharedDisk::crash`] to say.
 pub struct Stepper {
     name: String,
     ops: Vec<OpInfo>,
     stages: Vec<Vec<OpInfo>>,
     places: Vec<Place>,
     now: Now,
+    control: Option<on_disk::Control>,
 }
 
 impl std::fmt::Debug for Stepper {
@@ -92,22 +101,30 @@ impl Stepper {
         Self::with(job, Sizes::shards(shards))
     }
 
-    /// Builds the job with these sizes. Ports serve their requests inside the step that makes them.
+    /// Builds the job with these sizes. Ports serve their requests inside the step that makes them. No checkpoints are taken.
     pub fn with(job: &Job, sizes: Sizes) -> Result<Self, BuildError> {
-        install_panic_hook();
-        let config = PlanConfig {
-            shards: sizes.shards,
-            ring_capacity: sizes.ring_capacity,
-            batch_size: sizes.batch_size,
-            key_groups: sizes.key_groups,
-            checkpoints: false,
-        };
+        Ok(Self::placed(build(job.plan.take(), sizes, false)?))
+    }
+
+    /// Builds the job with these sizes and has it take checkpoints in a folder in memory; where that holds one, the job goes
+    /// on from it. Virtual time stands at 0. Restoring waits for the disk.
+    ///
+    /// # Errors
+    /// The job is not good, or cannot go on from what is there, or the disk fails.
+    pub fn on_disk(job: &Job, sizes: Sizes, on: &OnDisk<'_>) -> Result<Self, JobError> {
+        let plan = job.plan.take();
+        let config = on_disk::paced(plan.checkpointing.clone());
+        let mut built = build(plan, sizes, true)?;
+        let control = on_disk::open(&mut built, &config, sizes.key_groups, sizes.shards, on)?;
+        let mut stepper = Self::placed(built);
+        stepper.control = Some(control);
+        Ok(stepper)
+    }
+
+    fn placed(built: BuiltJob) -> Self {
         let BuiltJob {
             name, ops, stages, ..
-        } = job
-            .plan
-            .take()
-            .build(&config, &mut Ports::inline(sizes.shards))?;
+        } = built;
         let mut places = Vec::new();
         let mut stage_ops = Vec::new();
         for (stage, built) in stages.into_iter().enumerate() {
@@ -126,13 +143,14 @@ impl Stepper {
             ns: 0,
             wall: EventTime::from_micros(0),
         };
-        Ok(Stepper {
+        Stepper {
             name,
             ops,
             stages: stage_ops,
             places,
             now,
-        })
+            control: None,
+        }
     }
 
     /// Number of tasklets: stages times shards. Tasklet `t` is stage `t / shards` on shard `t % shards`.
@@ -140,14 +158,53 @@ impl Stepper {
         self.places.len()
     }
 
+    /// Number of all that can be stepped: the tasklets and, where checkpoints are taken, behind them each shard's part, the
+    /// coordinator and the disk.
+    pub fn actors(&self) -> usize {
+        self.places.len() + self.control.as_ref().map_or(0, |c| c.actors())
+    }
+
     /// Whether a tasklet has finished.
     pub fn is_done(&self, tasklet: usize) -> bool {
         self.places[tasklet].done
     }
 
-    /// Whether all have.
+    /// Whether all have; where checkpoints are taken, whether the last one is committed.
     pub fn all_done(&self) -> bool {
-        self.places.iter().all(|p| p.done)
+        match &self.control {
+            Some(control) => control.is_over(),
+            None => self.places.iter().all(|p| p.done),
+        }
+    }
+
+    /// What is known of the checkpoints; nothing where none are taken.
+    pub fn checkpoints(&self) -> Checkpoints {
+        let figures = self.control.as_ref().map(|c| c.figures());
+        figures.unwrap_or_default()
+    }
+
+    /// The checkpoint that the job went on from, and what was read of it.
+    pub fn from(&self) -> Option<(Epoch, Restored)> {
+        self.control.as_ref().and_then(|c| c.from)
+    }
+
+    /// What the coordinator is at, for messages: `idle`, `writing`, `late`, `deciding`, `committing`, `over`.
+    pub fn phase(&self) -> &'static str {
+        self.control.as_ref().map_or("none", |c| c.phase())
+    }
+
+    /// Asks for a checkpoint now, whatever the interval says.
+    pub fn checkpoint(&mut self) {
+        if let Some(control) = &mut self.control {
+            control.want();
+        }
+    }
+
+    /// Has the job stop after a last checkpoint.
+    pub fn stop(&mut self, how: Stop) {
+        if let Some(control) = &mut self.control {
+            control.stop(how);
+        }
     }
 
     /// Moves virtual time forward, monotonic and wall clock alike.
@@ -156,8 +213,31 @@ impl Stepper {
         self.now.wall = self.now.wall + by;
     }
 
-    /// Steps one tasklet; a finished one says so again.
-    pub fn step(&mut self, tasklet: usize) -> Result<Progress, JobError> {
+    /// Steps one of the [actors](Stepper::actors); a finished one says so again.
+    pub fn step(&mut self, actor: usize) -> Result<Progress, JobError> {
+        let Some(at) = actor.checked_sub(self.places.len()) else {
+            return self.step_tasklet(actor);
+        };
+        let Some(control) = &mut self.control else {
+            return Ok(Progress::Done);
+        };
+        match control.step(&self.name, at, &mut self.places, self.now.ns) {
+            Ok(progress) => progress,
+            Err(panic) => Err(JobError::Panic {
+                job: self.name.clone(),
+                op: BuiltJob::blame(&self.ops, &[], panic.op.map(|(op, _)| op)),
+                shard: at,
+                position: "a checkpoint".into(),
+                message: panic.message,
+            }),
+        }
+    }
+
+    fn step_tasklet(&mut self, tasklet: usize) -> Result<Progress, JobError> {
+        if self.control.as_ref().is_some_and(|c| c.is_over()) {
+            // Another shard may have dropped its tasklets already.
+            return Ok(Progress::Done);
+        }
         let place = &mut self.places[tasklet];
         if place.done {
             return Ok(Progress::Done);
@@ -199,12 +279,12 @@ impl Stepper {
         }
     }
 
-    /// Steps all tasklets in turn until none moves: what arrived has been worked off.
+    /// Steps all actors in turn until none moves: what arrived has been worked off.
     pub fn until_idle(&mut self) -> Result<(), JobError> {
         loop {
             let mut worked = false;
-            for tasklet in 0..self.places.len() {
-                worked |= self.step(tasklet)? == Progress::Worked;
+            for actor in 0..self.actors() {
+                worked |= self.step(actor)? == Progress::Worked;
             }
             if !worked {
                 return Ok(());
@@ -212,17 +292,17 @@ impl Stepper {
         }
     }
 
-    /// Steps tasklets as `choose` says (given their number) until all are done. Where nothing has moved for a while,
+    /// Steps actors as `choose` says (given their number) until all are done. Where nothing has moved for a while,
     /// virtual time moves on by a millisecond, so that timers come due.
     pub fn run_with(&mut self, mut choose: impl FnMut(usize) -> usize) -> Result<(), JobError> {
         let mut still = 0;
         while !self.all_done() {
-            let tasklet = choose(self.places.len());
-            if self.step(tasklet)? == Progress::Worked {
+            let actor = choose(self.actors());
+            if self.step(actor)? == Progress::Worked {
                 still = 0;
             } else {
                 still += 1;
-                if still > 20 * self.places.len() {
+                if still > 20 * self.actors() {
                     self.advance_clock(Span::from_micros(1_000));
                     still = 0;
                 }
@@ -231,7 +311,7 @@ impl Stepper {
         Ok(())
     }
 
-    /// Steps all tasklets in turn until all are done.
+    /// Steps all actors in turn until all are done.
     pub fn run(&mut self) -> Result<(), JobError> {
         let mut next = 0;
         self.run_with(|n| {
@@ -263,4 +343,16 @@ impl Stepper {
         }
         total
     }
+}
+
+fn build(plan: Plan, sizes: Sizes, checkpoints: bool) -> Result<BuiltJob, BuildError> {
+    install_panic_hook();
+    let config = PlanConfig {
+        shards: sizes.shards,
+        ring_capacity: sizes.ring_capacity,
+        batch_size: sizes.batch_size,
+        key_groups: sizes.key_groups,
+        checkpoints,
+    };
+    plan.build(&config, &mut Ports::inline(sizes.shards))
 }
