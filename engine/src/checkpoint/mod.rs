@@ -25,6 +25,7 @@
 mod config;
 mod coordinator;
 mod frames;
+pub mod inspect;
 mod keeping;
 mod kept;
 mod kill;
@@ -58,8 +59,8 @@ pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Failed, Pace};
 pub(crate) use frames::{Frame, SaveError, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
-pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub(crate) use kept::{Kept, Loaded};
+pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::{Declared, Registry};
 pub use restore::Restored;
