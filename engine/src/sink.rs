@@ -1,5 +1,11 @@
 //! What a sink is: a writer on each shard.
 
+mod relay;
+mod transactional;
+
+pub use relay::{Output, Relay};
+pub use transactional::{Transactional, TransactionalWriter, Transactions, transactional};
+
 use crate::batch::Stamp;
 use crate::checkpoint::{Epoch, Saved, Snapshot};
 use crate::port::Ports;

@@ -174,8 +174,7 @@ impl<F: Clone + Send + 'static> Blocks<F> {
         let mut format = files.following.format.clone();
         let (mut start, mut known) = first;
         if passed > 0 {
-            let rest = files.following.paths.drain(..passed);
-            let Some(path) = rest.last() else {
+            let Some(path) = files.following.paths.drain(..passed).next_back() else {
                 unreachable!("checked: there are so many files");
             };
             let part = open::open(&path, &mut format, false)?.whole();

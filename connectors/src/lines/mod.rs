@@ -2,11 +2,19 @@
 //!
 //! Laws
 //! 1. A line is written whole, and the lines of one shard in their order; those of several shards meet in any order.
-//! 2. The shard only formats. Writing is done by a helper thread; buffers go round, two a shard besides the one being
-//!    filled. When those are under way and that one is full, the sink is blocked, and so on up to the source.
+//! 2. The shard only formats. Writing is done by a helper thread ([`Relay`]): a slow target blocks the sink, and so on up to
+//!    the source.
 //! 3. A step's lines are handed on at its end, however few: output waits for nothing but the writer.
 //! 4. After a failed write nothing more is written: what is there has no gap. The job ends with that failure.
 //! 5. A file is changed by jobs that start. One that is refused, for whatever reason, leaves it as it was.
+//!
+//! What a crash and a restart from a checkpoint do:
+//!
+//! | sink | where lines go | after a restart | others see |
+//! |---|---|---|---|
+//! | [`stdout`], [`file()`] | as they are, one file | lines since the last checkpoint come again: at least once | lines when they are written |
+//! | [`parts`] | a file for each epoch and shard | exactly once | an epoch's lines when it is decided |
+//! | [`growing`] | a file for each shard | exactly once: what was not decided is cut off | lines when they are written, also those that are cut off later |
 //!
 //! ```no_run
 //! use pelton::{Job, sources};
@@ -18,19 +26,25 @@
 //!    .sink(lines::stdout(lines::text(|x: &u64, line| writeln!(line, "{x}"))));
 //! ```
 
+mod folder;
+mod growing;
+mod parts;
 mod target;
 
+pub use folder::Held;
+pub use growing::{Growing, committed, growing};
+pub use parts::{Parts, parts};
+
 use pelton::batch::Stamp;
-use pelton::port::{Port, Ports};
-use pelton::sink::{Sink, Writer};
+use pelton::checkpoint::Epoch;
+use pelton::port::Ports;
+use pelton::sink::{Output, PreCommit, Relay, Sink, Writer};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use target::Target;
 
-/// Buffers of a shard's writer besides the one being filled.
-const BUFFERS: usize = 2;
 /// A buffer is full at so many bytes; what one step formats may go beyond.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -39,6 +53,10 @@ pub const READER_GONE: &str = "whoever read this output has gone (broken pipe)";
 
 /// Turns a record into lines. One clone a shard.
 pub trait Format<T>: Clone + Send + 'static {
+    /// How the names of files end that a sink makes: `jsonl`.
+    fn extension(&self) -> &'static str {
+        "txt"
+    }
     /// Appends the record's line or lines, line ends included.
     fn format(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), String>;
 }
@@ -53,6 +71,9 @@ pub fn json() -> Json {
 pub struct Json(());
 
 impl<T: Serialize> Format<T> for Json {
+    fn extension(&self) -> &'static str {
+        "jsonl"
+    }
     #[inline]
     fn format(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), String> {
         serde_json::to_writer(&mut *out, record)
@@ -90,7 +111,11 @@ pub fn stdout<F>(format: F) -> Lines<F> {
     }
 }
 
-/// Lines appended to a file, which is made if it is not there. If it ends within a line, that line is ended first.
+/// Lines appended to a file, which is made if it is not there. If it ends within a line, as a crash may leave it, that line is
+/// ended first and stays: nothing that is there is ever cut.
+///
+/// With checkpoints the lines before a barrier are on their device before the checkpoint counts, so none is lost; those since the
+/// last one are written again after a crash. For lines that count exactly once see [`parts`] and [`growing`].
 pub fn file<F>(path: impl AsRef<Path>, format: F) -> Lines<F> {
     Lines {
         to: To::File {
@@ -117,7 +142,8 @@ enum To {
 }
 
 impl<F> Lines<F> {
-    /// Empties the file when the job starts. For standard output it means nothing.
+    /// Empties the file when the job starts, and so when it is started again: not for jobs that go on from checkpoints, whose
+    /// earlier lines would be gone. For standard output it means nothing.
     pub fn overwrite(mut self) -> Self {
         if let To::File { overwrite, .. } = &mut self.to {
             *overwrite = true;
@@ -163,21 +189,9 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
         });
         (0..ports.shards())
             .map(|shard| {
-                let target = target.clone();
-                let handler = move |request| serve(&mut lock(&target), request);
-                let port = match &apart {
-                    Some(apart) => ports.port_apart(apart, shard, BUFFERS + 1, handler)?,
-                    None => ports.port(shard, BUFFERS + 1, handler)?,
-                };
-                Ok(LinesWriter {
-                    port,
-                    format: self.format.clone(),
-                    buffer: Vec::new(),
-                    spare: vec![Vec::new(); BUFFERS],
-                    under_way: 0,
-                    failure: None,
-                    end: End::Open,
-                })
+                let output = Shared(target.clone());
+                let relay = Relay::open(ports, shard, apart.as_ref(), BUFFER_BYTES, output)?;
+                Ok(LinesWriter::new(relay, self.format.clone(), None))
             })
             .collect()
     }
@@ -187,108 +201,41 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
     }
 }
 
-#[derive(Debug)]
-enum Request {
-    Write(Vec<u8>),
-    Finish,
-}
-
-#[derive(Debug)]
-struct Response {
-    buffer: Option<Vec<u8>>,
-    result: Result<(), String>,
-}
-
 fn lock(target: &Mutex<Target>) -> MutexGuard<'_, Target> {
     target.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(target: &mut Target, request: Request) -> Response {
-    match request {
-        Request::Write(mut buffer) => {
-            let result = target.write(&buffer);
-            buffer.clear();
-            // One huge step does not keep its memory for good.
-            buffer.shrink_to(4 * BUFFER_BYTES);
-            Response {
-                buffer: Some(buffer),
-                result,
-            }
-        }
-        Request::Finish => Response {
-            buffer: None,
-            result: target.finish(),
-        },
+/// One target for all shards.
+struct Shared(Arc<Mutex<Target>>);
+
+impl Output<u8> for Shared {
+    fn write(&mut self, lines: &mut Vec<u8>) -> Result<(), String> {
+        lock(&self.0).write(lines)
+    }
+    /// What is written is visible already; so that none of it is lost, it is on its device before the epoch is decided.
+    fn pre_commit(&mut self, _: Epoch) -> Result<Option<Vec<u8>>, String> {
+        lock(&self.0).finish().map(|()| None)
+    }
+    fn finish(&mut self) -> Result<(), String> {
+        lock(&self.0).finish()
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Open,
-    /// The last request is under way.
-    Asked,
-    Done,
-}
-
-/// One shard's writer of [`Lines`].
+/// One shard's writer of lines: formats them and hands them on.
 #[derive(Debug)]
 pub struct LinesWriter<F> {
-    port: Port<Request, Response>,
+    relay: Relay<u8>,
     format: F,
-    /// Being filled.
-    buffer: Vec<u8>,
-    spare: Vec<Vec<u8>>,
-    /// Requests not answered yet.
-    under_way: usize,
-    failure: Option<String>,
-    end: End,
+    /// The folder that is the job's for as long as the writer is there.
+    _held: Option<Held>,
 }
 
 impl<F> LinesWriter<F> {
-    /// Takes what has been written.
-    fn collect(&mut self) {
-        while let Some(response) = self.port.take() {
-            self.under_way -= 1;
-            match response.buffer {
-                Some(buffer) => self.spare.push(buffer),
-                None => self.end = End::Done,
-            }
-            if let Err(what) = response.result {
-                self.failure.get_or_insert(what);
-            }
-        }
-        if self.under_way > 0 && self.port.is_closed() {
-            self.failure
-                .get_or_insert("the thread that writes has ended".into());
-        }
-    }
-
-    fn submit(&mut self, request: Request) {
-        match self.port.submit(request) {
-            Ok(()) => self.under_way += 1,
-            // The port has room for all buffers and the end, so its other side has gone.
-            Err(_) => {
-                self.failure
-                    .get_or_insert("the thread that writes has ended".into());
-            }
-        }
-    }
-
-    /// Hands the buffer on, if one is there to go on with.
-    fn hand_on(&mut self) -> Result<(), String> {
-        self.collect();
-        if !self.buffer.is_empty()
-            && self.failure.is_none()
-            && let Some(spare) = self.spare.pop()
-        {
-            let full = std::mem::replace(&mut self.buffer, spare);
-            self.submit(Request::Write(full));
-            // In simulation it has been written by now.
-            self.collect();
-        }
-        match &self.failure {
-            Some(what) => Err(what.clone()),
-            None => Ok(()),
+    fn new(relay: Relay<u8>, format: F, held: Option<Held>) -> Self {
+        LinesWriter {
+            relay,
+            format,
+            _held: held,
         }
     }
 }
@@ -296,36 +243,36 @@ impl<F> LinesWriter<F> {
 impl<T: 'static, F: Format<T>> Writer<T> for LinesWriter<F> {
     #[inline]
     fn write(&mut self, record: T, _: Stamp) {
-        let begin = self.buffer.len();
-        if let Err(what) = self.format.format(&record, &mut self.buffer) {
-            self.buffer.truncate(begin);
-            self.failure.get_or_insert(what);
+        let buffer = self.relay.buffer();
+        let begin = buffer.len();
+        if let Err(what) = self.format.format(&record, buffer) {
+            buffer.truncate(begin);
+            self.relay.fail(what);
         }
-        if self.buffer.len() >= BUFFER_BYTES && !self.spare.is_empty() {
-            // A failure stays and is told by the flush at the step's end.
-            let _ = self.hand_on();
-        }
+        self.relay.filled();
     }
 
     fn flush(&mut self, _: u64) -> Result<(), String> {
-        self.hand_on()
+        self.relay.flush()
     }
 
     fn blocked(&self) -> bool {
-        self.spare.is_empty() && self.buffer.len() >= BUFFER_BYTES
+        self.relay.blocked()
     }
 
     fn rings(&self) -> bool {
         true
     }
 
+    fn barrier(&mut self, epoch: Epoch) {
+        self.relay.barrier(epoch);
+    }
+
+    fn pre_commit(&mut self, _: u64) -> Result<PreCommit, String> {
+        self.relay.pre_commit()
+    }
+
     fn finish(&mut self, _: u64) -> Result<bool, String> {
-        self.hand_on()?;
-        if self.end == End::Open && self.buffer.is_empty() {
-            self.end = End::Asked;
-            self.submit(Request::Finish);
-            self.hand_on()?;
-        }
-        Ok(self.end == End::Done)
+        self.relay.finish()
     }
 }

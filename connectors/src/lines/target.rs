@@ -168,7 +168,7 @@ fn ends_with_line(path: &Path, len: u64) -> bool {
     len == 0 || last().map_or(true, |b| b == b'\n')
 }
 
-fn failure(e: &io::Error) -> String {
+pub(super) fn failure(e: &io::Error) -> String {
     match e.kind() {
         ErrorKind::BrokenPipe => super::READER_GONE.into(),
         ErrorKind::StorageFull => "the device is full; make room and run again".into(),

@@ -139,11 +139,11 @@ impl<R: Reader> Reader for ResumedReader<R> {
     }
 }
 
-/// Reads a source from a position on to the end: rows, letters, and the position then.
-fn read_from<F: Format<Row>>(
-    source: Files<Row, F>,
-    from: Option<Position>,
-) -> Result<(Vec<Row>, Vec<String>, Option<Position>), String> {
+/// Rows, letters, and the position at the end.
+type Run = (Vec<Row>, Vec<String>, Option<Position>);
+
+/// Reads a source from a position on to the end.
+fn read_from<F: Format<Row>>(source: Files<Row, F>, from: Option<Position>) -> Result<Run, String> {
     let at = Arc::new(Mutex::new(vec![]));
     let resumed = Resumed {
         source,
@@ -225,7 +225,7 @@ fn another_file_a_shorter_one_and_none_are_refused() {
     assert!(cut.contains(advice), "{cut}");
     std::fs::write(&path, gzip(long.as_bytes())).unwrap();
     let (_, _, position) = read_from(source(), None).unwrap();
-    std::fs::write(&path, gzip(long[..8991].as_bytes())).unwrap();
+    std::fs::write(&path, gzip(&long.as_bytes()[..8991])).unwrap();
     let cut = read_from(source(), position).unwrap_err();
     assert!(cut.contains("ends 9 bytes before the position"), "{cut}");
 }

@@ -1,6 +1,6 @@
-//! Whether a source keeps the promises that exactly once stands on: for connectors of one's own.
+//! Whether a source or a sink keeps the promises that exactly once stands on: for connectors of one's own.
 //!
-//! The kit runs many seeded trials: `PELTON_CASES` in the environment says how many, 64 unless told. The error of a failed one says
+//! Both kits run many seeded trials: `PELTON_CASES` in the environment says how many, 64 unless told. The error of a failed one says
 //! which law was broken, in which trial and after what; the same trial is the same in every run.
 //!
 //! ```
@@ -9,8 +9,10 @@
 //! conformance::source(|| sources::generate("ids", 100, 3, |id| id)).unwrap();
 //! ```
 
+mod sink;
 mod source;
 
+pub use sink::sink;
 pub use source::source;
 
 /// Trials of a kit.
@@ -30,5 +32,9 @@ impl Dice {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % n as u64) as usize
+    }
+
+    fn coin(&mut self) -> bool {
+        self.below(2) == 1
     }
 }

@@ -1,0 +1,168 @@
+//! The folder that a sink writes to: one job's at a time.
+//!
+//! Laws
+//! 1. Nobody else writes while the job has it. The lock is the kernel's and goes with the process, however that dies.
+//! 2. Each start has a number of its own in it, so that no two starts make a file of one name. It is on the device before the first
+//!    of its files is made.
+//! 3. It is made and taken when the job starts. A job that is refused by then leaves nothing.
+
+use super::{BUFFER_BYTES, LinesWriter, target};
+use pelton::port::Ports;
+use pelton::sink::{Output, Relay};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Whose content is the number of the last start.
+const LOCK: &str = ".pelton-sink";
+
+/// A sink's folder, being written to by its outputs.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    pub path: PathBuf,
+    /// Number of this start; 0 before.
+    attempt: Arc<AtomicU64>,
+}
+
+/// Keeps a folder for its job. All writers and the committer of a sink have it.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Mutex<Option<File>>>);
+
+/// Whether a name may end so.
+pub(super) fn check_extension(extension: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match !extension.is_empty() && extension.chars().all(good) {
+        true => Ok(()),
+        false => Err(format!(
+            "'{extension}' is no extension; give letters, digits, dots, '-' and '_'"
+        )),
+    }
+}
+
+/// A sink in the folder at `path`: what its committer needs, and a writer for each shard, with an output of its own.
+pub(super) fn open<F: Clone, O: Output<u8>>(
+    ports: &mut Ports<'_>,
+    path: &Path,
+    format: &F,
+    output: impl Fn(&Folder, usize) -> O,
+) -> Result<(Opened, Vec<LinesWriter<F>>), String> {
+    let (folder, held) = (Folder::new(path)?, Held::default());
+    let taken = (folder.clone(), held.clone());
+    ports.at_start(path.display().to_string(), move || taken.0.take(&taken.1));
+    // A sync takes as long as the device does.
+    let apart = ports.apart()?;
+    let mut writers = vec![];
+    for shard in 0..ports.shards() {
+        let output = output(&folder, shard);
+        let relay = Relay::open(ports, shard, Some(&apart), BUFFER_BYTES, output)?;
+        writers.push(LinesWriter::new(relay, format.clone(), Some(held.clone())));
+    }
+    Ok(((folder, held), writers))
+}
+
+/// What a sink keeps of its folder for its committer.
+pub(super) type Opened = (Folder, Held);
+
+impl Folder {
+    /// A folder that is there, or can be made.
+    pub fn new(path: &Path) -> Result<Self, String> {
+        let above = match path.parent() {
+            Some(above) if above != Path::new("") => above,
+            _ => Path::new("."),
+        };
+        match path.metadata() {
+            Ok(meta) if !meta.is_dir() => return Err("it is a file; name a folder".into()),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound && above.is_dir() => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err("the folder above it does not exist; make it first".into());
+            }
+            Err(e) => return Err(target::failure(&e)),
+        }
+        Ok(Folder {
+            path: path.to_owned(),
+            attempt: Arc::default(),
+        })
+    }
+
+    /// Takes it: the job starts.
+    pub fn take(&self, held: &Held) -> Result<(), String> {
+        let say = |e: io::Error| match e.kind() {
+            ErrorKind::PermissionDenied => "it may not be written to; check its permissions".into(),
+            _ => target::failure(&e),
+        };
+        match std::fs::create_dir(&self.path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(say(e)),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(self.path.join(LOCK)).map_err(say)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err("another job writes to it; end that, or name another folder".into());
+            }
+            Err(TryLockError::Error(e)) => return Err(say(e)),
+        }
+        let attempt = next_start(&mut file).map_err(say)?;
+        sync_folder(&self.path).map_err(say)?;
+        self.attempt.store(attempt, Ordering::Relaxed);
+        *held.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        Ok(())
+    }
+
+    /// The number of this start (law 2).
+    pub fn attempt(&self) -> u64 {
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        debug_assert!(attempt > 0, "nothing is written before the job starts");
+        attempt
+    }
+
+    /// The names in it that are text: all of ours are.
+    pub fn names(&self) -> Result<Vec<String>, String> {
+        let list = || -> io::Result<Vec<String>> {
+            let mut names = vec![];
+            for entry in std::fs::read_dir(&self.path)? {
+                names.extend(entry?.file_name().into_string());
+            }
+            names.sort_unstable();
+            Ok(names)
+        };
+        list().map_err(|e| target::failure(&e))
+    }
+
+    /// Makes the names in it durable.
+    pub fn sync(&self) -> io::Result<()> {
+        sync_folder(&self.path)
+    }
+}
+
+/// Counts a start. What cannot be read, since the device was cut off in the first one, counts as none.
+fn next_start(file: &mut File) -> io::Result<u64> {
+    let mut text = String::new();
+    let last = match file.take(32).read_to_string(&mut text) {
+        Ok(_) => text.trim().parse().unwrap_or(0),
+        Err(e) if e.kind() == ErrorKind::InvalidData => 0,
+        Err(e) => return Err(e),
+    };
+    let next = last + 1;
+    file.rewind()?;
+    // As long as any other: overwritten in place, and never shorter.
+    file.write_all(format!("{next:020}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(next)
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Names are durable with the files there.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
