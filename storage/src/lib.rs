@@ -111,5 +111,5 @@ pub use map::MappedBytes;
 pub use poison::Poison;
 pub use reader::{Filter, PlainBytes, SegmentBytes, SnapshotReader, Totals};
 pub use savepoint::{Savepoint, SavepointReport};
-pub use store::{Commit, EPOCHS_AHEAD, Note, Pin, Store, StoreConfig};
+pub use store::{Commit, EPOCHS_AHEAD, Note, Peeked, Pin, Store, StoreConfig};
 pub use writer::{Refused, Sealed, SegmentWriter, Warning, WriterConfig};

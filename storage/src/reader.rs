@@ -242,10 +242,16 @@ impl<S: SegmentBytes> SnapshotReader<S> {
         }
     }
 
+    /// Where the block that was handed out last begins: its file, and the offset in bytes.
+    pub fn place(&self) -> (&str, u64) {
+        let name = self.current.as_ref().map_or("", |(_, name, _)| name);
+        (name, self.last)
+    }
+
     /// The error for a frame of the block that was handed out last.
     pub fn wrong_frame(&self, wrong: Wrong) -> StorageError {
-        let name = self.current.as_ref().map_or("", |(_, name, _)| name);
-        StorageError::wrong(name, self.last, self.epoch, wrong)
+        let (name, at) = self.place();
+        StorageError::wrong(name, at, self.epoch, wrong)
     }
 
     fn open_next(&mut self) -> Result<bool, StorageError> {

@@ -17,7 +17,7 @@
 pub(crate) mod log;
 pub(crate) mod open;
 
-pub use open::{Note, StoreConfig};
+pub use open::{Note, Peeked, StoreConfig};
 
 use crate::disk::{Completion, Disk, Full, Op, Ticket};
 use crate::error::StorageError;

@@ -25,6 +25,7 @@
 mod config;
 mod coordinator;
 mod frames;
+pub mod inspect;
 mod keeping;
 mod kept;
 mod kill;

@@ -63,7 +63,7 @@ impl Sections {
         load(checkpoint, LAYOUT)
     }
 
-    fn prepared(checkpoint: &Checkpoint) -> Result<Vec<Prepared>, LoadError> {
+    pub fn prepared(checkpoint: &Checkpoint) -> Result<Vec<Prepared>, LoadError> {
         let rows: Vec<PreparedRow> = load(checkpoint, PREPARED)?;
         let one = |(sink, (epoch, bytes))| Prepared {
             sink: StateId(sink),

@@ -50,6 +50,17 @@ pub enum Note {
     },
 }
 
+/// What [`Store::peek`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peeked {
+    /// The newest whole record: lineage, attempt, retained checkpoints.
+    pub manifest: Manifest,
+    /// Copies of it that are torn or have rotted, while another is whole.
+    pub notes: Vec<Note>,
+    /// Files that the next opening will remove: segments that no checkpoint names, manifests that were not finished.
+    pub left_over: Vec<String>,
+}
+
 /// The best record of the folder so far.
 #[derive(Debug)]
 struct Best {
@@ -127,6 +138,32 @@ impl Store {
         store.settle(opening.disk)?;
         debug_assert!(store.manifest.unused_from.0 == store.next_epoch.0 + EPOCHS_AHEAD);
         Ok(store)
+    }
+
+    /// What the store in the disk's folder would be opened with, for tools: nothing is written, cut or removed, and no segment is
+    /// looked at. `None`: the folder has neither manifests nor segments. Waits for the disk, on which nothing else is under way.
+    /// The caller holds the folder's [`FolderLock`](crate::FolderLock).
+    ///
+    /// # Errors
+    /// No record is whole though there should be one, one is of another version, or the disk fails.
+    pub fn peek<D: BlockingDisk>(disk: &mut D) -> Result<Option<Peeked>, StorageError> {
+        let mut opening = Opening::new(disk);
+        let is_segment = |n: &str| SegmentId::parse(n).is_some();
+        let found = opening.find(0, false, Lineage([0; 16]), is_segment)?;
+        let there = |n: &String| parse(n).is_some() || is_segment(n);
+        if !found.names.iter().any(there) {
+            return Ok(None);
+        }
+        let unnamed = |n: &&String| match SegmentId::parse(n) {
+            Some(segment) => !found.manifest.names(segment),
+            None => is_unfinished(n),
+        };
+        let left_over = found.names.iter().filter(unnamed).cloned().collect();
+        Ok(Some(Peeked {
+            manifest: found.manifest,
+            notes: opening.notes,
+            left_over,
+        }))
     }
 
     /// Steps until nothing is under way, waiting for the disk.
