@@ -8,6 +8,8 @@ use crate::engine::{
     Workload,
 };
 use crate::latency::{self, LatencyFigures};
+#[cfg(feature = "engine")]
+use crate::{checkpoint, pelton_engine};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -41,6 +43,9 @@ pub enum Task {
         /// Where the distribution goes.
         hgrm: PathBuf,
     },
+    /// One run of a keyed workload, with or without checkpoints.
+    #[cfg(feature = "engine")]
+    Checkpoints(checkpoint::keyed::KeyedConfig),
 }
 
 /// What a throughput child reports.
@@ -83,6 +88,8 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
                 .map_err(|e| BenchError::failed(format!("{}: {e}", hgrm.display())))?;
             print(&figures)
         }
+        #[cfg(feature = "engine")]
+        Task::Checkpoints(config) => print(&pelton_engine::checkpoints::keyed(&config)?),
     }
 }
 
@@ -122,7 +129,8 @@ pub fn latency(
     })
 }
 
-fn run_apart<R: DeserializeOwned>(task: &Task) -> Result<R, BenchError> {
+/// Has a process of its own do a task, and takes its report.
+pub(crate) fn run_apart<R: DeserializeOwned>(task: &Task) -> Result<R, BenchError> {
     let failed = |e: &dyn std::fmt::Display| BenchError::failed(format!("a run's process: {e}"));
     let task = serde_json::to_string(task).map_err(|e| failed(&e))?;
     let program = std::env::current_exe().map_err(|e| failed(&e))?;
@@ -154,6 +162,16 @@ pub fn peak_rss_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
+}
+
+/// Bytes that this process has had written to disks so far, as the kernel counts them: what went to files directly, and pages of the
+/// cache that it dirtied. 0 where that is not known.
+pub fn written_bytes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Not known on this system.

@@ -1,5 +1,8 @@
 //! The commands.
 
+#[cfg(feature = "engine")]
+mod checkpoint;
+
 use crate::child;
 use crate::engine::{
     BenchError, EngineName, LatencyConfig, LatencyWorkload, LimitVariant, ThroughputConfig,
@@ -29,6 +32,10 @@ enum Command {
     Latency(LatencyArgs),
     /// How many appends a second the ingest log acknowledges, and how fast it is read again, beside the disk's own speed.
     IngestLog(IngestLogArgs),
+    /// What checkpoints cost.
+    #[cfg(feature = "engine")]
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
     #[command(name = child::COMMAND, hide = true)]
     RunTask { task: String },
 }
@@ -123,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Throughput(args) => throughput(&args),
         Command::Latency(args) => latency(&args),
         Command::IngestLog(args) => ingest_log(&args),
+        #[cfg(feature = "engine")]
+        Command::Checkpoint(command) => checkpoint::run(&command),
         Command::RunTask { task } => child::run_here(&task),
     };
     match result {

@@ -11,10 +11,10 @@
 
 mod append;
 mod delayed;
-mod raw;
 mod replay;
 
 use crate::engine::BenchError;
+use crate::raw;
 use crate::report::median;
 use replay::Replay;
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,7 @@ struct Pairs {
 
 fn measure(config: &IngestLogConfig) -> Result<IngestLogRun, Box<dyn Error>> {
     let records = config.records as f64;
-    let syncs = append::syncs(config)?;
+    let (_, syncs) = raw::page_syncs(&config.folder, config.syncs)?;
     let mut pairs = Pairs::default();
     let mut log_bytes = 0;
     for pair in 0..config.pairs {
@@ -156,10 +156,6 @@ fn measure(config: &IngestLogConfig) -> Result<IngestLogRun, Box<dyn Error>> {
             std::fs::remove_dir_all(&folder)?;
         }
     }
-    let percentile = |percent: usize| {
-        let at = syncs.get(syncs.len() * percent / 100);
-        at.map_or(0.0, |d| d.as_secs_f64() * 1e6)
-    };
     let [slower_1, slower_5] = &mut pairs.slower;
     Ok(IngestLogRun {
         workload: "ingest-log".into(),
@@ -170,8 +166,8 @@ fn measure(config: &IngestLogConfig) -> Result<IngestLogRun, Box<dyn Error>> {
         appends_per_second: median(&mut pairs.appends),
         records_per_sync: median(&mut pairs.per_sync),
         append_ratio: median(&mut pairs.append_ratios),
-        sync_p50_us: percentile(50),
-        sync_p99_us: percentile(99),
+        sync_p50_us: raw::percentile_us(&syncs, 50),
+        sync_p99_us: raw::percentile_us(&syncs, 99),
         appends_per_second_sync_1_ms: median(slower_1),
         appends_per_second_sync_5_ms: median(slower_5),
         warm_records_per_second: median(&mut pairs.warm),

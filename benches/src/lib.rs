@@ -4,6 +4,7 @@
 //! - [`limit`]: the hand-written loops;
 //! - `pelton_engine`: the same workloads as jobs of the engine (with the feature `engine`, on by default);
 //! - [`ingest_log`]: appends and replay of the storage crate's log, with limits of their own;
+//! - `checkpoint`: what checkpoints cost, and going on from them (with the feature `engine`);
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
 //! - [`tally`]: counting results in an engine's sink;
@@ -13,6 +14,8 @@
 #![deny(unsafe_code)]
 
 pub mod alloc_count;
+#[cfg(feature = "engine")]
+pub mod checkpoint;
 pub mod child;
 pub mod cli;
 pub mod cores;
@@ -23,5 +26,6 @@ pub mod latency;
 pub mod limit;
 #[cfg(feature = "engine")]
 pub mod pelton_engine;
+mod raw;
 pub mod report;
 pub mod tally;

@@ -1,8 +1,8 @@
 //! Appending: what the log acknowledges in a second, and what the disk takes.
 
+use super::RECORD_BYTES;
 use super::delayed::DelayedDisk;
-use super::raw;
-use super::{IngestLogConfig, RECORD_BYTES};
+use crate::raw;
 use pelton_storage::{
     ALIGN, BlockingDisk, Buffer, Disk, Lineage, Log, LogConfig, Record, Refused, StdDisk,
     Visibility,
@@ -102,24 +102,5 @@ pub fn write(folder: &Path, like: &Appended) -> Result<Duration, Box<dyn Error>>
     }
     let took = began.elapsed();
     std::fs::remove_file(path)?;
-    Ok(took)
-}
-
-/// How long each of some syncs takes after one page was written, sorted.
-pub fn syncs(config: &IngestLogConfig) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let path = config.folder.join("syncs");
-    let file = raw::open_direct(&path, true)?;
-    raw::allocate(&file, config.syncs * ALIGN as u64)?;
-    file.sync_all()?;
-    let page = Buffer::zeroed(ALIGN);
-    let mut took = Vec::new();
-    for n in 0..config.syncs {
-        raw::write_at(&file, &page, n * ALIGN as u64)?;
-        let began = Instant::now();
-        file.sync_data()?;
-        took.push(began.elapsed());
-    }
-    std::fs::remove_file(path)?;
-    took.sort_unstable();
     Ok(took)
 }

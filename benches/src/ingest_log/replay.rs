@@ -1,7 +1,7 @@
 //! Replaying: all records of a log in order, checked, beside reading the same bytes and nothing more.
 
 use super::append::log_config;
-use super::raw::{self, PIECE};
+use crate::raw::{self, PIECE};
 use pelton_storage::{Buffer, Log, MappedBytes, PlainBytes, Position, SegmentBytes, StdDisk, View};
 use std::error::Error;
 use std::fs::File;

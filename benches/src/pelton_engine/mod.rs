@@ -1,5 +1,6 @@
 //! The workloads as jobs of this workspace's engine: the built-in operators, as a user would write them.
 
+pub mod checkpoints;
 mod latency;
 
 use crate::alloc_count::HalfwayArm;
@@ -153,6 +154,10 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
             })),
     }
     job
+}
+
+fn failed(error: impl std::fmt::Display) -> BenchError {
+    BenchError::failed(error.to_string())
 }
 
 /// A runtime as the harness measures it: one shard a core from the first, always looking unless it is to park.

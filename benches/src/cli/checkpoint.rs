@@ -1,0 +1,95 @@
+//! The commands about checkpoints.
+
+use super::{at_least_one, print_json};
+use crate::checkpoint::keyed::{self, KeyedComparison, KeyedConfig};
+use crate::engine::BenchError;
+use crate::events::KEYS;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// Throughput with checkpoints by that without, in turn.
+    KeyedWindow(KeyedArgs),
+}
+
+#[derive(Args)]
+pub(super) struct KeyedArgs {
+    /// Shard threads, one a core.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    shards: usize,
+    /// Events, over all shards.
+    #[arg(long, default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// Milliseconds between checkpoints.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    interval_ms: u64,
+    /// How many keys. 100,000 where it is not given, a million with --dirty-percent.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    keys: Option<u64>,
+    /// Running values instead of windows, of which so many of a hundred change at a time.
+    #[arg(long, value_parser = percent)]
+    dirty_percent: Option<f64>,
+    /// How many pairs of runs.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    pairs: usize,
+    /// A folder that does not exist yet, on the disk to be measured. It is gone afterwards.
+    #[arg(long, default_value = "target/checkpoint")]
+    folder: PathBuf,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n > 0.0 && n <= 100.0 => Ok(n),
+        Ok(_) => Err("above 0 and at most 100".to_owned()),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
+pub(super) fn run(command: &CheckpointCommand) -> Result<(), BenchError> {
+    match command {
+        CheckpointCommand::KeyedWindow(args) => keyed_window(args),
+    }
+}
+
+fn keyed_window(args: &KeyedArgs) -> Result<(), BenchError> {
+    let keys = args.keys.unwrap_or(match args.dirty_percent {
+        Some(_) => 10 * KEYS,
+        None => KEYS,
+    });
+    if keys.is_multiple_of(7919) {
+        return Err(BenchError::usage("--keys must be no multiple of 7919"));
+    }
+    let comparison = KeyedComparison {
+        config: KeyedConfig {
+            shards: args.shards,
+            events: args.events,
+            keys,
+            dirty_percent: args.dirty_percent,
+            checkpoints: None,
+        },
+        interval_ms: args.interval_ms,
+        pairs: args.pairs,
+        folder: args.folder.clone(),
+    };
+    if !args.json {
+        println!("{}", keyed::head());
+    }
+    let ratios = keyed::compare(&comparison, |config, report| {
+        if args.json {
+            let interval_ms = config.checkpoints.as_ref().map(|(ms, _)| ms);
+            return print_json(&json!({ "interval_ms": interval_ms, "run": report }));
+        }
+        println!("{}", keyed::line(config, report));
+        Ok(())
+    })?;
+    if args.json {
+        return print_json(&ratios);
+    }
+    println!("{}", ratios.lines());
+    Ok(())
+}
