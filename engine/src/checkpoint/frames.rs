@@ -8,8 +8,9 @@ use pelton_storage::{BlockHead, KeyGroup, Refused, SegmentWriter, StateId, Stora
 /// key's own group.
 pub(crate) const MIXED: KeyGroup = KeyGroup(u16::MAX);
 
-/// Bytes that one piece writes at most, but for its last entry: some 20 µs.
-const PIECE_BYTES: usize = 32 << 10;
+/// Bytes that one piece writes at most, but for its last entry: some 60 µs of small entries. Smaller pieces take longer in all:
+/// records between them change entries before their turn, which costs twice.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// Whether all of an epoch has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

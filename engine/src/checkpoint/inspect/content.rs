@@ -1,6 +1,6 @@
 //! What states hold: their entries counted as a restore would find them, and what of them is the engine's own.
 
-use super::super::Declared;
+use super::super::registry::Declared;
 use super::{Content, PartitionContent, StateContent, WatermarkContent};
 use crate::source::Position;
 use crate::stage::source::Kept;
