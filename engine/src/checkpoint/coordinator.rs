@@ -396,6 +396,9 @@ impl Coordinator {
     /// All shares are durable.
     fn written(&mut self, now_ns: u64) -> Result<(), Failed> {
         if self.phase == Phase::Late {
+            // What it had is still to be decided, whatever comes next.
+            self.last = false;
+            self.wanted = true;
             self.pause(now_ns);
             self.phase = Phase::Idle;
             return Ok(());
