@@ -520,6 +520,60 @@ where
     assert_eq!(found.len(), expected.len());
 }
 
+/// Some steps on so many shards each, with a whole epoch after each that makes a sweep if it is to, and a crash after that;
+/// what came out.
+pub(super) fn moved<M>(make: impl Fn() -> M, attempts: Vec<(usize, Step, bool)>) -> Vec<Row>
+where
+    M: MakeOperator<Record, Op: Operator<Record, Out: Told>>,
+{
+    let mut dice = Dice::new(1);
+    let mut world = World::new(&make, true, attempts[0].0, 0);
+    let script: Script = attempts.iter().map(|(_, s, _)| (0, s.clone())).collect();
+    for (n, (shards, step, sweeps)) in attempts.into_iter().enumerate() {
+        if n > 0 {
+            world.step = n - 1;
+            world.begun = None;
+            world.crash(shards, false, &script);
+        }
+        world.step = n;
+        world.go(&(0, step), &mut dice);
+        world.barrier(sweeps);
+        world.machines.iter_mut().for_each(|m| m.save(usize::MAX));
+        world.decide();
+        assert!(world.begun.is_none(), "it fits into one piece");
+        assert!(!world.sweep.2, "one barrier is a sweep of few entries");
+        assert!(!sweeps || world.attempts.is_empty());
+    }
+    world.rows
+}
+
+/// The shard of a key among so many.
+pub(super) fn shard_of(key: u8, shards: u32) -> usize {
+    KeySpace::new(GROUPS, shards).shard_of(&key)
+}
+
+/// Takes a checkpoint after each step; the frames of entries (not of times) that each has.
+pub(super) fn entries_by_epoch<M>(make: impl Fn() -> M, steps: Vec<Step>) -> Vec<usize>
+where
+    M: MakeOperator<Record, Op: Operator<Record, Out: Told>>,
+{
+    let mut dice = Dice::new(1);
+    let mut world = World::new(&make, true, 1, 0);
+    let mut entries = vec![];
+    for step in steps {
+        world.go(&(0, step), &mut dice);
+        world.barrier(false);
+        let machine = &mut world.machines[0];
+        let before = machine.frames.len();
+        machine.save(usize::MAX);
+        world.decide();
+        assert!(world.begun.is_none(), "it fits into one piece");
+        let new = &world.machines[0].frames[before..];
+        entries.push(new.iter().filter(|f| f.key.len() != 5).count());
+    }
+    entries
+}
+
 /// The number that operators have here, and that of one behind another in one stage.
 pub(super) const OP: OpId = OpId(0);
 pub(super) const BEHIND: OpId = OpId(1);

@@ -1,11 +1,14 @@
 //! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
 
-use super::rig::{BEHIND, Compare, OP, Record, check, script};
+use super::rig::{
+    BEHIND, Compare, OP, Record, Step, check, entries_by_epoch, moved, script, shard_of,
+};
 use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
 use crate::operators::global::Global;
 use crate::operators::order::MakeInOrder;
+use crate::operators::processing_time::ProcessingTime;
 use crate::operators::running::{Fold, MakeRunning, Reduce, SoFar};
 use crate::session::Session;
 use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
@@ -131,4 +134,92 @@ proptest! {
         check(windows(Global::count(count)), &script, seed, Compare::Rows);
         check(windows(Global::count_or_timeout(count, timeout.micros())), &script, seed, Compare::Rows);
     }
+
+    #[test]
+    fn windows_by_the_clock_go_on(seed: u64, keys in 1usize..30, slide in 1i64..100, more in 0i64..300) {
+        let script = script(seed, keys, 40);
+        let (slide, size) = (slide.micros(), (slide + more).micros());
+        let tumbling = ProcessingTime::tumbling(size);
+        check(|| tumbling.make(key(), all(), None, OP), &script, seed, Compare::Rows);
+        let sliding = ProcessingTime::sliding(size, slide);
+        check(|| sliding.make(key(), all(), None, OP), &script, seed, Compare::Rows);
+        let cumulate = ProcessingTime::cumulate(Span::from_micros(3 * slide.micros()), slide);
+        check(|| cumulate.make(key(), all(), None, OP), &script, seed, Compare::Rows);
+        let session = ProcessingTime::session(slide);
+        check(|| session.make(key(), all(), None, OP), &script, seed, Compare::Rows);
+    }
+}
+
+/// A record of each of these keys at one time.
+fn batch(keys: std::ops::Range<u8>, time: i64) -> Step {
+    Step::Batch(keys.map(|k| ((time, k, 1), None)).collect())
+}
+
+#[test]
+fn an_epoch_has_what_has_changed() {
+    let windows =
+        |window: Sliding| move || window.make(key(), Aggs::<Record>::new().count(), None, OP);
+    let steps = vec![
+        batch(0..100, 5),
+        // Slices close; then windows fire, and nothing changes.
+        Step::Watermark(15),
+        Step::Watermark(35),
+        batch(0..3, 50),
+        // Everything goes.
+        Step::Watermark(5000),
+        Step::Watermark(5001),
+    ];
+    let window = Sliding::of(1000.micros(), 10.micros());
+    let found = entries_by_epoch(windows(window), steps.clone());
+    assert_eq!(found, [100, 100, 0, 3, 100, 0]);
+    let session = Session::gap(100.micros());
+    let sessions = || session.make(key(), Aggs::<Record>::new().count(), None, OP);
+    let found = entries_by_epoch(sessions, steps.clone());
+    assert_eq!(found, [100, 0, 0, 3, 100, 0]);
+    let in_order = || MakeInOrder {
+        key: key(),
+        inner: MakeRunning {
+            key: key(),
+            running: SoFar(Aggs::<Record>::new().count()),
+            op: BEHIND,
+            record: PhantomData,
+        },
+        op: OP,
+        lateness: Span::ZERO,
+        late: None,
+    };
+    // They leave a tombstone each, and make a value each.
+    let found = entries_by_epoch(in_order, steps);
+    assert_eq!(found, [100, 200, 0, 3, 6, 0]);
+}
+
+/// The records of shard 0 go to shard 1 and all that shard 0 wrote goes; then more come to shard 0.
+#[test]
+fn numbers_of_arrival_are_not_given_twice() {
+    let key_where = |of_two, of_three| {
+        let fits = |k: &u8| shard_of(*k, 2) == of_two && shard_of(*k, 3) == of_three;
+        (0..255).find(fits).unwrap()
+    };
+    let (moves, stays) = (key_where(0, 1), key_where(0, 0));
+    let three = |key, time| Step::Batch((0..3).map(|n| ((time, key, n), None)).collect());
+    let nothing = || Step::Batch(vec![]);
+    let in_order = || MakeInOrder {
+        key: key(),
+        inner: MakeRunning {
+            key: key(),
+            running: SoFar(Aggs::<Record>::new().count()),
+            op: BEHIND,
+            record: PhantomData,
+        },
+        op: OP,
+        lateness: Span::ZERO,
+        late: None,
+    };
+    let attempts = vec![
+        (2, three(moves, 10), false),
+        (3, nothing(), true),
+        (3, three(stays, 10), false),
+        (1, Step::Watermark(20), false),
+    ];
+    assert_eq!(moved(in_order, attempts).len(), 6);
 }

@@ -70,7 +70,7 @@ impl Global {
     }
 
     /// Fires with every `n` records of a key, or when `span` of processing time has passed since the first of them, or at
-    /// the end of the input.
+    /// the end of the input. Time during which a job stood still, until it went on from a checkpoint, counts.
     pub fn count_or_timeout(n: u64, span: Span) -> Self {
         Global {
             count: n,

@@ -8,11 +8,14 @@
 //! 3. At the end of the input all open windows fire, before the clock has reached their ends.
 //! 4. A result has the last time of its window, or M where that is later: so it is never late in event-time windows behind.
 //!    The watermark of the input is passed on as it is.
+//! 5. The clock and M are kept in checkpoints, beside what the operator inside keeps: after a restore the clock goes on from where
+//!    it was or later, and what came due while the job stood still fires at once.
 //!
 //! Class: EXEMPT. State and complexity are those of the window operator inside.
 
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, Stamp};
+use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::LateTo;
@@ -21,6 +24,7 @@ use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push};
 use crate::session::{GapBy, Session};
 use crate::stage::operator::Operator;
+use crate::state::LoadError;
 use crate::time::{EventTime, Span};
 use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
 
@@ -166,6 +170,7 @@ impl<T: Send + 'static, W: WindowAssigner<T>> WindowAssigner<T> for ProcessingTi
     ) -> Self::Make<K, A> {
         MakeByClock {
             inner: self.windows.make(key, aggregate, None, op),
+            op,
         }
     }
 }
@@ -174,6 +179,7 @@ impl<T: Send + 'static, W: WindowAssigner<T>> WindowAssigner<T> for ProcessingTi
 #[derive(Debug)]
 pub struct MakeByClock<M> {
     inner: M,
+    op: OpId,
 }
 
 #[allow(private_interfaces)]
@@ -182,6 +188,8 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(ByClock {
             inner: self.inner.make(build)?,
+            keeping: Keeping::named::<i64>("clock", build, self.op),
+            kept_clock: EventTime::MIN,
             clock: EventTime::MIN,
             wake_ns: None,
             watermark: EventTime::BEGINNING,
@@ -199,9 +207,13 @@ impl<T: Send + 'static, M: MakeOperator<T>> MakeOperator<T> for MakeByClock<M> {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[allow(missing_debug_implementations)]
 pub struct ByClock<Op> {
     inner: Op,
+    /// Where the job takes checkpoints.
+    keeping: Option<Keeping>,
+    /// The clock as a checkpoint has it.
+    kept_clock: EventTime,
     /// The wall clock as windows have seen it.
     clock: EventTime,
     /// Driver's nanoseconds at which something may be due; `None` without open windows. Stale while the operator inside
@@ -218,17 +230,22 @@ impl<Op> ByClock<Op> {
         self.clock = self.clock.max(wall);
     }
 
-    /// Sets the timer to where something may next be due.
+    /// Sets the timer to where something may next be due. By the clock as it is now: with an older one each watermark would put the
+    /// timer off.
     fn arm<T>(&mut self, cx: &Cx)
     where
         Op: Operator<T>,
     {
+        self.look(cx);
         self.wake_ns = self.inner.next_due().map(|due| {
             let wait = due.micros().saturating_sub(self.clock.micros()).max(0);
             cx.now_ns.saturating_add(Span::from_micros(wait).nanos())
         });
     }
 }
+
+/// What the clock's key begins with in a checkpoint.
+const CLOCK: u8 = b'C';
 
 /// Gives results their times (law 4).
 struct Restamp<'a, O> {
@@ -289,6 +306,45 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
 
     fn wake_at(&self) -> Option<u64> {
         self.wake_ns
+    }
+
+    fn begin_epoch(&mut self, cut: Cut) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.begin(cut, self.watermark);
+            if cut.is_full || self.clock > self.kept_clock {
+                self.kept_clock = self.clock;
+                keeping.note(CLOCK, self.clock);
+            }
+        }
+        self.inner.begin_epoch(cut);
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
+        let own = self.keeping.as_mut();
+        let own = own.map_or(Saved::All, |keeping| keeping.saver.write_first(to));
+        own.and(self.inner.save(to))
+    }
+
+    fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
+        match &mut self.keeping {
+            Some(keeping) if keeping.saver.state() == frame.state => {
+                if let Some(watermark) = keeping.load_watermark(frame.key, frame.value)? {
+                    self.watermark = watermark;
+                } else if let (Some(&CLOCK), Some(value)) = (frame.key.first(), frame.value) {
+                    let clock = EventTime::from_micros(keeping.saver.load(value)?);
+                    self.clock = self.clock.max(clock);
+                    self.kept_clock = self.clock;
+                }
+                Ok(true)
+            }
+            _ => self.inner.load(frame),
+        }
+    }
+
+    /// Law 5: the clock has not been looked at yet, so the timer stands at once.
+    fn loaded(&mut self) {
+        self.inner.loaded();
+        self.wake_ns = self.inner.next_due().map(|_| 0);
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
