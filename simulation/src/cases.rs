@@ -9,11 +9,24 @@ use crate::spec::{Case, End, KindName, Step};
 /// On the first case that fails, with its seed, the command that runs it alone, and the smallest job found that fails
 /// too.
 pub fn each(test: &str, kinds: &[KindName], default: u64) {
+    each_by(test, kinds, default, check);
+}
+
+/// As [`each`], with another check.
+///
+/// # Panics
+/// As [`each`].
+pub fn each_by(
+    test: &str,
+    kinds: &[KindName],
+    default: u64,
+    mut check: impl FnMut(&Case) -> Result<(), String>,
+) {
     let seeds = numbers(default);
     for seed in seeds {
         let case = Case::draw(seed, kinds);
         if let Err(what) = check(&case) {
-            let (small, what_small) = shrink(case, what.clone());
+            let (small, what_small) = shrink(case, what.clone(), &mut check);
             panic!(
                 "seed {seed}: {what}\n\nrun it alone: PELTON_SEED={seed} cargo test -p pelton-simulation {test}\n\n\
                  the smallest that fails: {small:#?}\n{what_small}"
@@ -35,7 +48,11 @@ pub fn numbers(default: u64) -> std::ops::Range<u64> {
 const SHRINK_MAX: usize = 200_000;
 
 /// Leaves out records and steps as long as the case still fails.
-fn shrink(mut case: Case, mut what: String) -> (Case, String) {
+fn shrink(
+    mut case: Case,
+    mut what: String,
+    check: &mut impl FnMut(&Case) -> Result<(), String>,
+) -> (Case, String) {
     // Bounded by what is run, not by a clock: a large case has fewer tries.
     let mut records = 0;
     loop {

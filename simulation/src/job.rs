@@ -1,12 +1,13 @@
 //! A [`Spec`] as a job of the engine.
 
+use crate::ledger::Ledger;
 use crate::model;
+use crate::random::Random;
 use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
 use crate::source::Uneven;
 use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
 use pelton::aggregate::{Aggregate, At};
 use pelton::push::DeadLetter;
-use pelton::testing::{Collected, Collector, collect};
 use pelton::{
     Cumulate, EventTime, Firing, Inlet, Job, Pipeline, Session, Sliding, Span, Stream, Tumbling,
     WatermarkGenerator, Watermarks, Windowed,
@@ -14,36 +15,62 @@ use pelton::{
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// What comes out of a job.
+/// What comes out of a job, and outlives it.
+#[derive(Debug)]
 pub struct Outputs {
     /// Records of [`End::Records`].
-    pub records: Collected<Rec>,
+    pub records: Ledger<Rec>,
     /// Results.
-    pub rows: Collected<Row>,
+    pub rows: Ledger<Row>,
     /// The late output.
-    pub late: Collected<Rec>,
+    pub late: Ledger<Rec>,
     /// The dead letters.
-    pub dead: Collected<DeadLetter>,
+    pub dead: Ledger<DeadLetter>,
+}
+
+impl Outputs {
+    /// Empty ones, which commit in two phases if they are given a seed.
+    pub fn new(two_phases: Option<u64>) -> Self {
+        let mut random = two_phases.map(Random::new);
+        let mut seed = || random.as_mut().map(Random::bits);
+        Outputs {
+            records: Ledger::new(seed()),
+            rows: Ledger::new(seed()),
+            late: Ledger::new(seed()),
+            dead: Ledger::new(seed()),
+        }
+    }
+
+    /// Commits that were put off.
+    pub fn refused(&self) -> u64 {
+        let (a, b) = (self.records.refused(), self.rows.refused());
+        a + b + self.late.refused() + self.dead.refused()
+    }
+
+    /// What the ledgers found to be wrong.
+    pub fn faults(&self) -> Vec<String> {
+        let mut all = self.records.faults();
+        all.extend(self.rows.faults());
+        all.extend(self.late.faults());
+        all.extend(self.dead.faults());
+        all
+    }
 }
 
 struct Sinks {
-    records: Collector<Rec>,
-    rows: Collector<Row>,
-    late: Collector<Rec>,
+    records: Ledger<Rec>,
+    rows: Ledger<Row>,
+    late: Ledger<Rec>,
 }
 
 /// Writes the job. `seed` is that of the sources' portions; what they read is counted in `read`.
-pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>) -> (Job, Outputs) {
+pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>, to: &Outputs) -> Job {
     let job = Job::new("drawn");
-    let (records, records_to) = collect();
-    let (rows, rows_to) = collect();
-    let (late, late_to) = collect();
-    let (dead, dead_to) = collect();
-    job.dead_letters_to(dead_to);
+    job.dead_letters_to(to.dead.clone());
     let sinks = Sinks {
-        records: records_to,
-        rows: rows_to,
-        late: late_to,
+        records: to.records.clone(),
+        rows: to.rows.clone(),
+        late: to.late.clone(),
     };
     match &spec.sources[..] {
         [one] if spec.steps.is_empty() => direct(&job, one, seed, read, &spec.end, sinks),
@@ -63,13 +90,7 @@ pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>) -> (Job, Outputs) {
             end(stream, &spec.end, sinks);
         }
     }
-    let outputs = Outputs {
-        records,
-        rows,
-        late,
-        dead,
-    };
-    (job, outputs)
+    job
 }
 
 /// A filter, a map and a flat_map, fused.

@@ -5,6 +5,9 @@
 //! size, any order of steps; [`compare::check`] holds one against the other by class of operator. [`cases::each`] does
 //! it for many seeds and makes a failing case small.
 //!
+//! [`survive::survive`] runs a case through crashes, losses of power, stops and other numbers of shards, over a folder in
+//! memory that loses what was not synced, and compares what two-phase sinks then show.
+//!
 //! The model is written from the rules (what lateness, a window, a session is), not from the operators: it knows no
 //! watermark but V(r), no batch, no shard and no order of arrival.
 
@@ -13,6 +16,7 @@
 pub mod cases;
 pub mod compare;
 mod job;
+pub mod ledger;
 pub mod model;
 pub mod random;
 pub mod record;
@@ -20,6 +24,7 @@ pub mod run;
 pub mod schedule;
 pub mod source;
 pub mod spec;
+pub mod survive;
 
 pub use record::{Rec, Row, Value};
 pub use spec::{Case, Spec};

@@ -24,6 +24,15 @@ pub struct Run {
     pub seed: u64,
     /// Records read from sources.
     pub read: u64,
+    /// What came out.
+    pub out: Out,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// What came out of a run.
+#[derive(Debug)]
+pub struct Out {
     /// Records at the end, with their times, in order of arrival.
     pub records: Vec<(Rec, i64)>,
     /// Results with their times, in order of arrival.
@@ -32,8 +41,19 @@ pub struct Run {
     pub late: Vec<(Rec, i64)>,
     /// The dead letters.
     pub dead: Vec<DeadLetter>,
-    /// What was counted.
-    pub counters: Counters,
+}
+
+impl Out {
+    /// What is visible now.
+    pub(crate) fn of(outputs: &Outputs) -> Self {
+        let dead = outputs.dead.visible().into_iter();
+        Out {
+            records: outputs.records.visible(),
+            rows: outputs.rows.visible(),
+            late: outputs.late.visible(),
+            dead: dead.map(|(letter, _)| letter).collect(),
+        }
+    }
 }
 
 /// Runs `spec` on `shards` shards; the rest is drawn from `seed`.
@@ -46,7 +66,8 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
         key_groups: random.pick(&[256, 256, 16]),
     };
     let read = Arc::new(AtomicU64::new(0));
-    let (job, outputs) = build(spec, random.bits() >> 1, &read);
+    let outputs = Outputs::new(None);
+    let job = build(spec, random.bits() >> 1, &read, &outputs);
     let mut stepper = Stepper::with(&job, sizes).map_err(|e| format!("not built: {e}"))?;
     let mut schedule = Schedule::new(random.bits());
     let (mut steps, mut still) = (0, 0);
@@ -67,27 +88,11 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
         }
     }
     let counters = stepper.counters();
-    let Outputs {
-        records,
-        rows,
-        late,
-        dead,
-    } = outputs;
     Ok(Run {
         sizes,
         seed,
         read: read.load(Relaxed),
-        records: timed(records.take_timed()),
-        rows: timed(rows.take_timed()),
-        late: timed(late.take_timed()),
-        dead: dead.take(),
+        out: Out::of(&outputs),
         counters,
     })
-}
-
-fn timed<T>(records: Vec<(T, pelton::EventTime)>) -> Vec<(T, i64)> {
-    records
-        .into_iter()
-        .map(|(record, time)| (record, time.micros()))
-        .collect()
 }

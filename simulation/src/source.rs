@@ -3,7 +3,8 @@
 use crate::random::Random;
 use crate::record::Rec;
 use pelton::port::Ports;
-use pelton::source::{Emit, Read, ReadError, Reader, Source};
+use pelton::source::{Emit, Position, Read, ReadError, Reader, Source};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -22,8 +23,11 @@ pub struct Uneven {
 #[derive(Debug)]
 pub struct UnevenReader {
     number: usize,
-    records: std::vec::IntoIter<Rec>,
-    offset: u64,
+    records: Vec<Rec>,
+    /// Records taken from the partition, those among them that wait included.
+    taken: u64,
+    /// Read ahead: taken and not emitted.
+    ahead: VecDeque<Rec>,
     random: Random,
     /// Reads in portions this large at most; 0: as much as it may.
     portion: i64,
@@ -45,14 +49,30 @@ impl Source for Uneven {
             .enumerate()
             .map(|(number, records)| UnevenReader {
                 number,
-                records: records.into_iter(),
-                offset: 0,
+                records,
+                taken: 0,
+                ahead: VecDeque::new(),
                 portion: random.pick(&[0, 0, 1, 3, 30]),
                 regular: random.one_in(2),
                 random: Random::new(random.bits()),
                 read: self.read.clone(),
             })
             .collect())
+    }
+}
+
+impl UnevenReader {
+    /// The first record that has not been emitted.
+    fn offset(&self) -> u64 {
+        self.taken - self.ahead.len() as u64
+    }
+
+    /// Reads ahead.
+    fn take_some(&mut self) {
+        let from = self.taken as usize;
+        let to = (from + self.random.between(1, 8) as usize).min(self.records.len());
+        self.ahead.extend(self.records[from..to].iter().cloned());
+        self.taken = to as u64;
     }
 }
 
@@ -64,6 +84,17 @@ impl Reader for UnevenReader {
     fn offset_step(&self) -> Option<u64> {
         self.regular.then_some(1)
     }
+    fn position(&self) -> Option<Position> {
+        Some(Position::at(self.offset()))
+    }
+    fn seek(&mut self, position: &Position) -> Result<(), String> {
+        if position.offset > self.records.len() as u64 {
+            return Err(format!("it has no offset {}", position.offset));
+        }
+        self.taken = position.offset;
+        self.ahead.clear();
+        Ok(())
+    }
     fn read<E: Emit<Rec>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let mut portion = max;
         if self.portion > 0 {
@@ -73,12 +104,15 @@ impl Reader for UnevenReader {
             }
         }
         for _ in 0..portion {
-            let Some(record) = self.records.next() else {
+            if self.ahead.is_empty() {
+                self.take_some();
+            }
+            let offset = self.offset();
+            let Some(record) = self.ahead.pop_front() else {
                 return Ok(Read::End);
             };
             self.read.fetch_add(1, Relaxed);
-            out.emit(self.offset, record);
-            self.offset += 1;
+            out.emit(offset, record);
         }
         Ok(Read::More)
     }

@@ -26,7 +26,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         ],
     ),
     ("pelton-loom-tests", &["pelton-ring"]),
-    ("pelton-simulation", &["pelton"]),
+    ("pelton-simulation", &["pelton", "pelton-storage"]),
 ];
 
 fn metadata() -> serde_json::Value {

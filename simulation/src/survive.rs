@@ -1,0 +1,333 @@
+//! Runs a job of the engine through crashes, losses of power, stops and other numbers of shards, on a disk that loses what
+//! was not synced, and holds what its sinks show against the model.
+//!
+//! A *life* is one process: it opens the folder, goes on from the last checkpoint, and ends as it was drawn to end. The sinks
+//! and the disk outlive it. The last life is left alone until the job is through.
+
+use crate::compare::{SHARDS, compare_out};
+use crate::job::{Outputs, build};
+use crate::model::{Outcome, judge};
+use crate::random::Random;
+use crate::run::Out;
+use crate::schedule::Schedule;
+use crate::spec::{Case, Spec};
+use pelton::tasklet::Progress;
+use pelton::testing::{OnDisk, Sizes, Stepper};
+use pelton::{Checkpointing, Span, Stop};
+use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Steps after which a life that has not ended is taken not to end.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// What happened to one job or many, so that a test can say that something did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Processes that ran.
+    pub lives: u64,
+    /// Lives that ended between two steps.
+    pub crashes: u64,
+    /// Lives that ended at an operation of the disk, the job running.
+    pub halts: u64,
+    /// Lives that ended before the job ran.
+    pub in_recovery: u64,
+    /// Ends that the machine did not survive, with something unsynced.
+    pub power_losses: u64,
+    /// Lives that stopped and kept their windows.
+    pub stops: u64,
+    /// Lives that went on from a checkpoint.
+    pub recoveries: u64,
+    /// Those among them with another number of shards than the life before.
+    pub rescaled: u64,
+    /// Jobs that were through and were started once more.
+    pub started_again: u64,
+    /// Epochs that were decided and committed.
+    pub completed: u64,
+    /// Epochs that were given up.
+    pub given_up: u64,
+    /// Segments that sweeps made useless.
+    pub segments_removed: u64,
+    /// Commits that were put off.
+    pub refused: u64,
+}
+
+impl Faults {
+    /// Adds what happened elsewhere.
+    pub fn add(&mut self, other: &Faults) {
+        self.lives += other.lives;
+        self.crashes += other.crashes;
+        self.halts += other.halts;
+        self.in_recovery += other.in_recovery;
+        self.power_losses += other.power_losses;
+        self.stops += other.stops;
+        self.recoveries += other.recoveries;
+        self.rescaled += other.rescaled;
+        self.started_again += other.started_again;
+        self.completed += other.completed;
+        self.given_up += other.given_up;
+        self.segments_removed += other.segments_removed;
+        self.refused += other.refused;
+    }
+}
+
+/// How a life is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// With the job.
+    Natural,
+    /// After so many steps.
+    Crash(u64),
+    /// At this operation of the disk.
+    Halt(u64),
+    /// With a last checkpoint, asked for after so many steps.
+    Stop(u64),
+}
+
+/// One process, as it is drawn.
+#[derive(Clone, Debug)]
+struct Life {
+    fate: Fate,
+    sizes: Sizes,
+    /// A checkpoint is asked for once in so many steps.
+    asks_each: u64,
+    /// Time moves on once in so many steps.
+    ticks_each: u64,
+    /// Operations that the disk takes at a time.
+    queue: usize,
+    sweep_bytes: u64,
+    /// How long an epoch may take.
+    timeout_us: i64,
+    seed: u64,
+}
+
+impl Life {
+    fn draw(r: &mut Random, key_groups: u32, natural: bool) -> Life {
+        let steps = |r: &mut Random| {
+            let most = 1 << r.between(4, 15);
+            r.between(1, most) as u64
+        };
+        Life {
+            fate: match r.below(6) {
+                _ if natural => Fate::Natural,
+                0..=2 => Fate::Crash(steps(r)),
+                3 => Fate::Halt(r.between(0, 40) as u64),
+                4 => Fate::Halt(r.between(0, 400) as u64),
+                _ => Fate::Stop(steps(r)),
+            },
+            sizes: Sizes {
+                shards: r.pick(&SHARDS),
+                batch_size: r.pick(&[1, 2, 7, 33, 300]),
+                ring_capacity: r.between(2, 16) as usize,
+                key_groups,
+            },
+            asks_each: r.pick(&[10, 50, 200, 1_000]),
+            ticks_each: r.pick(&[20, 100, 1_000]),
+            queue: r.pick(&[1, 3, 64]),
+            sweep_bytes: r.pick(&[0, 4 << 10, 64 << 10]),
+            timeout_us: r.pick(&[1_000, 3_000, 100_000]),
+            seed: r.bits(),
+        }
+    }
+}
+
+/// Why a life ended.
+#[derive(Debug)]
+enum Ended {
+    /// The job is over, by itself or because it was stopped.
+    Over,
+    /// The process died.
+    Died,
+}
+
+/// Runs a case through its lives; an error says what differs from the model, or what went wrong.
+pub fn survive(case: &Case) -> Result<Faults, String> {
+    let outcome = judge(&case.spec);
+    let mut random = Random::new(case.seed ^ 0x5EED);
+    let outputs = Outputs::new(Some(random.bits()));
+    let mut disk = MemoryDisk::new();
+    disk.set_capacity(u64::MAX);
+    let key_groups = random.pick(&[256, 256, 16]);
+    let mut disturbed = random.between(1, 6);
+    let mut faults = Faults::default();
+    let mut shards = None;
+    let mut told = vec![];
+    loop {
+        let natural = disturbed == 0;
+        disturbed -= 1;
+        let life = Life::draw(&mut random, key_groups, natural);
+        told.push(life.clone());
+        let context = |what: String| format!("{what}\nin the last of the lives {told:#?}");
+        let before = std::mem::replace(&mut shards, Some(life.sizes.shards));
+        let rescales = before.is_some_and(|s| s != life.sizes.shards);
+        let (ended, after) =
+            live(&case.spec, &life, disk, &outputs, rescales, &mut faults).map_err(context)?;
+        disk = match ended {
+            Ended::Over => after.kill(),
+            Ended::Died => die(&after, &mut random, &mut faults),
+        };
+        let stopped = matches!(life.fate, Fate::Stop(_));
+        if matches!(ended, Ended::Over) && !stopped {
+            break;
+        }
+    }
+    judged(&case.spec, &outcome, &outputs).map_err(|e| format!("{e}\nlives {told:#?}"))?;
+    if random.one_in(4) {
+        again(
+            case,
+            &outcome,
+            disk,
+            &outputs,
+            &mut random,
+            key_groups,
+            &mut faults,
+        )?;
+    }
+    faults.refused = outputs.refused();
+    Ok(faults)
+}
+
+/// A job that is through is started once more, with whatever number of shards: nothing comes of it.
+fn again(
+    case: &Case,
+    outcome: &Outcome,
+    disk: MemoryDisk,
+    outputs: &Outputs,
+    random: &mut Random,
+    key_groups: u32,
+    faults: &mut Faults,
+) -> Result<(), String> {
+    let life = Life::draw(random, key_groups, true);
+    faults.started_again += 1;
+    live(&case.spec, &life, disk, outputs, false, faults)?;
+    judged(&case.spec, outcome, outputs)
+        .map_err(|e| format!("{e}\nstarted again when it was through, {life:?}"))
+}
+
+fn judged(spec: &Spec, outcome: &Outcome, outputs: &Outputs) -> Result<(), String> {
+    match outputs.faults().first() {
+        Some(fault) => Err(fault.clone()),
+        None => compare_out(spec, outcome, &Out::of(outputs)),
+    }
+}
+
+/// What the end of a process leaves of the disk.
+fn die(disk: &SharedDisk, random: &mut Random, faults: &mut Faults) -> MemoryDisk {
+    if random.one_in(3) {
+        return disk.kill();
+    }
+    let unsynced = disk.look(|d| d.unsynced().len());
+    faults.power_losses += u64::from(unsynced > 0);
+    // All lost, none, and what lies between.
+    match random.pick(&[0, 1, 2, 2, 8]) {
+        0 => disk.crash(|_| false),
+        1 => disk.crash(|_| true),
+        n => disk.crash(|_| random.one_in(n)),
+    }
+}
+
+/// Runs one life on `disk`, which it hands back as it is.
+fn live(
+    spec: &Spec,
+    life: &Life,
+    disk: MemoryDisk,
+    outputs: &Outputs,
+    rescales: bool,
+    faults: &mut Faults,
+) -> Result<(Ended, SharedDisk), String> {
+    let mut random = Random::new(life.seed);
+    let mut disk = FaultyDisk::new(disk)
+        .with_shuffle(random.bits() | 1)
+        .with_queue(life.queue);
+    if let Fate::Halt(at) = life.fate {
+        disk = disk.with_halt(at);
+    }
+    let disk = SharedDisk::new(disk);
+    faults.lives += 1;
+    let job = build(
+        spec,
+        random.bits() >> 1,
+        &Arc::new(AtomicU64::new(0)),
+        outputs,
+    );
+    job.checkpoints(
+        Checkpointing::in_folder("unused")
+            .every(Span::from_micros(1_000))
+            .timeout(Span::from_micros(life.timeout_us)),
+    );
+    let on = OnDisk {
+        sweep_bytes: life.sweep_bytes,
+        ..OnDisk::small(&disk)
+    };
+    let refused = outputs.refused();
+    let mut stepper = match Stepper::on_disk(&job, life.sizes, &on) {
+        Ok(stepper) => stepper,
+        // Cut off by the disk's end, or a sink could not commit now: the next life tries again.
+        Err(_) if disk.look(FaultyDisk::halted) || outputs.refused() > refused => {
+            faults.in_recovery += 1;
+            return Ok((Ended::Died, disk));
+        }
+        Err(e) => return Err(format!("not opened: {e}")),
+    };
+    faults.recoveries += u64::from(stepper.from().is_some());
+    faults.rescaled += u64::from(stepper.from().is_some() && rescales);
+    let ended = steps(&mut stepper, life, &disk, &mut random, faults)?;
+    let figures = stepper.checkpoints();
+    faults.completed += figures.completed;
+    faults.given_up += figures.given_up;
+    faults.segments_removed += figures.segments_removed;
+    match stepper.counters().invariant_broken {
+        0 => Ok((ended, disk)),
+        n => Err(format!("{n} times M > V(r)")),
+    }
+}
+
+/// Steps until the life's end.
+fn steps(
+    stepper: &mut Stepper,
+    life: &Life,
+    disk: &SharedDisk,
+    random: &mut Random,
+    faults: &mut Faults,
+) -> Result<Ended, String> {
+    let mut schedule = Schedule::new(random.bits());
+    let actors = stepper.actors();
+    let (mut steps, mut still) = (0, 0);
+    while !stepper.all_done() {
+        match life.fate {
+            Fate::Crash(at) if steps == at => {
+                faults.crashes += 1;
+                return Ok(Ended::Died);
+            }
+            Fate::Stop(at) if steps == at => {
+                faults.stops += 1;
+                stepper.stop(Stop::Keep);
+            }
+            _ if still == 0 && disk.look(FaultyDisk::halted) => {
+                faults.halts += 1;
+                return Ok(Ended::Died);
+            }
+            _ => {}
+        }
+        steps += 1;
+        if steps > STEPS_MAX {
+            return Err(format!("no end, the coordinator is {}", stepper.phase()));
+        }
+        if random.one_in(life.asks_each) {
+            stepper.checkpoint();
+        }
+        if random.one_in(life.ticks_each) {
+            stepper.advance_clock(Span::from_micros(random.between(1, 1_000)));
+        }
+        match stepper.step(schedule.next(actors)) {
+            Ok(Progress::Worked) => still = 0,
+            Ok(_) => still += 1,
+            Err(e) => return Err(e.to_string()),
+        }
+        if still > 20 * actors {
+            stepper.advance_clock(Span::from_micros(1_000));
+            still = 0;
+        }
+    }
+    Ok(Ended::Over)
+}
