@@ -86,7 +86,7 @@ proptest! {
         // Two stacks, and floats: the same to the last bit.
         let exact = Aggs::<Record>::new();
         let small = (exact.count(), exact.sum(|r| r.2), exact.avg(|r| r.2 as f64 / 3.0));
-        let make = |window: Sliding| move || window.make(key(), small.clone(), None, OP);
+        let make = |window: Sliding| move || window.make(key(), small, None, OP);
         check(make(window), &script, seed, Compare::Rows);
         check(make(late), &script, seed, Compare::Rows);
         check(make(late.one_correction()), &script, seed, Compare::Rows);

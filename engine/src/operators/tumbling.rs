@@ -898,10 +898,15 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn loaded(&mut self) {
-        let starts = self.slices.iter().map(|s| s.start);
-        let fired = starts.filter(|&start| self.end_of(start) <= self.watermark);
+        // Without lateness a window that has fired is gone at the barrier; what is here has not, though a clock of another shard
+        // may have passed its end.
+        let ends = self.slices.iter().map(|s| self.end_of(s.start));
+        let fired = ends.filter(|&end| end <= self.watermark && self.lateness.allowed > Span::ZERO);
         self.fired = fired.count();
-        self.doing = self.next_work();
+        let gone = self.slices.front().filter(|_| self.fired > 0);
+        let gone = gone.map(|s| self.end_of(s.start) + self.lateness.allowed);
+        let fires = self.slices.get(self.fired).map(|s| self.end_of(s.start));
+        self.due = gone.into_iter().chain(fires).fold(EventTime::END, Ord::min);
         // What had been told is not known: all is told again.
         if let Some(early) = &mut self.early
             && self.fired < self.slices.len()

@@ -140,12 +140,15 @@ fn open<S: Source>(make: &mut impl FnMut() -> S) -> Result<Vec<S::Reader>, Strin
         .map_err(|e| format!("it does not open: {e}"))
 }
 
+/// What was read, and whether there may be more.
+type HasRead<T> = (Vec<Given<T>>, bool);
+
 /// Reads about `most` records: exactly as many, unless the partition has fewer. And whether there may be more.
 fn read<R: Reader>(
     reader: &mut R,
     most: usize,
     dice: &mut Dice,
-) -> Result<(Vec<Given<R::Item>>, bool), String> {
+) -> Result<HasRead<R::Item>, String> {
     let mut taker = Taker(vec![]);
     let mut still = 0;
     while taker.0.len() < most {
