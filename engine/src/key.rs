@@ -118,6 +118,16 @@ impl KeySpace {
         }
     }
 
+    /// How many key groups there are.
+    pub(crate) fn groups(&self) -> u32 {
+        self.shard_of_group.len() as u32
+    }
+
+    /// How many shards they go to.
+    pub(crate) fn shards(&self) -> u32 {
+        self.shards
+    }
+
     /// The key group of a stable hash: its high bits, so that tables may use the low ones.
     #[inline(always)]
     pub fn group(&self, hash: u64) -> u32 {

@@ -54,6 +54,29 @@ impl Keeping {
         self.space.shard(self.space.group(stable_hash(key))) == self.shard
     }
 
+    /// Who this shard is, for a tombstone of many keys: they were its own when it was written.
+    pub fn owner(&self) -> [u8; 8] {
+        let mut owner = [0; 8];
+        owner[..4].copy_from_slice(&(self.shard as u32).to_le_bytes());
+        owner[4..].copy_from_slice(&self.space.shards().to_le_bytes());
+        owner
+    }
+
+    /// Tells the keys that belonged to an [`owner`](Self::owner).
+    pub fn owned_by<K: Key>(
+        &self,
+        owner: &[u8],
+    ) -> Result<impl Fn(&K) -> bool + use<K>, LoadError> {
+        let Ok(owner) = <[u8; 8]>::try_from(owner) else {
+            return Err(LoadError::new("a tombstone says who wrote it in 8 bytes"));
+        };
+        let (shard, shards) = (&owner[..4], &owner[4..]);
+        let word = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap_or_default());
+        let (shard, shards) = (word(shard) as usize, word(shards));
+        let space = KeySpace::new(self.space.groups(), shards);
+        Ok(move |key: &K| space.shard(space.group(stable_hash(key))) == shard)
+    }
+
     /// A barrier passes; M is noted if it has risen.
     pub fn begin(&mut self, cut: Cut, watermark: EventTime) {
         self.begin_timeless(cut);

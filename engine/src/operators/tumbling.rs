@@ -141,6 +141,33 @@ struct Slice<K, A> {
     changed: Changed,
 }
 
+impl<K: Key, A: Clone> Slice<K, A> {
+    /// Forgets the keys that were another shard's, as its tombstone says; whether any are left.
+    fn forget(&mut self, gone: &impl Fn(&K) -> bool) -> bool {
+        let mut left = forget(&mut self.table, &mut self.tracker, gone);
+        if let Some(parked) = &mut self.parked {
+            left |= forget(parked, &mut self.parked_tracker, gone);
+        }
+        left
+    }
+}
+
+/// Makes the table anew of the entries that stay, since a window's table has no gaps; whether there are any.
+fn forget<K: Key, A: Clone>(
+    table: &mut KeyTable<K, A>,
+    tracker: &mut Tracker,
+    gone: &impl Fn(&K) -> bool,
+) -> bool {
+    let old = std::mem::take(table);
+    *tracker = Tracker::new(tracker.swept());
+    for id in (0..old.id_end()).filter(|&id| !gone(old.key(id))) {
+        let key = old.key(id);
+        let (id, _) = table.find_or_insert(old.hash(key), key, || old.value(id).clone());
+        tracker.restored(id);
+    }
+    !table.is_empty()
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     Nothing,
@@ -404,15 +431,17 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
 
     /// Whether the first window may go (law 6). Then it leaves its tombstone.
     fn may_retire(&mut self) -> bool {
-        let Some(Keeping { saver, .. }) = &mut self.keeping else {
+        let Some(keeping) = &mut self.keeping else {
             return true;
         };
+        let (owner, saver) = (keeping.owner(), &mut keeping.saver);
         let slice = &self.slices[0];
         if slice.tracker.is_writing() || slice.parked_tracker.is_writing() {
             return false;
         }
         if slice.tracker.has_stored() || slice.parked_tracker.has_stored() {
-            saver.gone_bytes(&prefix(WINDOW, slice.start));
+            let window = [&prefix(WINDOW, slice.start)[..], &owner].concat();
+            saver.gone_bytes(&window);
         }
         true
     }
@@ -433,7 +462,9 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         start.copy_from_slice(&head[1..]);
         let start = i64::from_le_bytes(start);
         let Some(value) = frame.value else {
-            self.slices.retain(|s| s.start != start);
+            let gone = keeping.owned_by(key)?;
+            self.slices
+                .retain_mut(|s| s.start != start || s.forget(&gone));
             return Ok(());
         };
         let key: K::Key = keeping.saver.load(key)?;
@@ -476,7 +507,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
 /// What an entry's key begins with in a checkpoint: what it is, and the start of its window.
 const ENTRY: u8 = b'E';
 const PARKED: u8 = b'P';
-/// A window: it leaves a tombstone, and has no value.
+/// A window of one shard: it leaves a tombstone that goes on with who wrote it, and has no value.
 const WINDOW: u8 = b'W';
 
 fn prefix(tag: u8, start: i64) -> [u8; 9] {
