@@ -34,6 +34,14 @@ impl<T: 'static, S: Sink<T>> Terminal<T> for ToSink<T, S> {
                         what,
                     })?;
                 if let Some(committer) = self.sink.committer() {
+                    if !build.config.checkpoints {
+                        let what = "what it writes is shown when a checkpoint has decided on it, and the job takes none: \
+                                    give the job checkpoints (Job::checkpoints), or take another sink";
+                        return Err(BuildError::Sink {
+                            sink: name,
+                            what: what.into(),
+                        });
+                    }
                     build.committers.push((state, name.clone(), committer));
                 }
                 self.writers.insert(opened.into_iter().map(Some).collect())

@@ -14,7 +14,7 @@
 //! 5. Zeros behind the data of a gzip file are padding, as for gzip. Other bytes there are passed over as gzip does and are one
 //!    malformed record, since they may have been data: its reason says where in the compressed file they begin.
 //! 6. A position is the first line that has not been handed on, never what was read ahead, and reading goes on there with the
-//!    same line numbers, letters and headers. A file is known by its first 4 KiB ([`resume`]): one that has grown is the same, one
+//!    same line numbers, letters and headers. A file is known by its first 4 KiB: one that has grown is the same, one
 //!    that was cut, or begins otherwise, stops the job before it starts. What cannot be read again (a pipe) has no position.
 //!
 //! ```no_run

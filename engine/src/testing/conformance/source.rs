@@ -90,7 +90,7 @@ where
     let mut readers = open(&mut make)?;
     let wholes: Vec<_> = readers
         .iter_mut()
-        .map(|reader| Ok(read(reader, usize::MAX, &mut Dice(0))?.0))
+        .map(|reader| read(reader, usize::MAX, || 1024))
         .collect::<Result<_, String>>()?;
     for trial in 0..cases() {
         let mut readers = open(&mut make)?;
@@ -140,36 +140,29 @@ fn open<S: Source>(make: &mut impl FnMut() -> S) -> Result<Vec<S::Reader>, Strin
         .map_err(|e| format!("it does not open: {e}"))
 }
 
-/// What was read, and whether there may be more.
-type HasRead<T> = (Vec<Given<T>>, bool);
-
-/// Reads about `most` records: exactly as many, unless the partition has fewer. And whether there may be more.
+/// Reads `most` records in batches of these sizes, fewer only if the partition has no more.
 fn read<R: Reader>(
     reader: &mut R,
     most: usize,
-    dice: &mut Dice,
-) -> Result<HasRead<R::Item>, String> {
+    mut batch: impl FnMut() -> usize,
+) -> Result<Vec<Given<R::Item>>, String> {
     let mut taker = Taker(vec![]);
     let mut still = 0;
     while taker.0.len() < most {
         let before = taker.0.len();
-        let batch = match dice.0 {
-            0 => 1024,
-            _ => 1 + dice.below(7),
-        };
-        let result = reader.read(batch.min(most - before), &mut taker);
+        let result = reader.read(batch().min(most - before), &mut taker);
         for given in &mut taker.0[before..] {
             given.place = reader.place(given.offset);
         }
         match result {
-            Ok(Read::End) => return Ok((taker.0, false)),
+            Ok(Read::End) => return Ok(taker.0),
             Ok(_) if taker.0.len() > before => still = 0,
             Ok(_) if still < PATIENCE => still += 1,
-            Ok(_) => return Ok((taker.0, false)),
+            Ok(_) => return Ok(taker.0),
             Err(e) => return Err(format!("reading failed: {}", e.what)),
         }
     }
-    Ok((taker.0, true))
+    Ok(taker.0)
 }
 
 /// Reads at most `most` of what must be `rest`; how many, and the position behind them.
@@ -182,7 +175,7 @@ fn go_on<R: Reader>(
 where
     R::Item: Clone + Debug + PartialEq,
 {
-    let (got, _) = read(reader, most, dice)?;
+    let got = read(reader, most, || 1 + dice.below(7))?;
     let n = got.len();
     if let Some(at) = (0..n.max(rest.len().min(most))).find(|&i| got.get(i) != rest.get(i)) {
         return Err(format!(
