@@ -128,6 +128,7 @@ pub fn page_syncs(folder: &Path, count: u64) -> io::Result<(Vec<Duration>, Vec<D
 ///
 /// # Errors
 /// The disk fails, or refuses direct files.
+#[allow(dead_code, reason = "a coming workload measures with it")]
 pub fn sequential_write(folder: &Path, len: u64) -> io::Result<Duration> {
     let path = folder.join("sequential");
     let file = open_direct(&path, true)?;

@@ -33,6 +33,9 @@ pub const FRAME_PUT: u8 = 1;
 /// The kind of a frame that says that a key is gone.
 pub const FRAME_TOMBSTONE: u8 = 2;
 
+/// Frames up to this length are what most are: a key and a value of a few words.
+const SHORT: usize = 128;
+
 /// What all frames of a block share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockHead {
@@ -71,10 +74,22 @@ impl Frame<'_> {
             Some(_) => FRAME_PUT,
             None => FRAME_TOMBSTONE,
         };
+        let len = self.encoded_len() as usize;
+        if len <= SHORT {
+            // Put together where the processor has it at hand, and appended in one piece.
+            let mut frame = [0; SHORT];
+            self.fill(&mut frame[..len], value, kind);
+            return to.extend(&frame[..len]);
+        }
         let start = to.len();
         // Grown once, with zeros, so that nothing is left to pad.
-        to.resize(start + self.encoded_len() as usize);
-        let frame = &mut to[start..];
+        to.resize(start + len);
+        self.fill(&mut to[start..], value, kind);
+    }
+
+    /// Writes the frame over zeros.
+    #[inline(always)]
+    fn fill(&self, frame: &mut [u8], value: &[u8], kind: u8) {
         frame[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
         frame[8..12].copy_from_slice(&(self.key.len() as u32).to_le_bytes());
         frame[12..16].copy_from_slice(&(value.len() as u32).to_le_bytes());
