@@ -45,12 +45,12 @@ impl Small {
             life: Life {
                 fate: Fate::Natural,
                 sizes: Sizes {
-                    batch_size: 4,
+                    batch_size: 2,
                     ring_capacity: 4,
                     ..Sizes::shards(2)
                 },
-                asks_each: 60,
-                ticks_each: 100,
+                asks_each: 12,
+                ticks_each: 50,
                 queue: 64,
                 sweep_bytes: 0,
                 timeout_us: 100_000,
@@ -144,14 +144,14 @@ impl Small {
 fn spec() -> Spec {
     let partition = |p: i64| {
         let record = |i: i64| Rec {
-            id: (p * 100 + i) as u64,
+            id: (p * 1_000 + i) as u64,
             copy: 0,
             key: (i % 3) as u32,
             value: i,
             time: (i != 11).then_some(i * 7 - (i % 5) * (i % 5) * 9),
             mark: None,
         };
-        (0..30).map(record).collect()
+        (0..120).map(record).collect()
     };
     Spec {
         sources: vec![SourceSpec {

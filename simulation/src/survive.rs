@@ -40,6 +40,8 @@ pub struct Faults {
     pub recoveries: u64,
     /// Those among them with another number of shards than the life before.
     pub rescaled: u64,
+    /// Entries that they read.
+    pub entries: u64,
     /// Jobs that were through and were started once more.
     pub started_again: u64,
     /// Epochs that were decided and committed.
@@ -63,6 +65,7 @@ impl Faults {
         self.stops += other.stops;
         self.recoveries += other.recoveries;
         self.rescaled += other.rescaled;
+        self.entries += other.entries;
         self.started_again += other.started_again;
         self.completed += other.completed;
         self.given_up += other.given_up;
@@ -166,18 +169,20 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
     let mut shards = None;
     let mut told = vec![];
     loop {
-        let natural = disturbed == 0;
+        let natural = disturbed <= 0;
         disturbed -= 1;
         let life = Life::draw(&mut random, key_groups, natural);
         told.push(life.clone());
         let context = |what: String| format!("{what}\nin the last of the lives {told:#?}");
         let before = std::mem::replace(&mut shards, Some(life.sizes.shards));
         let rescales = before.is_some_and(|s| s != life.sizes.shards);
+        let started = life.disk(disk);
         let (ended, after) =
-            live(&case.spec, &life, disk, &outputs, rescales, &mut faults).map_err(context)?;
+            live(&case.spec, &life, started, &outputs, rescales, &mut faults).map_err(&context)?;
         disk = match ended {
             Ended::Over => after.kill(),
             Ended::Died => die(&after, &mut random, &mut faults),
+            Ended::Failed(e) => return Err(context(e.to_string())),
         };
         let stopped = matches!(life.fate, Fate::Stop(_));
         if matches!(ended, Ended::Over) && !stopped {
@@ -280,6 +285,7 @@ pub(crate) fn live(
         Err(e) => return Ok((Ended::Failed(e), disk)),
     };
     faults.recoveries += u64::from(stepper.from().is_some());
+    faults.entries += stepper.from().map_or(0, |(_, restored)| restored.entries);
     faults.rescaled += u64::from(stepper.from().is_some() && rescales);
     let ended = steps(&mut stepper, life, &disk, &mut random, faults)?;
     let figures = stepper.checkpoints();
