@@ -151,7 +151,7 @@ fn spec() -> Spec {
             time: (i != 11).then_some(i * 7 - (i % 5) * (i % 5) * 9),
             mark: None,
         };
-        (0..120).map(record).collect()
+        (0..60).map(record).collect()
     };
     Spec {
         sources: vec![SourceSpec {
