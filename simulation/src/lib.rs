@@ -15,6 +15,7 @@
 
 pub mod cases;
 pub mod compare;
+pub mod faults;
 mod job;
 pub mod ledger;
 pub mod model;

@@ -13,7 +13,7 @@ use crate::schedule::Schedule;
 use crate::spec::{Case, Spec};
 use pelton::tasklet::Progress;
 use pelton::testing::{OnDisk, Sizes, Stepper};
-use pelton::{Checkpointing, Span, Stop};
+use pelton::{Checkpointing, JobError, Span, Stop};
 use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,6 +40,8 @@ pub struct Faults {
     pub recoveries: u64,
     /// Those among them with another number of shards than the life before.
     pub rescaled: u64,
+    /// Entries that they read.
+    pub entries: u64,
     /// Jobs that were through and were started once more.
     pub started_again: u64,
     /// Epochs that were decided and committed.
@@ -63,6 +65,7 @@ impl Faults {
         self.stops += other.stops;
         self.recoveries += other.recoveries;
         self.rescaled += other.rescaled;
+        self.entries += other.entries;
         self.started_again += other.started_again;
         self.completed += other.completed;
         self.given_up += other.given_up;
@@ -73,7 +76,7 @@ impl Faults {
 
 /// How a life is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// With the job.
     Natural,
     /// After so many steps.
@@ -86,19 +89,19 @@ enum Fate {
 
 /// One process, as it is drawn.
 #[derive(Clone, Debug)]
-struct Life {
-    fate: Fate,
-    sizes: Sizes,
+pub(crate) struct Life {
+    pub fate: Fate,
+    pub sizes: Sizes,
     /// A checkpoint is asked for once in so many steps.
-    asks_each: u64,
+    pub asks_each: u64,
     /// Time moves on once in so many steps.
-    ticks_each: u64,
+    pub ticks_each: u64,
     /// Operations that the disk takes at a time.
-    queue: usize,
-    sweep_bytes: u64,
+    pub queue: usize,
+    pub sweep_bytes: u64,
     /// How long an epoch may take.
-    timeout_us: i64,
-    seed: u64,
+    pub timeout_us: i64,
+    pub seed: u64,
 }
 
 impl Life {
@@ -129,15 +132,28 @@ impl Life {
             seed: r.bits(),
         }
     }
+
+    /// What it runs on.
+    pub fn disk(&self, disk: MemoryDisk) -> FaultyDisk {
+        let disk = FaultyDisk::new(disk)
+            .with_shuffle(self.seed | 1)
+            .with_queue(self.queue);
+        match self.fate {
+            Fate::Halt(at) => disk.with_halt(at),
+            _ => disk,
+        }
+    }
 }
 
 /// Why a life ended.
 #[derive(Debug)]
-enum Ended {
+pub(crate) enum Ended {
     /// The job is over, by itself or because it was stopped.
     Over,
     /// The process died.
     Died,
+    /// The job failed, or could not be opened.
+    Failed(JobError),
 }
 
 /// Runs a case through its lives; an error says what differs from the model, or what went wrong.
@@ -153,18 +169,20 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
     let mut shards = None;
     let mut told = vec![];
     loop {
-        let natural = disturbed == 0;
+        let natural = disturbed <= 0;
         disturbed -= 1;
         let life = Life::draw(&mut random, key_groups, natural);
         told.push(life.clone());
         let context = |what: String| format!("{what}\nin the last of the lives {told:#?}");
         let before = std::mem::replace(&mut shards, Some(life.sizes.shards));
         let rescales = before.is_some_and(|s| s != life.sizes.shards);
+        let started = life.disk(disk);
         let (ended, after) =
-            live(&case.spec, &life, disk, &outputs, rescales, &mut faults).map_err(context)?;
+            live(&case.spec, &life, started, &outputs, rescales, &mut faults).map_err(&context)?;
         disk = match ended {
             Ended::Over => after.kill(),
             Ended::Died => die(&after, &mut random, &mut faults),
+            Ended::Failed(e) => return Err(context(e.to_string())),
         };
         let stopped = matches!(life.fate, Fate::Stop(_));
         if matches!(ended, Ended::Over) && !stopped {
@@ -199,12 +217,15 @@ fn again(
 ) -> Result<(), String> {
     let life = Life::draw(random, key_groups, true);
     faults.started_again += 1;
-    live(&case.spec, &life, disk, outputs, false, faults)?;
+    let (ended, _) = live(&case.spec, &life, life.disk(disk), outputs, false, faults)?;
+    if let Ended::Failed(e) = ended {
+        return Err(format!("started again when it was through: {e}"));
+    }
     judged(&case.spec, outcome, outputs)
         .map_err(|e| format!("{e}\nstarted again when it was through, {life:?}"))
 }
 
-fn judged(spec: &Spec, outcome: &Outcome, outputs: &Outputs) -> Result<(), String> {
+pub(crate) fn judged(spec: &Spec, outcome: &Outcome, outputs: &Outputs) -> Result<(), String> {
     match outputs.faults().first() {
         Some(fault) => Err(fault.clone()),
         None => compare_out(spec, outcome, &Out::of(outputs)),
@@ -227,21 +248,15 @@ fn die(disk: &SharedDisk, random: &mut Random, faults: &mut Faults) -> MemoryDis
 }
 
 /// Runs one life on `disk`, which it hands back as it is.
-fn live(
+pub(crate) fn live(
     spec: &Spec,
     life: &Life,
-    disk: MemoryDisk,
+    disk: FaultyDisk,
     outputs: &Outputs,
     rescales: bool,
     faults: &mut Faults,
 ) -> Result<(Ended, SharedDisk), String> {
     let mut random = Random::new(life.seed);
-    let mut disk = FaultyDisk::new(disk)
-        .with_shuffle(random.bits() | 1)
-        .with_queue(life.queue);
-    if let Fate::Halt(at) = life.fate {
-        disk = disk.with_halt(at);
-    }
     let disk = SharedDisk::new(disk);
     faults.lives += 1;
     let job = build(
@@ -267,9 +282,10 @@ fn live(
             faults.in_recovery += 1;
             return Ok((Ended::Died, disk));
         }
-        Err(e) => return Err(format!("not opened: {e}")),
+        Err(e) => return Ok((Ended::Failed(e), disk)),
     };
     faults.recoveries += u64::from(stepper.from().is_some());
+    faults.entries += stepper.from().map_or(0, |(_, restored)| restored.entries);
     faults.rescaled += u64::from(stepper.from().is_some() && rescales);
     let ended = steps(&mut stepper, life, &disk, &mut random, faults)?;
     let figures = stepper.checkpoints();
@@ -322,7 +338,7 @@ fn steps(
         match stepper.step(schedule.next(actors)) {
             Ok(Progress::Worked) => still = 0,
             Ok(_) => still += 1,
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Ok(Ended::Failed(e)),
         }
         if still > 20 * actors {
             stepper.advance_clock(Span::from_micros(1_000));

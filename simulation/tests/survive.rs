@@ -32,6 +32,11 @@ fn crashes_leave_no_trace() {
     least("stops", all.stops, 10);
     least("recoveries", all.recoveries, 1);
     least("recoveries with other shards", all.rescaled, 2);
+    assert!(
+        all.entries > 10 * cases,
+        "only {} entries were read back",
+        all.entries
+    );
     least("jobs started again", all.started_again, 10);
     least("epochs given up", all.given_up, 10);
     least("epochs", all.completed, 1);

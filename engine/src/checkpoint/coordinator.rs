@@ -6,7 +6,7 @@
 //! | Writing | a shard's share is durable | kept | Writing | `share` |
 //! | Writing | the last share, nothing has changed | nothing | Idle | |
 //! | Writing | the last share | manifest record staged | Deciding | `sealed` |
-//! | Writing | time-out | the epoch is given up: what comes of it rides with the next | Late | `aborted` |
+//! | Writing | time-out, unless it is the last epoch | given up: what comes of it rides with the next | Late | `aborted` |
 //! | Late | the last share | kept for the next epoch | Idle | |
 //! | Deciding | the record is durable: the epoch counts | | Committing | `decided` |
 //! | Committing | a sink has committed | the next one | Committing | `committed-one` |
@@ -247,9 +247,11 @@ impl Coordinator {
     pub fn wake_at(&self) -> Option<u64> {
         match self.phase {
             Phase::Idle => Some(self.next_ns),
-            Phase::Writing => Some(self.began_ns.saturating_add(self.pace.timeout_ns)),
+            Phase::Writing if !self.last => {
+                Some(self.began_ns.saturating_add(self.pace.timeout_ns))
+            }
             Phase::Committing => Some(self.again_ns),
-            Phase::Late | Phase::Deciding | Phase::Over => None,
+            Phase::Writing | Phase::Late | Phase::Deciding | Phase::Over => None,
         }
     }
 
@@ -291,8 +293,9 @@ impl Coordinator {
                 Phase::Writing | Phase::Late if self.shares.iter().all(|s| *s) => {
                     self.written(now_ns)?;
                 }
+                // Behind the last one comes none that could have what it had: it takes the time that it takes.
                 Phase::Writing => {
-                    if now_ns.saturating_sub(self.began_ns) >= self.pace.timeout_ns {
+                    if !self.last && now_ns.saturating_sub(self.began_ns) >= self.pace.timeout_ns {
                         kill_point("aborted");
                         self.figures.given_up += 1;
                         self.phase = Phase::Late;
