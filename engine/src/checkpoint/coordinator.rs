@@ -19,6 +19,7 @@
 //! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
 //! 4. An epoch in which nothing changed is not decided.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
+//! 6. So the last epoch of all is not given up, however long it takes: nothing comes after it that could have what it had.
 
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
@@ -230,9 +231,11 @@ impl Coordinator {
     pub fn wake_at(&self) -> Option<u64> {
         match self.phase {
             Phase::Idle => Some(self.next_ns),
-            Phase::Writing => Some(self.began_ns.saturating_add(self.pace.timeout_ns)),
+            Phase::Writing if !self.last => {
+                Some(self.began_ns.saturating_add(self.pace.timeout_ns))
+            }
             Phase::Committing => Some(self.again_ns),
-            Phase::Late | Phase::Deciding | Phase::Over => None,
+            Phase::Writing | Phase::Late | Phase::Deciding | Phase::Over => None,
         }
     }
 
@@ -275,7 +278,9 @@ impl Coordinator {
                     self.written(now_ns)?;
                 }
                 Phase::Writing => {
-                    if now_ns.saturating_sub(self.began_ns) >= self.pace.timeout_ns {
+                    // Law 6.
+                    let took_ns = now_ns.saturating_sub(self.began_ns);
+                    if !self.last && took_ns >= self.pace.timeout_ns {
                         kill_point("aborted");
                         self.figures.given_up += 1;
                         self.phase = Phase::Late;
