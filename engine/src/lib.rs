@@ -177,7 +177,7 @@ pub use plan::{Class, OpInfo};
 pub use rkyv;
 pub use running::Keyed;
 pub use runtime::{
-    Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Waiting,
+    Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Stopper, Waiting,
 };
 pub use session::{Gap, GapBy, GapOf, Session};
 pub use state::State;

@@ -1,5 +1,9 @@
 //! Sources made in memory: items, and generators.
 
+mod paced;
+
+pub use paced::{Paced, PacedReader, paced};
+
 use crate::port::Ports;
 use crate::source::{Emit, Position, Read, ReadError, Reader, Source};
 

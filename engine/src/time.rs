@@ -181,17 +181,35 @@ impl fmt::Debug for Span {
     }
 }
 
+/// Units of spans in microseconds, the largest first.
+const UNITS: [(i64, &str); 6] = [
+    (86_400_000_000, "d"),
+    (3_600_000_000, "h"),
+    (60_000_000, "min"),
+    (1_000_000, "s"),
+    (1_000, "ms"),
+    (1, "us"),
+];
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    /// A whole number and its unit, as spans are printed: `10ms`, `90s`, `2h`. Not negative.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("'{text}' is no span; give a whole number and a unit: us, ms, s, min, h or d")
+        };
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        let (number, name) = text.split_at(end.ok_or_else(wrong)?);
+        let unit = UNITS.iter().find(|(_, unit)| *unit == name);
+        let (unit, _) = unit.ok_or_else(wrong)?;
+        let number: i64 = number.parse().map_err(|_| wrong())?;
+        number.checked_mul(*unit).map(Span).ok_or_else(wrong)
+    }
+}
+
 impl fmt::Display for Span {
     /// In the largest unit that divides it: `90s`, `2h`, `1500us`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(i64, &str); 6] = [
-            (86_400_000_000, "d"),
-            (3_600_000_000, "h"),
-            (60_000_000, "min"),
-            (1_000_000, "s"),
-            (1_000, "ms"),
-            (1, "us"),
-        ];
         for (unit, name) in UNITS {
             if self.0 != 0 && self.0 % unit == 0 {
                 return write!(f, "{}{name}", self.0 / unit);
@@ -289,6 +307,33 @@ mod tests {
         }
         assert_eq!(EventTime::END.to_string(), "+inf");
         assert_eq!(EventTime::MAX.to_string(), format!("{}us", 1i64 << 62));
+    }
+
+    #[test]
+    fn spans_are_read_as_they_are_printed() {
+        for span in [
+            1.micros(),
+            10.millis(),
+            90.seconds(),
+            1.minutes(),
+            36.hours(),
+            7.days(),
+        ] {
+            assert_eq!(span.to_string().parse(), Ok(span));
+        }
+        for wrong in [
+            "",
+            "10",
+            "ms",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "1m",
+            "9999999999999999d",
+            "٣s",
+        ] {
+            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ struct Ledger<T> {
     staged: BTreeMap<Vec<u8>, Vec<T>>,
     visible: Vec<T>,
     commits: u64,
+    /// How long it takes to prepare, nanoseconds.
+    slow_ns: u64,
 }
 
 /// A two-phase sink in memory.
@@ -57,6 +59,7 @@ impl<T> Transactions<T> {
             staged: BTreeMap::new(),
             visible: vec![],
             commits: 0,
+            slow_ns: 0,
         })))
     }
 }
@@ -66,6 +69,8 @@ struct Stage<T> {
     shard: usize,
     written: Vec<T>,
     ready: Option<(Epoch, Vec<T>)>,
+    /// When it was first asked.
+    asked_ns: Option<u64>,
 }
 
 impl<T: Send + 'static> Sink<T> for Transactions<T> {
@@ -79,6 +84,7 @@ impl<T: Send + 'static> Sink<T> for Transactions<T> {
             shard,
             written: vec![],
             ready: None,
+            asked_ns: None,
         };
         Ok((0..ports.shards()).map(stage).collect())
     }
@@ -94,7 +100,12 @@ impl<T: Send + 'static> Writer<T> for Stage<T> {
     fn barrier(&mut self, epoch: Epoch) {
         self.ready = Some((epoch, std::mem::take(&mut self.written)));
     }
-    fn pre_commit(&mut self, _: u64) -> Result<PreCommit, String> {
+    fn pre_commit(&mut self, now_ns: u64) -> Result<PreCommit, String> {
+        let asked_ns = *self.asked_ns.get_or_insert(now_ns);
+        if now_ns < asked_ns + self.ledger.0.lock().unwrap().slow_ns {
+            return Ok(PreCommit::Pending);
+        }
+        self.asked_ns = None;
         let Some((epoch, records)) = self.ready.take() else {
             return Ok(PreCommit::Ready(None));
         };
@@ -273,4 +284,33 @@ fn a_job_that_is_drained_fires_what_is_open() {
     let report = handle.wait().unwrap();
     let counted: u64 = visible(&sink).iter().map(|row| row.2).sum();
     assert_eq!(counted, report.counters.records_in - report.counters.late);
+}
+
+#[test]
+fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
+    for stop in [None, Some(Stop::Keep)] {
+        let folder = Folder::new("late");
+        let sink = Transactions::new();
+        sink.0.lock().unwrap().slow_ns = 5_000_000;
+        let job = job(folder.path(), &sink);
+        let checkpointing = Checkpointing::in_folder(folder.path());
+        let impatient = checkpointing.every(1.millis()).timeout(1.millis());
+        job.checkpoints(impatient.segment_bytes(16 << 20).reserve_bytes(0));
+        let runtime = runtime(2);
+        let handle = runtime.submit(&job).unwrap();
+        if let Some(how) = stop {
+            while handle.counters().records_in < 20_000 && !handle.is_over() {
+                std::thread::yield_now();
+            }
+            handle.stop(how);
+        }
+        let taken = handle.wait().unwrap().checkpoints.unwrap();
+        assert!(taken.given_up > 0 || stop.is_some(), "{taken:?}");
+        // The last one took as long, and had what those before it had.
+        assert_eq!(taken.completed, 1, "{taken:?}");
+        if stop.is_some() {
+            runtime.submit(&job).unwrap().wait().unwrap();
+        }
+        assert_eq!(visible(&sink), expected());
+    }
 }

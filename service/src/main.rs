@@ -1,13 +1,15 @@
 //! The `pelton` binary.
 //!
-//! Exit codes: 0 the job is done, 1 it failed, 2 the command line or the machine does not allow it, 141 whoever read its
-//! standard output has gone: see [`EXIT_CODES`].
+//! Exit codes: 0 done, 1 it failed, 2 the command line or the machine does not allow it, 3 stopped by a signal after a last
+//! checkpoint, 141 whoever read its standard output has gone: see [`EXIT_CODES`].
 
 #![forbid(unsafe_code)]
 // They panic where a message cannot be written: `tell` does not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod flights;
+mod state;
+mod stopped;
 
 use clap::{Parser, Subcommand};
 use pelton::{BuildError, Config, Driver, JobError};
@@ -19,9 +21,11 @@ use std::time::Instant;
 
 /// Shown by `--help`. The last is what shells report of a filter that SIGPIPE has killed.
 const EXIT_CODES: &str = "Exit codes:
-  0    the job is done
-  1    it failed; stderr says why
-  2    the command line, or the machine, does not allow it
+  0    the job is done; state verify: all is whole
+  1    it failed; stderr says why. state: something is damaged
+  2    the command line, or the machine, does not allow it; state: no checkpoints there, or a job runs on them
+  3    SIGTERM or SIGINT stopped a job that takes checkpoints, after a last one: the same command goes on
+  130  a second SIGINT, 143 a second SIGTERM: ended at once; the same command goes on from the checkpoint before
   141  whoever read standard output has gone (pelton .. | head): ended there, without a message";
 
 /// A stream processor for one machine.
@@ -35,6 +39,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Flights(flights::Args),
+    State(state::Args),
 }
 
 /// Where a job runs.
@@ -81,6 +86,15 @@ impl Place {
     }
 }
 
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// All that was to be done is done.
+    Over,
+    /// It was stopped, and can go on.
+    Stopped,
+}
+
 /// Why a command failed: one line for stderr, if anybody is to be told.
 #[derive(Debug)]
 enum Failure {
@@ -121,9 +135,11 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match command {
         Command::Flights(args) => flights::run(&args, started),
+        Command::State(args) => state::run(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::Over) => ExitCode::SUCCESS,
+        Ok(Done::Stopped) => ExitCode::from(3),
         Err(Failure::Usage(what)) => {
             tell(format_args!("pelton: {what}\n"));
             ExitCode::from(2)

@@ -19,6 +19,7 @@
 //! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
 //! 4. An epoch in which nothing changed is not decided.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
+//! 6. So the last epoch of all is not given up, however long it takes: nothing comes after it that could have what it had.
 
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
@@ -293,9 +294,10 @@ impl Coordinator {
                 Phase::Writing | Phase::Late if self.shares.iter().all(|s| *s) => {
                     self.written(now_ns)?;
                 }
-                // Behind the last one comes none that could have what it had: it takes the time that it takes.
                 Phase::Writing => {
-                    if !self.last && now_ns.saturating_sub(self.began_ns) >= self.pace.timeout_ns {
+                    // Law 6.
+                    let took_ns = now_ns.saturating_sub(self.began_ns);
+                    if !self.last && took_ns >= self.pace.timeout_ns {
                         kill_point("aborted");
                         self.figures.given_up += 1;
                         self.phase = Phase::Late;
@@ -399,9 +401,6 @@ impl Coordinator {
     /// All shares are durable.
     fn written(&mut self, now_ns: u64) -> Result<(), Failed> {
         if self.phase == Phase::Late {
-            // What it had is still to be decided, whatever comes next.
-            self.last = false;
-            self.wanted = true;
             self.pause(now_ns);
             self.phase = Phase::Idle;
             return Ok(());

@@ -240,6 +240,34 @@ impl Jobs {
     }
 }
 
+/// Ends a job from anywhere: see [`JobHandle::stopper`].
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    shared: Arc<JobShared>,
+    bells: Vec<Doorbell>,
+}
+
+impl Stopper {
+    /// See [`JobHandle::cancel`].
+    pub fn cancel(&self) {
+        self.shared.fail(JobError::Cancelled {
+            job: self.shared.name.clone(),
+        });
+        // Also on shards that sleep.
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+
+    /// See [`JobHandle::stop`].
+    pub fn stop(&self, how: Stop) {
+        match &self.shared.control {
+            Some(control) => control.send(Message::Stop(how)),
+            None => self.cancel(),
+        }
+    }
+}
+
 /// A job on a runtime. Dropping the handle does not end the job.
 #[derive(Debug)]
 pub struct JobHandle {
@@ -273,12 +301,14 @@ impl JobHandle {
 
     /// Ends the job where it stands: nothing more is read, open windows do not fire.
     pub fn cancel(&self) {
-        self.shared.fail(JobError::Cancelled {
-            job: self.shared.name.clone(),
-        });
-        // Also on shards that sleep.
-        for (_, bell) in &self.mailboxes {
-            bell.ring();
+        self.stopper().cancel();
+    }
+
+    /// What ends the job, for another thread: one that waits for signals, while this one waits for the end.
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            shared: self.shared.clone(),
+            bells: self.mailboxes.iter().map(|(_, b)| b.clone()).collect(),
         }
     }
 
@@ -297,10 +327,7 @@ impl JobHandle {
     /// Stops the job after a last checkpoint, as `how` says; its end is waited for as ever. A job without checkpoints is
     /// [cancelled](JobHandle::cancel).
     pub fn stop(&self, how: Stop) {
-        match &self.shared.control {
-            Some(control) => control.send(Message::Stop(how)),
-            None => self.cancel(),
-        }
+        self.stopper().stop(how);
     }
 
     /// Waits for the end of the job. A step that does not return ends it too: see [`crate::Config::stall_after`].

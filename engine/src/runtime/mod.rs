@@ -20,7 +20,7 @@ mod threads;
 mod watchdog;
 
 pub use config::{Config, Driver, Waiting};
-pub use handle::JobHandle;
+pub use handle::{JobHandle, Stopper};
 pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
 pub use report::{JobReport, LongestStep, StageReport};
 

@@ -6,7 +6,8 @@ mod summary;
 mod table;
 mod tally;
 
-use crate::{Failure, Place, tell};
+use crate::stopped::Stopped;
+use crate::{Done, Failure, Place, tell};
 use pelton::{Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -45,17 +46,36 @@ pub struct Args {
     /// Print every row of the table, not only the busiest; so it is anyway when the output is no terminal
     #[arg(long, conflicts_with = "json")]
     all: bool,
-    /// Write late flights to this file, as lines of JSON with the fields that are read here; a later run can read it
-    #[arg(long, value_name = "FILE")]
+    /// Write late flights to this file, as lines of JSON with the fields that are read here; a later run can read it. With
+    /// --checkpoints a folder, as --out
+    #[arg(long, value_name = "PATH")]
     late: Option<PathBuf>,
-    /// Write lines that are no flights to this file, with file, line, offset and reason
-    #[arg(long, value_name = "FILE")]
+    /// Write lines that are no flights to this file, with file, line, offset and reason. With --checkpoints a folder, as --out
+    #[arg(long, value_name = "PATH")]
     dead_letters: Option<PathBuf>,
     /// What to do with a line that is no flight
     #[arg(long, value_enum, default_value_t = OnErrorName::Skip)]
     on_error: OnErrorName,
+    /// Take checkpoints in this folder, and go on from the last one in it, whatever ended the run before
+    #[arg(long, value_name = "DIR", requires = "out", conflicts_with_all = ["json", "all"])]
+    checkpoints: Option<PathBuf>,
+    /// The time between checkpoints, such as 10ms or 1s; at least 1ms
+    #[arg(long, value_name = "SPAN", requires = "checkpoints", default_value_t = 1.seconds())]
+    interval: Span,
+    /// Write each result once, as a line of JSON, to files in this folder: a file is there when its checkpoint is
+    #[arg(long, value_name = "DIR", requires = "checkpoints")]
+    out: Option<PathBuf>,
+    /// Read at most so many flights a second, to see something happen
+    #[arg(long, value_name = "FLIGHTS", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
     #[command(flatten)]
     place: Place,
+}
+
+/// Where a run with checkpoints keeps what it must not lose.
+struct Folders<'a> {
+    checkpoints: &'a Path,
+    out: &'a Path,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -79,24 +99,35 @@ impl From<OnErrorName> for OnError {
 /// links lead to; one that is not there yet, by its folder and name; devices and pipes may be shared.
 fn keep_apart(args: &Args, input: &Path) -> Result<(), Failure> {
     let identity = |path: &Path| match path.canonicalize() {
-        Ok(real) => real.is_file().then_some(real),
+        Ok(real) => (real.is_file() || real.is_dir()).then_some(real),
         Err(_) => {
             let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
             Some(folder.join(path.file_name()?))
         }
     };
-    let input = ("the input", Some(input));
-    let late = ("--late", args.late.as_deref());
-    let dead = ("--dead-letters", args.dead_letters.as_deref());
-    for ((one, a), (other, b)) in [(late, input), (dead, input), (late, dead)] {
-        if let (Some(a), Some(b)) = (a, b)
-            && identity(a).is_some_and(|a| identity(b) == Some(a))
-        {
-            let file = a.display();
-            return Err(Failure::Usage(format!(
-                "{one} and {other} are one file, {file}: it would be overwritten; give another path"
-            )));
+    let places = [
+        ("the input", Some(input)),
+        ("--checkpoints", args.checkpoints.as_deref()),
+        ("--out", args.out.as_deref()),
+        ("--late", args.late.as_deref()),
+        ("--dead-letters", args.dead_letters.as_deref()),
+    ];
+    let places = places.map(|(name, path)| (name, path.and_then(identity)));
+    for (at, (other, b)) in places.iter().enumerate() {
+        for (one, a) in &places[at + 1..] {
+            if let (Some(a), Some(b)) = (a, b)
+                && a == b
+            {
+                let (kind, why) = match args.checkpoints {
+                    Some(_) => ("folder", "each wants one of its own"),
+                    None => ("file", "it would be overwritten"),
+                };
+                return Err(Failure::Usage(format!(
+                    "{one} and {other} are one {kind}, {}: {why}; give another path",
+                    a.display()
+                )));
+            }
         }
     }
     Ok(())
@@ -106,11 +137,17 @@ fn keep_apart(args: &Args, input: &Path) -> Result<(), Failure> {
 const BUSIEST: usize = 20;
 
 /// Runs the command; `started` is when the process did.
-pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
+pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
     if args.one_correction && args.lateness == 0 {
         return Err(Failure::Usage(
             "--one-correction with --lateness 0 has nothing to correct; give --lateness at least 1 hour".into(),
         ));
+    }
+    if args.interval < 1.millis() {
+        let interval = args.interval;
+        return Err(Failure::Usage(format!(
+            "--interval {interval} is too short; give at least 1ms"
+        )));
     }
     let path = match &args.path {
         Some(path) => path.clone(),
@@ -122,19 +159,21 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
         tell(format_args!("pelton: note: {note}\n"));
     }
     let shared = Shared::new(started);
-    let job = job::build(args, &path, &shared);
+    let handle = runtime.submit(&job::build(args, &path, &shared))?;
+    let stopped = Stopped::default();
+    if args.checkpoints.is_some() {
+        stopped.by_signals(handle.stopper())?;
+    }
     let bar = progress(args.json);
-    let report = runtime
-        .submit(&job)?
-        .wait_with(Duration::from_millis(100), |counters| {
-            bar.set_position(counters.records_in);
-            bar.set_message(format!("{} late", table::grouped(counters.late)));
-        });
+    let report = handle.wait_with(Duration::from_millis(100), |counters| {
+        bar.set_position(counters.records_in);
+        bar.set_message(format!("{} late", table::grouped(counters.late)));
+    });
     bar.finish_and_clear();
     let results = shared.take();
     results.tell_malformed(args.dead_letters.is_some());
     let report = report?;
-    if !args.json {
+    if !args.json && args.checkpoints.is_none() {
         let most = (io::stdout().is_terminal() && !args.all).then_some(BUSIEST);
         table::print(&results.rows, most).map_err(|e| output_failed(&e))?;
     }
@@ -143,6 +182,7 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
         report: &report,
         results: &results,
         driver: runtime.driver(),
+        stopped: stopped.was_asked(),
     };
     tell(format_args!("{summary}"));
     if !summary.adds_up() {
@@ -150,7 +190,10 @@ pub fn run(args: &Args, started: Instant) -> Result<(), Failure> {
             "records are missing or counted twice: a fault in pelton, please report it".into(),
         ));
     }
-    Ok(())
+    match summary.stopped {
+        true => Ok(Done::Stopped),
+        false => Ok(Done::Over),
+    }
 }
 
 /// January 2013, where the repository lies or in the current folder.
@@ -192,6 +235,12 @@ fn output_failed(e: &io::Error) -> Failure {
 }
 
 impl Args {
+    /// What a run with checkpoints writes to: both folders are given, or none.
+    fn folders(&self) -> Option<Folders<'_>> {
+        let (checkpoints, out) = (self.checkpoints.as_deref()?, self.out.as_deref()?);
+        Some(Folders { checkpoints, out })
+    }
+
     /// The allowed lateness as a span.
     fn allowed_lateness(&self) -> Span {
         i64::from(self.lateness).hours()

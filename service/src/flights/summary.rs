@@ -6,6 +6,7 @@ use pelton::latency::Short;
 use pelton::{Driver, JobReport};
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// What is said on stderr when the job is done.
 pub struct Summary<'a> {
@@ -13,12 +14,22 @@ pub struct Summary<'a> {
     pub report: &'a JobReport,
     pub results: &'a Results,
     pub driver: Driver,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
 }
 
 impl Summary<'_> {
+    /// Whether this run read everything and told all results: then there is an account to give.
+    fn is_whole(&self) -> bool {
+        self.report.from.is_none() && !self.stopped
+    }
+
     /// Whether every record that was read is in exactly one place. The windows' part is summed from the results, not
-    /// taken from the engine's counters.
+    /// taken from the engine's counters. Nothing is claimed of a part of a job.
     pub fn adds_up(&self) -> bool {
+        if !self.is_whole() {
+            return true;
+        }
         let c = &self.report.counters;
         c.records_in == self.results.flights() + c.late + c.malformed
     }
@@ -37,19 +48,10 @@ impl fmt::Display for Summary<'_> {
             grouped(c.late),
             grouped(c.malformed)
         )?;
-        writeln!(
-            f,
-            "{}: {} in = {} in windows + {} late + {} malformed",
-            if self.adds_up() {
-                "every record is accounted for"
-            } else {
-                "RECORDS ARE NOT ACCOUNTED FOR"
-            },
-            grouped(c.records_in),
-            grouped(self.results.flights()),
-            grouped(c.late),
-            grouped(c.malformed)
-        )?;
+        self.checkpoints(f)?;
+        if self.is_whole() {
+            self.account(f)?;
+        }
         let shards = self.report.shards;
         writeln!(
             f,
@@ -68,5 +70,53 @@ impl fmt::Display for Summary<'_> {
         )?;
         // By cause; the last line is from source to sink.
         write!(f, "{}", self.report.latencies)
+    }
+}
+
+impl Summary<'_> {
+    /// Where it began, how far it came, and what that cost.
+    fn checkpoints(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((epoch, restored)) = &self.report.from {
+            writeln!(
+                f,
+                "went on from checkpoint {epoch}: {} entries, {} bytes",
+                grouped(restored.entries),
+                grouped(restored.bytes)
+            )?;
+        }
+        let Some(taken) = &self.report.checkpoints else {
+            return Ok(());
+        };
+        let what = match self.stopped {
+            true => "stopped; the same command goes on",
+            false => "done",
+        };
+        writeln!(
+            f,
+            "{what}: {} checkpoints, {} entries, {} bytes; the last is {} and took {}",
+            grouped(taken.completed),
+            grouped(taken.entries),
+            grouped(taken.bytes),
+            taken.last,
+            Short(Duration::from_nanos(taken.last_ns))
+        )
+    }
+
+    /// Where each record is.
+    fn account(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.report.counters;
+        writeln!(
+            f,
+            "{}: {} in = {} in windows + {} late + {} malformed",
+            if self.adds_up() {
+                "every record is accounted for"
+            } else {
+                "RECORDS ARE NOT ACCOUNTED FOR"
+            },
+            grouped(c.records_in),
+            grouped(self.results.flights()),
+            grouped(c.late),
+            grouped(c.malformed)
+        )
     }
 }
