@@ -174,6 +174,24 @@ pub fn written_bytes() -> u64 {
     line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
 }
 
+/// Seconds of processor time that the shards of this process have had so far; 0 where that is not known.
+///
+/// A shard that looks for work all the time has it whenever nobody else runs on its core: what neighbours took is left out.
+pub fn shard_seconds() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<f64> {
+        let path = task.ok()?.path();
+        let name = std::fs::read_to_string(path.join("comm")).ok()?;
+        if !name.starts_with("pelton-shard") {
+            return None;
+        }
+        let times = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        let ns: f64 = times.split_whitespace().next()?.parse().ok()?;
+        Some(ns / 1e9)
+    };
+    tasks.filter_map(of).sum()
+}
+
 /// Not known on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn peak_rss_bytes() -> u64 {

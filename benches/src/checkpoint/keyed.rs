@@ -33,9 +33,9 @@ pub struct KeyedConfig {
     pub checkpoints: Option<(u64, PathBuf)>,
 }
 
-/// Events of a run that come before its steady part: every key has been seen.
+/// Events of a run that come before its steady part: every key has been seen, and the first checkpoint, which has them all, is through.
 pub fn warm_up(config: &KeyedConfig) -> u64 {
-    (2 * config.keys).max(config.events / 10)
+    (6 * config.keys).max(config.events / 10)
 }
 
 /// What one run came to. All but results, steps and memory are of its steady part.
@@ -43,6 +43,8 @@ pub fn warm_up(config: &KeyedConfig) -> u64 {
 pub struct KeyedReport {
     /// Length of the steady part.
     pub seconds: f64,
+    /// Processor time that the shards had in it.
+    pub shard_seconds: f64,
     /// Events read in it.
     pub events: u64,
     /// Epochs that were decided and committed.
@@ -72,6 +74,11 @@ pub struct KeyedReport {
 impl KeyedReport {
     fn rate(&self) -> f64 {
         self.events as f64 / self.seconds
+    }
+
+    /// By time of the shards' own, whatever else ran on their cores.
+    fn shard_rate(&self) -> f64 {
+        self.events as f64 / self.shard_seconds
     }
 
     fn per_epoch(&self, n: u64) -> f64 {
@@ -117,6 +124,9 @@ pub struct KeyedRatios {
     pub ratio_min: f64,
     /// The largest.
     pub ratio_max: f64,
+    /// The same by the shards' processor time instead of the clock: what checkpoints cost them, without what neighbours and the
+    /// disk's threads took from their cores. 0 where that time is not known.
+    pub shard_ratio_median: f64,
     /// Entries of a commit by keys.
     pub dirty_share: f64,
     /// Entries of a commit.
@@ -265,6 +275,11 @@ fn ratios(
         ratio_median,
         ratio_min,
         ratio_max,
+        shard_ratio_median: match over(&|without, with| with.shard_rate() / without.shard_rate()).0
+        {
+            ratio if ratio.is_finite() => ratio,
+            _ => 0.0,
+        },
         dirty_share: entries_per_commit / config.keys as f64,
         entries_per_commit,
         bytes_per_commit: over(&|_, with| with.per_epoch(with.log_bytes)).0,
@@ -288,7 +303,7 @@ impl KeyedRatios {
     /// The end of the table.
     pub fn lines(&self) -> String {
         format!(
-            "{} keys on {} shard(s), every {} ms: {:.3} of without, median of {} pairs ({:.3} to {:.3})\n\
+            "{} keys on {} shard(s), every {} ms: {:.3} of without, median of {} pairs ({:.3} to {:.3}); by the shards' own time {:.3}\n\
              commits    {:.0} entries ({:.1} % of the keys), {:.2} MB; {:.1} epochs a second, {:.0} in a run, {:.0} syncs a second\n\
              an epoch   p50 {:.1} ms, longest {:.1} ms; {:.2} bytes written for each byte that changed\n\
              the disk   a page and its sync: p50 {:.0} us, p99 {:.0} us\n\
@@ -300,6 +315,7 @@ impl KeyedRatios {
             self.pairs,
             self.ratio_min,
             self.ratio_max,
+            self.shard_ratio_median,
             self.entries_per_commit,
             self.dirty_share * 100.0,
             self.bytes_per_commit / 1e6,

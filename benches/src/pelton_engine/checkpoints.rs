@@ -2,7 +2,7 @@
 
 use super::{Tally, at, failed, window, window_result};
 use crate::checkpoint::keyed::{KeyedConfig, KeyedReport, warm_up};
-use crate::child::{peak_rss_bytes, written_bytes};
+use crate::child::{peak_rss_bytes, shard_seconds, written_bytes};
 use crate::engine::BenchError;
 use crate::events::{EVENTS_PER_MS, Moving, ev_among};
 use crate::report::median;
@@ -60,6 +60,7 @@ struct Look {
     events: u64,
     checkpoints: Checkpoints,
     disk_bytes: u64,
+    shard_seconds: f64,
 }
 
 impl Look {
@@ -69,6 +70,7 @@ impl Look {
             events: handle.counters().records_in,
             checkpoints: handle.checkpoints().unwrap_or_default(),
             disk_bytes: written_bytes(),
+            shard_seconds: shard_seconds(),
         }
     }
 }
@@ -107,6 +109,7 @@ pub fn keyed(config: &KeyedConfig) -> Result<KeyedReport, BenchError> {
     let epoch_p50_us = median(&mut epochs_us);
     Ok(KeyedReport {
         seconds: (ended.at - began.at).as_secs_f64(),
+        shard_seconds: ended.shard_seconds - began.shard_seconds,
         events: ended.events - began.events,
         epochs: to.completed - from.completed,
         entries: to.entries - from.entries,
