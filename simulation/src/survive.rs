@@ -174,7 +174,7 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
         let life = Life::draw(&mut random, key_groups, natural);
         told.push(life.clone());
         let context = |what: String| format!("{what}\nin the last of the lives {told:#?}");
-        let before = std::mem::replace(&mut shards, Some(life.sizes.shards));
+        let before = shards.replace(life.sizes.shards);
         let rescales = before.is_some_and(|s| s != life.sizes.shards);
         let started = life.disk(disk);
         let (ended, after) =
