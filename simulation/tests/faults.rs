@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 /// The first from `seed` on in which enough happens, and its operations.
 fn busy(seed: u64) -> (Small, u64) {
-    for seed in seed..seed + 100 {
+    for seed in seed..seed + 500 {
         let small = Small::new(seed);
         let (operations, epochs) = small.undisturbed().unwrap();
-        if (80..200).contains(&operations) && epochs > 5 {
+        if (60..200).contains(&operations) && epochs > 4 {
             println!("seed {seed}: {operations} operations, {epochs} epochs");
             return (small, operations);
         }
