@@ -46,6 +46,20 @@ pub enum Task {
     /// One run of a keyed workload, with or without checkpoints.
     #[cfg(feature = "engine")]
     Checkpoints(checkpoint::keyed::KeyedConfig),
+    /// A large state is loaded and kept.
+    #[cfg(feature = "engine")]
+    State(checkpoint::state::StateConfig),
+    /// A job goes on from it.
+    #[cfg(feature = "engine")]
+    Recover(checkpoint::state::StateConfig),
+    /// The same entries in a map.
+    #[cfg(feature = "engine")]
+    BareMap {
+        /// How many.
+        keys: u64,
+        /// Whether it is made with room for them.
+        reserved: bool,
+    },
 }
 
 /// What a throughput child reports.
@@ -90,6 +104,12 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
         }
         #[cfg(feature = "engine")]
         Task::Checkpoints(config) => print(&pelton_engine::checkpoints::keyed(&config)?),
+        #[cfg(feature = "engine")]
+        Task::State(config) => print(&pelton_engine::state::run(&config)?),
+        #[cfg(feature = "engine")]
+        Task::Recover(config) => print(&pelton_engine::state::recover(&config)?),
+        #[cfg(feature = "engine")]
+        Task::BareMap { keys, reserved } => print(&pelton_engine::state::bare_map(keys, reserved)),
     }
 }
 

@@ -36,6 +36,9 @@ enum Command {
     #[cfg(feature = "engine")]
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// How fast a job goes on from a checkpoint of a large state.
+    #[cfg(feature = "engine")]
+    Recovery(checkpoint::RecoveryArgs),
     #[command(name = child::COMMAND, hide = true)]
     RunTask { task: String },
 }
@@ -95,6 +98,12 @@ struct LatencyArgs {
     /// What to run where --limit is not given.
     #[arg(long, default_value_t = EngineName::Pelton, conflicts_with = "limit")]
     engine: EngineName,
+    /// Takes checkpoints so often; exactly-once takes them every 10 ms where it is not given. Not of the bare loop.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    checkpoint_ms: Option<u64>,
+    /// Where checkpoints go: a folder that does not exist yet, and is gone afterwards.
+    #[arg(long, default_value = "target/latency-checkpoints")]
+    folder: PathBuf,
     /// Where the .hgrm files go.
     #[arg(long, default_value = "target/latency")]
     out: PathBuf,
@@ -132,6 +141,8 @@ pub fn main() -> ExitCode {
         Command::IngestLog(args) => ingest_log(&args),
         #[cfg(feature = "engine")]
         Command::Checkpoint(command) => checkpoint::run(&command),
+        #[cfg(feature = "engine")]
+        Command::Recovery(args) => checkpoint::recovery(&args),
         Command::RunTask { task } => child::run_here(&task),
     };
     match result {
@@ -227,6 +238,7 @@ fn latency(args: &LatencyArgs) -> Result<(), BenchError> {
         rate: args.rate,
         seconds: args.seconds,
         park: args.park,
+        checkpoints: latency_checkpoints(args)?,
     };
     if args.limit || args.engine == EngineName::Limit {
         limit::latency::check(&config)?;
@@ -252,7 +264,11 @@ fn latency(args: &LatencyArgs) -> Result<(), BenchError> {
             args.workload, args.shards, args.rate
         );
         let hgrm = args.out.join(name);
-        let figures = child::latency(engine, args.workload, &config, hgrm.clone())?;
+        let figures = child::latency(engine, args.workload, &config, hgrm.clone());
+        if config.checkpoints.is_some() && engine == EngineName::Pelton {
+            let _ = std::fs::remove_dir_all(&args.folder);
+        }
+        let figures = figures?;
         let run = LatencyRun::new(
             engine,
             args.workload,
@@ -267,6 +283,20 @@ fn latency(args: &LatencyArgs) -> Result<(), BenchError> {
         }
     }
     Ok(())
+}
+
+/// Interval and folder of the checkpoints of a latency run.
+fn latency_checkpoints(args: &LatencyArgs) -> Result<Option<(u64, PathBuf)>, BenchError> {
+    let needed = (args.workload == LatencyWorkload::ExactlyOnce).then_some(10);
+    let Some(interval_ms) = args.checkpoint_ms.or(needed) else {
+        return Ok(None);
+    };
+    let wrong = |what: String| BenchError::usage(format!("{}: {what}", args.folder.display()));
+    if args.folder.exists() {
+        return Err(wrong("it exists: name a folder that does not".into()));
+    }
+    let folder = std::path::absolute(&args.folder).map_err(|e| wrong(e.to_string()))?;
+    Ok(Some((interval_ms, folder)))
 }
 
 /// Syncs that are timed on their own.

@@ -6,6 +6,7 @@ use crate::latency::LatencyFigures;
 use crate::limit::Limit;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `throughput` runs.
@@ -33,6 +34,9 @@ pub enum LatencyWorkload {
     /// 100,000 keys, tumbling windows of 1 s: from the scheduled time of the first record at or after a window's end,
     /// which lets the watermark pass, to each of the window's results.
     KeyedWindow,
+    /// The steps of `passthrough` into a sink of two phases, in memory: from an event's scheduled time to the commit that makes it
+    /// visible. Takes checkpoints; has no hand-written limit.
+    ExactlyOnce,
 }
 
 /// Which engine.
@@ -114,6 +118,8 @@ pub struct LatencyConfig {
     pub seconds: u64,
     /// Idle shards sleep instead of looking again; the limit takes no notice.
     pub park: bool,
+    /// Milliseconds between checkpoints and where they go, if any are taken; the limit takes no notice.
+    pub checkpoints: Option<(u64, PathBuf)>,
 }
 
 /// Why a command failed.

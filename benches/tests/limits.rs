@@ -232,6 +232,7 @@ fn more_shards_than_cores_are_refused() {
     let refused = Limit.throughput(Workload::Ysb, &config);
     assert!(matches!(refused, Err(BenchError::Usage(_))), "{refused:?}");
     let config = LatencyConfig {
+        checkpoints: None,
         shards: 1000,
         rate: 1000,
         seconds: 2,

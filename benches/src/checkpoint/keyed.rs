@@ -4,13 +4,13 @@
 //! values of many keys of which a few change at a time ([`crate::events::Moving`]). What is compared is the steady part of a run: from the
 //! time at which [`warm_up`] events have been read to the time at which 95 of a hundred have.
 
-use super::Scratch;
+use super::{Scratch, absolute};
 use crate::child::{self, Task};
 use crate::engine::BenchError;
 use crate::raw;
 use crate::report::median;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Page appends that are timed on their own.
 const SYNCS: u64 = 500;
@@ -224,10 +224,6 @@ pub fn compare(
         ),
         raw::percentile_us(&syncs, 50),
     ))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, BenchError> {
-    std::path::absolute(path).map_err(|e| BenchError::failed(format!("{}: {e}", path.display())))
 }
 
 fn agree(without: &KeyedReport, with: &KeyedReport) -> Result<(), BenchError> {

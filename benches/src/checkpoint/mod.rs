@@ -1,13 +1,20 @@
 //! What checkpoints cost, and going on from them.
 //!
-//! - [`keyed`]: the throughput of a job with checkpoints beside that of the same job without.
+//! - [`keyed`]: the throughput of a job with checkpoints beside that of the same job without;
+//! - [`state`]: checkpoints of a large state, its memory, and going on from it.
 //!
 //! Each run is a process of its own with a folder of its own; what the disk does by itself is measured in the same run.
 
 pub mod keyed;
+pub mod state;
 
 use crate::engine::BenchError;
 use std::path::{Path, PathBuf};
+
+/// Where a path leads from anywhere.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, BenchError> {
+    std::path::absolute(path).map_err(|e| BenchError::failed(format!("{}: {e}", path.display())))
+}
 
 /// A folder that is made for a command and gone after it.
 pub(crate) struct Scratch(PathBuf);

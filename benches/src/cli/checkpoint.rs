@@ -2,6 +2,7 @@
 
 use super::{at_least_one, print_json};
 use crate::checkpoint::keyed::{self, KeyedComparison, KeyedConfig};
+use crate::checkpoint::state;
 use crate::engine::BenchError;
 use crate::events::KEYS;
 use clap::{Args, Subcommand};
@@ -12,6 +13,33 @@ use std::path::PathBuf;
 pub(super) enum CheckpointCommand {
     /// Throughput with checkpoints by that without, in turn.
     KeyedWindow(KeyedArgs),
+    /// Checkpoints of a large state whose input is idle, and loading it with checkpoints on.
+    State(StateArgs),
+}
+
+#[derive(Args)]
+pub(super) struct StateArgs {
+    /// How many keys; 24 bytes are kept for each.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000_000))]
+    keys: u64,
+    /// How many times each figure is taken.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    pairs: usize,
+    /// A folder that does not exist yet, on the disk to be measured. It is gone afterwards.
+    #[arg(long, default_value = "target/checkpoint")]
+    folder: PathBuf,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct RecoveryArgs {
+    /// Shard threads, one a core: of the job that writes and of that which goes on.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    shards: usize,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Args)]
@@ -53,7 +81,44 @@ fn percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(command: &CheckpointCommand) -> Result<(), BenchError> {
     match command {
         CheckpointCommand::KeyedWindow(args) => keyed_window(args),
+        CheckpointCommand::State(args) => {
+            check_keys(args.keys)?;
+            let run = state::run(args.keys, args.pairs, &args.folder)?;
+            tell(args.json, &run, || run.lines())
+        }
     }
+}
+
+pub(super) fn recovery(args: &RecoveryArgs) -> Result<(), BenchError> {
+    let StateArgs {
+        keys,
+        pairs,
+        folder,
+        json,
+    } = &args.state;
+    check_keys(*keys)?;
+    let run = state::recovery(*keys, args.shards, *pairs, folder)?;
+    tell(*json, &run, || run.lines())
+}
+
+fn tell<R: serde::Serialize>(
+    json: bool,
+    run: &R,
+    lines: impl Fn() -> String,
+) -> Result<(), BenchError> {
+    if json {
+        return print_json(run);
+    }
+    println!("{}", lines());
+    Ok(())
+}
+
+/// The order in which keys come goes through all of them, unless they are a multiple of its step.
+fn check_keys(keys: u64) -> Result<(), BenchError> {
+    if keys.is_multiple_of(7919) {
+        return Err(BenchError::usage("--keys must be no multiple of 7919"));
+    }
+    Ok(())
 }
 
 fn keyed_window(args: &KeyedArgs) -> Result<(), BenchError> {
@@ -61,9 +126,7 @@ fn keyed_window(args: &KeyedArgs) -> Result<(), BenchError> {
         Some(_) => 10 * KEYS,
         None => KEYS,
     });
-    if keys.is_multiple_of(7919) {
-        return Err(BenchError::usage("--keys must be no multiple of 7919"));
-    }
+    check_keys(keys)?;
     let comparison = KeyedComparison {
         config: KeyedConfig {
             shards: args.shards,

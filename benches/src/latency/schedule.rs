@@ -112,6 +112,11 @@ impl OpenLoop {
         Some(due)
     }
 
+    /// The next event's id.
+    pub fn next_id(&self) -> u64 {
+        self.next.id
+    }
+
     /// When the next event is due, made or not.
     pub fn peek_due_ns(&self) -> u64 {
         self.next.due_ns

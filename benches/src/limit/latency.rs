@@ -25,7 +25,7 @@ pub fn plan(workload: LatencyWorkload, config: &LatencyConfig) -> Plan {
     Plan {
         seconds: config.seconds,
         warm_up: match workload {
-            LatencyWorkload::Passthrough => 1,
+            LatencyWorkload::Passthrough | LatencyWorkload::ExactlyOnce => 1,
             LatencyWorkload::KeyedWindow => 4,
         },
         gaps_disqualify: workload == LatencyWorkload::Passthrough,
@@ -58,6 +58,9 @@ pub fn run(
     let recorder = collector.recorder();
     let two = config.shards == 2;
     match workload {
+        LatencyWorkload::ExactlyOnce => {
+            return Err(BenchError::usage("exactly-once has no hand-written limit"));
+        }
         LatencyWorkload::Passthrough => drive(source, Passthrough { recorder, clock }, two)?,
         LatencyWorkload::KeyedWindow => {
             let state = Tumbling::new(LATENCY_WINDOW_MS);

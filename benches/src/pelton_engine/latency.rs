@@ -3,6 +3,7 @@
 //! Each shard makes its share of the events when they are due, in a source like any other; the record carries its
 //! scheduled time, and the sink compares it with the clock.
 
+use super::exactly_once::TwoPhases;
 use crate::engine::{BenchError, LatencyConfig, LatencyWorkload};
 use crate::events::{LATENCY_WINDOW_MS, mix, small_value, uniform_key};
 use crate::latency::{
@@ -10,8 +11,8 @@ use crate::latency::{
 };
 use crate::limit;
 use pelton::port::Ports;
-use pelton::source::{Emit, Read, ReadError, Reader, Source};
-use pelton::{EventTime, Job, Spans, Tumbling, Watermarks, Windowed, sink};
+use pelton::source::{Emit, Position, Read, ReadError, Reader, Source};
+use pelton::{Checkpointing, EventTime, Job, Spans, Tumbling, Watermarks, Windowed, sink};
 use std::time::Duration;
 
 /// An event on its way: when it was due, and its random part.
@@ -64,6 +65,9 @@ impl Reader for OpenReader {
     fn offset_step(&self) -> Option<u64> {
         Some(self.partitions as u64)
     }
+    fn position(&self) -> Option<Position> {
+        Some(Position::at(self.due.next_id()))
+    }
     fn read<E: Emit<Message>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let now = self.clock.now_ns();
         self.gaps.turn(now);
@@ -99,6 +103,9 @@ pub fn run(
     let schedule = Schedule::new(config.rate, config.seconds);
     let clock = BenchClock::starting_in(Duration::from_millis(50));
     let job = Job::new(workload.to_string());
+    if let Some((interval_ms, folder)) = &config.checkpoints {
+        job.checkpoints(Checkpointing::in_folder(folder).every((*interval_ms as i64).millis()));
+    }
     let source = OpenSource {
         schedule,
         partitions: config.shards,
@@ -123,6 +130,19 @@ pub fn run(
                 std::hint::black_box(m.random);
                 recorder.record(m.due_ns, clock.now_ns());
             })),
+        LatencyWorkload::ExactlyOnce => job
+            .source(source)
+            .map(|m: Message| Message {
+                random: m.random ^ 1,
+                ..m
+            })
+            .key_by(|m| m.random)
+            .exchange()
+            .map(|m| {
+                std::hint::black_box(m.random.wrapping_mul(3));
+                m.due_ns
+            })
+            .sink(TwoPhases::new(recorder, clock)),
         LatencyWorkload::KeyedWindow => job
             .source(source)
             .event_time(

@@ -1,7 +1,9 @@
 //! The workloads as jobs of this workspace's engine: the built-in operators, as a user would write them.
 
 pub mod checkpoints;
+mod exactly_once;
 mod latency;
+pub mod state;
 
 use crate::alloc_count::HalfwayArm;
 use crate::engine::{
