@@ -292,12 +292,15 @@ fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
         let folder = Folder::new("late");
         let sink = Transactions::new();
         sink.0.lock().unwrap().slow_ns = 5_000_000;
-        let job = job(folder.path(), &sink);
-        let checkpointing = Checkpointing::in_folder(folder.path());
-        let impatient = checkpointing.every(1.millis()).timeout(1.millis());
-        job.checkpoints(impatient.segment_bytes(16 << 20).reserve_bytes(0));
+        let submit = |runtime: &Runtime| {
+            let job = job(folder.path(), &sink);
+            let checkpointing = Checkpointing::in_folder(folder.path());
+            let impatient = checkpointing.every(1.millis()).timeout(1.millis());
+            job.checkpoints(impatient.segment_bytes(16 << 20).reserve_bytes(0));
+            runtime.submit(&job).unwrap()
+        };
         let runtime = runtime(2);
-        let handle = runtime.submit(&job).unwrap();
+        let handle = submit(&runtime);
         if let Some(how) = stop {
             while handle.counters().records_in < 20_000 && !handle.is_over() {
                 std::thread::yield_now();
@@ -309,7 +312,7 @@ fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
         // The last one took as long, and had what those before it had.
         assert_eq!(taken.completed, 1, "{taken:?}");
         if stop.is_some() {
-            runtime.submit(&job).unwrap().wait().unwrap();
+            submit(&runtime).wait().unwrap();
         }
         assert_eq!(visible(&sink), expected());
     }
