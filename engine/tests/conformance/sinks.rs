@@ -2,8 +2,9 @@
 
 use pelton::checkpoint::Epoch;
 use pelton::sink::{self, CommitError, Transactional, Transactions};
-use pelton::testing::{Stepper, conformance};
-use pelton::{Config, Driver, Job, JobError, sources};
+use pelton::testing::{OnDisk, Sizes, Stepper, conformance};
+use pelton::{Checkpointing, Config, Driver, Job, JobError, sources};
+use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -189,11 +190,23 @@ fn a_shards_handler_is_opened_with_its_first_records() {
     let job = Job::new("numbers");
     job.source(sources::items(0..3u64))
         .sink(sink::transactional("asked", asked.clone()));
-    Stepper::new(&job, 2).unwrap().run().unwrap();
-    assert_eq!(
-        *asked.0.lock().unwrap(),
-        ["open 0", "begin", "batch [0, 1, 2]"]
-    );
+    let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
+    job.checkpoints(Checkpointing::in_folder("in memory"));
+    let sizes = Sizes::shards(2);
+    let on = OnDisk::small(&disk);
+    Stepper::on_disk(&job, sizes, &on).unwrap().run().unwrap();
+    let asked = asked.0.lock().unwrap();
+    assert_eq!(asked[..3], ["open 0", "begin", "batch [0, 1, 2]"]);
+    assert!(!asked.contains(&"open 1".into()), "{asked:?}");
+}
+
+#[test]
+fn in_a_job_without_checkpoints_a_sink_of_two_phases_is_refused() {
+    let job = Job::new("numbers");
+    job.source(sources::items(0..3u64))
+        .sink(sink::transactional("asked", Asked::default()));
+    let error = Stepper::new(&job, 1).unwrap_err();
+    assert!(error.to_string().contains("the job takes none"), "{error}");
 }
 
 #[test]
@@ -202,8 +215,11 @@ fn what_a_handler_cannot_do_ends_the_job() {
     let handler = Asked(Arc::default(), true);
     job.source(sources::generate("numbers", 1_000_000, 1, |id| id))
         .sink(sink::transactional("asked", handler.clone()));
+    let folder = std::env::temp_dir().join(format!("pelton-asked-{}", std::process::id()));
+    job.checkpoints(Checkpointing::in_folder(&folder));
     let config = Config::default().shards(1).driver(Driver::Threads);
     let error = job.run(config).unwrap_err();
+    std::fs::remove_dir_all(&folder).unwrap();
     assert!(matches!(error, JobError::Sink { .. }), "{error}");
     assert!(error.to_string().contains("the table is full"), "{error}");
     let batches = handler.0.lock().unwrap().len() - 2;
