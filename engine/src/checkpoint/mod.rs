@@ -63,7 +63,6 @@ pub struct Cut {
 pub use config::{Checkpointing, Stop};
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Pace};
-pub(crate) use frames::SaveError;
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};

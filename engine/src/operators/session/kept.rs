@@ -15,7 +15,7 @@ use super::parts::Parts as Sessions;
 use super::state::Core;
 use super::store::{Keyed, Older, Part, Phase, Store};
 use crate::aggregate::Aggregate;
-use crate::checkpoint::{Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Value};
+use crate::checkpoint::{Cut, Frame, Loaded, Parts, Saved, Snapshot, Stored, Value};
 use crate::key::Key;
 use crate::state::{LoadError, State};
 use crate::table::NONE;
