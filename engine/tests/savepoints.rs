@@ -43,7 +43,11 @@ fn take<V: Sum>(shards: usize, parts: Parts) -> Taken {
     gate.open_to(RECORDS);
     handle.wait().unwrap();
     if parts.running && !parts.more {
-        assert_same(&shown.all(), &expected(&gate), "the old job is unharmed");
+        assert_same(
+            &shown.all(),
+            &expected(&gate, parts.keys),
+            "the old job is unharmed",
+        );
     }
     let shown = shown.up_to(epoch);
     assert!(!shown.is_empty());
@@ -71,9 +75,12 @@ fn runtime_of<R>(
     then(runtime.submit(job)?)
 }
 
-fn whole() -> Vec<String> {
-    expected(&Gate::at(RECORDS, RECORDS))
+fn whole(parts: Parts) -> Vec<String> {
+    expected(&Gate::at(RECORDS, RECORDS), parts.keys)
 }
+
+/// More keys than a sweep takes in one epoch.
+const MANY: Parts = Parts { keys: 8_000, ..ALL };
 
 fn refusal(result: Result<(Vec<String>, pelton::JobReport), JobError>) -> String {
     match result {
@@ -85,8 +92,7 @@ fn refusal(result: Result<(Vec<String>, pelton::JobReport), JobError>) -> String
 
 #[test]
 fn a_new_job_goes_on_from_a_savepoint_with_any_number_of_shards() {
-    for (old, uids) in [(2, true), (3, false)] {
-        let parts = Parts { uids, ..ALL };
+    for (old, parts) in [(2, MANY), (3, Parts { uids: false, ..ALL })] {
         let taken = take::<TotalV1>(old, parts);
         for shards in [1, 2, 3] {
             let own = Folder::new("new");
@@ -94,7 +100,7 @@ fn a_new_job_goes_on_from_a_savepoint_with_any_number_of_shards() {
             let (shown, report) = start::<TotalV1>(config, shards, parts).unwrap();
             assert!(report.from.unwrap().1.is_from_elsewhere);
             let all = merged(shown, taken.shown.clone());
-            assert_same(&all, &whole(), &format!("{old} to {shards} shards"));
+            assert_same(&all, &whole(parts), &format!("{old} to {shards} shards"));
         }
     }
 }
@@ -119,14 +125,14 @@ fn a_new_job_goes_on_from_the_last_checkpoint_of_another() {
     .unwrap();
     let config = checkpoints(&new).from_savepoint(old.path());
     let (after, _) = start::<TotalV1>(config, 2, ALL).unwrap();
-    assert_same(&merged(before, after), &whole(), "both");
+    assert_same(&merged(before, after), &whole(ALL), "both");
 }
 
-/// Runs a job that is started from `from` a little, removes that, ends the job as a crash does, and has it go on to its end.
+/// Runs a job that is started from `from` until its first checkpoint, while nothing changes, removes that, ends the job as a crash does, and has it go on to its end.
 fn crash_and_go_on<V: Sum>(from: &Path, shown_before: &[String], parts: Parts) {
     let own = Folder::new("new");
     let config = || checkpoints(&own).from_savepoint(from);
-    let (gate, shown) = (Gate::at(HALF + 500, RECORDS), Shown::default());
+    let (gate, shown) = (Gate::at(HALF, RECORDS), Shown::default());
     let first = job::<V>(config(), &gate, &shown, parts);
     runtime_of(2, &first, |handle| {
         while handle.checkpoints().unwrap().completed == 0 {
@@ -144,13 +150,15 @@ fn crash_and_go_on<V: Sum>(from: &Path, shown_before: &[String], parts: Parts) {
     let report = runtime_of(3, &again, JobHandle::wait).unwrap();
     assert!(!report.from.unwrap().1.is_from_elsewhere, "its own wins");
     let all = merged(shown.all(), shown_before.to_vec());
-    assert_same(&all, &whole(), "all three");
+    assert_same(&all, &whole(parts), "all three");
 }
 
 #[test]
 fn the_first_checkpoint_of_the_new_job_needs_the_savepoint_no_longer() {
-    let taken = take::<TotalV1>(2, ALL);
-    crash_and_go_on::<TotalV1>(taken.at.path(), &taken.shown, ALL);
+    for parts in [ALL, MANY] {
+        let taken = take::<TotalV1>(2, parts);
+        crash_and_go_on::<TotalV1>(taken.at.path(), &taken.shown, parts);
+    }
 }
 
 /// The next version of what is kept.
@@ -237,7 +245,7 @@ fn values_migrate_in_the_jobs_own_folder() {
     gate.open_to(RECORDS);
     let v2 = job::<TotalV2>(checkpoints(&own), &gate, &shown, ALL);
     runtime_of(2, &v2, JobHandle::wait).unwrap();
-    assert_same(&shown.all(), &whole(), "all turns");
+    assert_same(&shown.all(), &whole(ALL), "all turns");
 }
 
 #[test]
@@ -254,7 +262,7 @@ fn operators_may_come_and_by_permission_go() {
         4 * RECORDS,
         "the new source begins anew"
     );
-    assert_same(&merged(rest, taken.shown.clone()), &whole(), "one more");
+    assert_same(&merged(rest, taken.shown.clone()), &whole(ALL), "one more");
     // One fewer.
     let fewer = Parts {
         running: false,
@@ -275,7 +283,7 @@ fn operators_may_come_and_by_permission_go() {
     let is_window = |r: &String| r.starts_with("window");
     let windows = |rows: Vec<String>| -> Vec<_> { rows.into_iter().filter(is_window).collect() };
     let shown = merged(shown, windows(taken.shown.clone()));
-    assert_same(&shown, &windows(whole()), "one fewer");
+    assert_same(&shown, &windows(whole(ALL)), "one fewer");
 }
 
 #[test]
@@ -320,7 +328,7 @@ fn what_is_no_savepoint_is_not_started_from() {
 }
 
 #[test]
-fn savepoints_are_refused_with_what_to_do() {
+fn savepoints_are_taken_of_jobs_that_stand_still_and_refused_with_what_to_do() {
     let (own, at) = (Folder::new("own"), Folder::new("at"));
     let without = Job::new("without");
     let source = sources::generate("numbers", 1, 1, |id| id);
@@ -332,9 +340,17 @@ fn savepoints_are_refused_with_what_to_do() {
     let (gate, shown) = (Gate::at(HALF, RECORDS), Shown::default());
     let job = job::<TotalV1>(checkpoints(&own), &gate, &shown, ALL);
     runtime_of(2, &job, |handle| {
-        // Twice at one moment, and into the job's own folder.
+        wait_at(&gate, 0, &handle);
         let first = handle.savepoint(at.path())?;
         assert!(first > Epoch(0));
+        // One more, of a job that stands still.
+        let again = Folder::new("again");
+        assert!(handle.savepoint(again.path())? >= first);
+        let new = Folder::new("new");
+        let config = checkpoints(&new).from_savepoint(again.path());
+        let (rest, _) = start::<TotalV1>(config, 1, ALL)?;
+        assert_same(&merged(shown.all(), rest), &whole(ALL), "still");
+        // Where something is, and in the job's own folder.
         for full in [at.path(), own.path()] {
             let said = handle.savepoint(full).unwrap_err();
             assert!(said.to_string().contains("empty folder"), "{said}");

@@ -343,6 +343,23 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_at_once_is_through_with_one_barrier() {
+        for (at_once, all) in [(true, 100_000), (false, SWEEP_MIN)] {
+            let mut tracker = Tracker::default();
+            (0..100_000).for_each(|id| tracker.restored(id));
+            tracker.begin_sweep(1, at_once);
+            tracker.begin(100_000, |_| true);
+            let mut written = 0;
+            assert!(tracker.write(|_| {
+                written += 1;
+                true
+            }));
+            assert_eq!(written, all);
+            assert_eq!(tracker.swept(), u64::from(at_once));
+        }
+    }
+
+    #[test]
     fn what_comes_and_goes_between_two_barriers_writes_nothing() {
         let mut rig = Rig::default();
         rig.apply(Op::Set(3, 1));

@@ -1,4 +1,4 @@
-//! A job whose progress a test says: sums of 100 keys, in windows of a second and for ever, from two sources that go as far as
+//! A job whose progress a test says: sums by key, in windows of a second and for ever, from two sources that go as far as
 //! a gate lets them.
 
 use super::Transactions;
@@ -164,14 +164,17 @@ pub struct Parts {
     pub uids: bool,
     /// It has the running sums.
     pub running: bool,
-    /// It has another window.
+    /// It has another source and what counts its records.
     pub more: bool,
+    /// How many keys there are, a multiple of the partitions: then a key's records are in order.
+    pub keys: u64,
 }
 
 pub const ALL: Parts = Parts {
     uids: true,
     running: true,
     more: false,
+    keys: 100,
 };
 
 fn time_of(id: u64) -> i64 {
@@ -191,7 +194,7 @@ pub fn job<V: Sum>(checkpoints: Checkpointing, gate: &Gate, shown: &Shown, parts
     let source = named!(job.source(Gated(gate.clone())), "numbers");
     let time = |id: &u64| EventTime::from_micros(time_of(*id));
     let times = source.event_time(time, Watermarks::bounded(20.millis()));
-    let keyed = named!(times, "times").key_by(|id| (*id % 100) as u32);
+    let keyed = named!(times, "times").key_by(move |id| (*id % parts.keys) as u32);
     let windows = keyed.window(Tumbling::of(1.seconds()));
     let windows = named!(windows.aggregate_with(Sums::<V>(PhantomData)), "windows");
     let row = |w: pelton::Windowed<u32, u64>| {
@@ -200,7 +203,7 @@ pub fn job<V: Sum>(checkpoints: Checkpointing, gate: &Gate, shown: &Shown, parts
     windows.map(row).sink(shown.windows.clone());
     if parts.running {
         let source = named!(job.source(Gated(gate.clone())), "again");
-        let keyed = source.key_by(|id| (*id % 100) as u32);
+        let keyed = source.key_by(move |id| (*id % parts.keys) as u32);
         let fold = keyed.fold(V::default(), |sum: &mut V, id| sum.add(*id));
         named!(fold, "fold")
             .map(|k| format!("running {} {}", k.key, k.value.sum()))
@@ -218,11 +221,11 @@ pub fn job<V: Sum>(checkpoints: Checkpointing, gate: &Gate, shown: &Shown, parts
 }
 
 /// What an undisturbed run shows.
-pub fn expected(gate: &Gate) -> Vec<String> {
+pub fn expected(gate: &Gate, keys: u64) -> Vec<String> {
     let (mut windows, mut running) = (BTreeMap::new(), BTreeMap::new());
     let mut rows = vec![];
     for id in 0..gate.records * PARTITIONS {
-        let key = id % 100;
+        let key = id % keys;
         let start = time_of(id).div_euclid(1_000_000) * 1_000_000;
         *windows.entry((key, start)).or_insert(0) += id;
         let sum = running.entry(key).or_insert(0);
