@@ -6,6 +6,7 @@ mod support;
 
 use pelton::{Checkpointing, Epoch, Job, JobError, JobHandle, Spans, Stop, sources};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use support::sums::{
     ALL, Gate, Parts, Shown, Sum, TotalV1, assert_same, expected, job, merged, wait_at,
 };
@@ -135,8 +136,10 @@ fn crash_and_go_on<V: Sum>(from: &Path, shown_before: &[String], parts: Parts) {
     let (gate, shown) = (Gate::at(HALF, RECORDS), Shown::default());
     let first = job::<V>(config(), &gate, &shown, parts);
     runtime_of(2, &first, |handle| {
+        let until = Instant::now() + Duration::from_secs(60);
         while handle.checkpoints().unwrap().completed == 0 {
             assert!(!handle.is_over(), "it was ended by something else");
+            assert!(Instant::now() < until, "no checkpoint was taken");
             std::thread::yield_now();
         }
         std::fs::remove_dir_all(from).unwrap();

@@ -128,3 +128,33 @@ pub(crate) fn fit_for_savepoint(checkpoint: &Checkpoint) -> Checkpoint {
         ..checkpoint.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::coordinator::Prepared;
+    use pelton_storage::{Epoch, StateId};
+
+    /// A sink may be asked to commit by nobody but the job that prepared it, and a copy is not laid out by shards.
+    #[test]
+    fn a_savepoint_has_nothing_to_commit_and_no_layout() {
+        let registry = Registry::default();
+        let mut sections = Sections::of_job("job", 128, &registry, &[(0, 2), (1, 3)]);
+        let prepared = Prepared {
+            sink: StateId(1),
+            epoch: Epoch(7),
+            bytes: vec![1],
+        };
+        Sections::put_prepared(&mut sections, &[prepared]);
+        let checkpoint = Checkpoint {
+            epoch: Epoch(7),
+            segments: vec![],
+            sections,
+        };
+        assert_eq!(Sections::prepared(&checkpoint).unwrap().len(), 1);
+        let fit = fit_for_savepoint(&checkpoint);
+        assert!(Sections::prepared(&fit).unwrap().is_empty());
+        assert!(Sections::layout(&fit).unwrap().is_empty());
+        assert_eq!(Sections::job(&fit).unwrap(), ("job".to_string(), 128));
+    }
+}
