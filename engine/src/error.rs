@@ -235,6 +235,26 @@ pub enum JobError {
         /// What does not fit, and what to do.
         what: String,
     },
+    /// A new job cannot start from a savepoint or another job's checkpoint. Nothing was read or written yet.
+    #[error("[PLT-0112] job '{job}' cannot start from {folder}: {what}")]
+    Start {
+        /// The job.
+        job: String,
+        /// The folder.
+        folder: String,
+        /// What does not fit, and what to do.
+        what: String,
+    },
+    /// A savepoint was not taken. The job is as it was, and what is in the folder is no savepoint.
+    #[error("[PLT-0113] job '{job}': no savepoint in {folder}: {what}")]
+    Savepoint {
+        /// The job.
+        job: String,
+        /// The folder.
+        folder: String,
+        /// Why not.
+        what: String,
+    },
     /// The runtime went away under the job.
     #[error("[PLT-0107] job '{job}': the runtime ended: {what}")]
     RuntimeGone {
@@ -259,6 +279,8 @@ impl JobError {
             JobError::RuntimeGone { .. } => "PLT-0107",
             JobError::Checkpoint { .. } => "PLT-0108",
             JobError::Restore { .. } => "PLT-0109",
+            JobError::Start { .. } => "PLT-0112",
+            JobError::Savepoint { .. } => "PLT-0113",
         }
     }
 

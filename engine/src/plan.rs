@@ -615,6 +615,11 @@ impl ShardBuild<'_, '_> {
         self.states.declare(info, name, shape)
     }
 
+    /// A state can be loaded from shapes other than its own: those of which `can` says so.
+    pub fn migrates(&mut self, state: StateId, can: fn(&str) -> bool) {
+        self.states.migrates(state, can);
+    }
+
     /// The way of this stage's dead letters.
     pub fn letters(&mut self) -> Letters {
         Letters::new(self.letters.map(|edge| self.writer(edge)))

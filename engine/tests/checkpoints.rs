@@ -1,139 +1,15 @@
 //! Jobs that are ended at any moment and go on from their last checkpoint: what their two-phase sinks show is what an
 //! undisturbed run shows.
 
-use pelton::sink::{CommitError, Committer, PreCommit, Sink, Writer};
+#[allow(dead_code, reason = "other tests need the rest")]
+mod support;
+
 use pelton::{
-    Checkpointing, Config, Driver, Epoch, EventTime, Job, JobError, Runtime, Spans, Stop, Tumbling,
-    Watermarks, batch::Stamp, port::Ports, sources,
+    Checkpointing, EventTime, Job, JobError, Runtime, Spans, Stop, Tumbling, Watermarks, sources,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-
-/// A folder of this test's own, removed when it goes.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Relaxed);
-        let name = format!("pelton-{name}-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Folder(path)
-    }
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What has been made durable and what others see: it outlives the jobs that write to it.
-struct Ledger<T> {
-    /// By the bytes that name them.
-    staged: BTreeMap<Vec<u8>, Vec<T>>,
-    visible: Vec<T>,
-    commits: u64,
-    /// How long it takes to prepare, nanoseconds.
-    slow_ns: u64,
-}
-
-/// A two-phase sink in memory.
-struct Transactions<T>(Arc<Mutex<Ledger<T>>>);
-
-impl<T> Clone for Transactions<T> {
-    fn clone(&self) -> Self {
-        Transactions(self.0.clone())
-    }
-}
-
-impl<T> Transactions<T> {
-    fn new() -> Self {
-        Transactions(Arc::new(Mutex::new(Ledger {
-            staged: BTreeMap::new(),
-            visible: vec![],
-            commits: 0,
-            slow_ns: 0,
-        })))
-    }
-}
-
-struct Stage<T> {
-    ledger: Transactions<T>,
-    shard: usize,
-    written: Vec<T>,
-    ready: Option<(Epoch, Vec<T>)>,
-    /// When it was first asked.
-    asked_ns: Option<u64>,
-}
-
-impl<T: Send + 'static> Sink<T> for Transactions<T> {
-    type Writer = Stage<T>;
-    fn name(&self) -> String {
-        "transactions".into()
-    }
-    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Stage<T>>, String> {
-        let stage = |shard| Stage {
-            ledger: self.clone(),
-            shard,
-            written: vec![],
-            ready: None,
-            asked_ns: None,
-        };
-        Ok((0..ports.shards()).map(stage).collect())
-    }
-    fn committer(&mut self) -> Option<Box<dyn Committer>> {
-        Some(Box::new(self.clone()))
-    }
-}
-
-impl<T: Send + 'static> Writer<T> for Stage<T> {
-    fn write(&mut self, record: T, _: Stamp) {
-        self.written.push(record);
-    }
-    fn barrier(&mut self, epoch: Epoch) {
-        self.ready = Some((epoch, std::mem::take(&mut self.written)));
-    }
-    fn pre_commit(&mut self, now_ns: u64) -> Result<PreCommit, String> {
-        let asked_ns = *self.asked_ns.get_or_insert(now_ns);
-        if now_ns < asked_ns + self.ledger.0.lock().unwrap().slow_ns {
-            return Ok(PreCommit::Pending);
-        }
-        self.asked_ns = None;
-        let Some((epoch, records)) = self.ready.take() else {
-            return Ok(PreCommit::Ready(None));
-        };
-        if records.is_empty() {
-            return Ok(PreCommit::Ready(None));
-        }
-        let name = format!("{:020}-{}", epoch.0, self.shard).into_bytes();
-        let mut ledger = self.ledger.0.lock().unwrap();
-        ledger.staged.insert(name.clone(), records);
-        Ok(PreCommit::Ready(Some(name)))
-    }
-}
-
-impl<T: Send + 'static> Committer for Transactions<T> {
-    fn commit(&mut self, _: Epoch, prepared: &[u8]) -> Result<(), CommitError> {
-        let mut ledger = self.0.lock().unwrap();
-        // What is no longer staged was committed before.
-        if let Some(records) = ledger.staged.remove(prepared) {
-            ledger.visible.extend(records);
-            ledger.commits += 1;
-        }
-        Ok(())
-    }
-    fn recover(&mut self, _: Option<Epoch>) -> Result<(), String> {
-        self.0.lock().unwrap().staged.clear();
-        Ok(())
-    }
-}
+use std::path::Path;
+use support::{Folder, Transactions, runtime};
 
 const RECORDS: u64 = 300_000;
 /// Of the job that is ended again and again.
@@ -185,22 +61,6 @@ fn expected_of(records: u64) -> Vec<Row> {
         .collect()
 }
 
-fn runtime(shards: usize) -> Runtime {
-    Runtime::start(
-        Config::default()
-            .shards(shards)
-            .driver(Driver::Threads)
-            .batch_size(64),
-    )
-    .unwrap()
-}
-
-fn visible(sink: &Transactions<Row>) -> Vec<Row> {
-    let mut rows = sink.0.lock().unwrap().visible.clone();
-    rows.sort_unstable();
-    rows
-}
-
 #[test]
 fn an_undisturbed_run_commits_everything_once() {
     for shards in [1, 2, 3] {
@@ -218,7 +78,7 @@ fn an_undisturbed_run_commits_everything_once() {
             .unwrap()
             .wait()
             .unwrap();
-        assert_eq!(visible(&sink), expected(), "{shards} shards");
+        assert_eq!(sink.visible(), expected(), "{shards} shards");
         let checkpoints = report.checkpoints.unwrap();
         assert!(checkpoints.completed > 0, "{checkpoints:?}");
     }
@@ -246,7 +106,7 @@ fn a_job_that_is_ended_goes_on_with_any_number_of_shards() {
         assert!(turn < 10_000, "it gets nowhere");
     }
     assert!(ended > 1, "it was ended {ended} times");
-    assert_eq!(visible(&sink), expected_of(MANY));
+    assert_eq!(sink.visible(), expected_of(MANY));
 }
 
 #[test]
@@ -268,7 +128,7 @@ fn a_job_that_is_stopped_keeps_its_windows() {
         stopped += 1;
     }
     assert!(stopped > 0);
-    assert_eq!(visible(&sink), expected());
+    assert_eq!(sink.visible(), expected());
 }
 
 #[test]
@@ -282,7 +142,7 @@ fn a_job_that_is_drained_fires_what_is_open() {
     }
     handle.stop(Stop::Drain);
     let report = handle.wait().unwrap();
-    let counted: u64 = visible(&sink).iter().map(|row| row.2).sum();
+    let counted: u64 = sink.visible().iter().map(|row| row.2).sum();
     assert_eq!(counted, report.counters.records_in - report.counters.late);
 }
 
@@ -291,7 +151,7 @@ fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
     for stop in [None, Some(Stop::Keep)] {
         let folder = Folder::new("late");
         let sink = Transactions::new();
-        sink.0.lock().unwrap().slow_ns = 5_000_000;
+        sink.slow(5_000_000);
         let submit = |runtime: &Runtime| {
             let job = job(folder.path(), &sink);
             let checkpointing = Checkpointing::in_folder(folder.path());
@@ -314,6 +174,6 @@ fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
         if stop.is_some() {
             submit(&runtime).wait().unwrap();
         }
-        assert_eq!(visible(&sink), expected());
+        assert_eq!(sink.visible(), expected());
     }
 }

@@ -17,6 +17,8 @@ pub struct Checkpointing {
     pub(crate) retained: usize,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
+    pub(crate) from: Option<PathBuf>,
+    pub(crate) dropped: Vec<String>,
 }
 
 impl Checkpointing {
@@ -30,6 +32,8 @@ impl Checkpointing {
             retained: 2,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
+            from: None,
+            dropped: vec![],
         }
     }
 
@@ -65,6 +69,28 @@ impl Checkpointing {
         self
     }
 
+    /// Starts a new job from a savepoint ([`crate::JobHandle::savepoint`]), or from the last checkpoint of another job's folder, on
+    /// which no job may run. Nothing there is changed.
+    ///
+    /// It counts only while the job's own folder holds no checkpoint: after that the job goes on from its own last one, and
+    /// what is named here need not exist any more ([`crate::JobReport::from`] says which it was). The first checkpoint holds all
+    /// that was read, so taking it takes longer than others.
+    ///
+    /// Operators are known by their uids. There may be new ones, and values of `reduce`, `fold` and tumbling windows may be of a
+    /// type that [migrates](macro@crate::state). Sinks begin anew: what the other job's had prepared and not committed is that
+    /// job's to commit, and a place that both write to is not kept apart by anybody.
+    pub fn from_savepoint(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.from = Some(folder.into());
+        self
+    }
+
+    /// A state of the savepoint that this job may do without, as `"uid/name"`: the error that refuses a job without it says what
+    /// that is. Once for each.
+    pub fn allow_dropped(mut self, state: impl Into<String>) -> Self {
+        self.dropped.push(state.into());
+        self
+    }
+
     /// What is wrong with it, if anything, and what to do.
     pub(crate) fn check(&self) -> Result<(), (String, &'static str)> {
         if self.interval < Span::from_micros(1_000) {
@@ -77,6 +103,10 @@ impl Checkpointing {
                 self.timeout
             );
             return Err((what, "give at least the interval"));
+        }
+        if let (None, Some(dropped)) = (&self.from, self.dropped.first()) {
+            let what = format!("'{dropped}' is allowed to be dropped, and nothing is started from");
+            return Err((what, "name a savepoint too, or leave it out"));
         }
         if self.retained == 0 {
             let what = "0 checkpoints are to be kept".into();

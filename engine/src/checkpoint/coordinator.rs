@@ -17,9 +17,10 @@
 //! 1. Nothing is committed by a sink before the record that decides it is durable, and nothing is rolled back after.
 //! 2. Epochs are decided and committed in their order, one at a time.
 //! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
-//! 4. An epoch in which nothing changed is not decided.
+//! 4. An epoch in which nothing changed is not decided, unless it is the first and a savepoint is wanted.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
 //! 6. So the last epoch of all is not given up, however long it takes: nothing comes after it that could have what it had.
+//! 7. What a savepoint copies is pinned once its epoch's sinks have committed, until it has been copied.
 
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
@@ -29,7 +30,8 @@ use crate::error::JobError;
 use crate::plan::NamedCommitter;
 use crate::sink::CommitError;
 use pelton_storage::{
-    Commit, Completion, Disk, Extent, Sealed, SegmentId, StateId, StorageError, Store,
+    Checkpoint, Commit, Completion, Disk, Extent, Lineage, Pin, Sealed, SegmentId, StateId,
+    StorageError, Store,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -135,6 +137,10 @@ pub(crate) struct Coordinator {
     next_ns: u64,
     /// Asked for, whatever the interval says.
     wanted: bool,
+    /// Savepoints that were asked for, those that the epoch under way is for, and those that may be copied.
+    savepoints: usize,
+    saving: usize,
+    ready: Vec<(Pin, Checkpoint)>,
     /// The job is to stop with the next epoch.
     stopping: bool,
     /// The epoch under way, or the one just committed, is the last.
@@ -163,6 +169,18 @@ struct Sweep {
     swept: Vec<u64>,
     /// Bytes of the log after the last one.
     base: u64,
+    whole: Whole,
+}
+
+/// Whether all of the state is to be written with one epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Whole {
+    #[default]
+    No,
+    /// With the next one.
+    Next,
+    /// It is being written, or waits for the next decision.
+    Written,
 }
 
 impl Coordinator {
@@ -189,11 +207,15 @@ impl Coordinator {
                 epoch: Epoch(0),
                 sweep: 0,
                 is_full: false,
+                is_whole: false,
                 is_last: false,
             },
             began_ns: now_ns,
             next_ns: now_ns.saturating_add(pace.interval_ns),
             wanted: false,
+            savepoints: 0,
+            saving: 0,
+            ready: vec![],
             stopping: false,
             last: false,
             sealed: vec![],
@@ -215,6 +237,37 @@ impl Coordinator {
     /// An epoch is to begin as soon as none is under way.
     pub fn want(&mut self) {
         self.wanted = true;
+    }
+
+    /// The first epoch is to hold all of the state, and what is there from before goes with its decision.
+    pub fn write_whole(&mut self) {
+        self.sweep.whole = Whole::Next;
+    }
+
+    /// A savepoint is to be taken: of an epoch that begins from now on.
+    pub fn savepoint(&mut self) {
+        self.savepoints += 1;
+    }
+
+    /// A savepoint that may be copied: it is kept until [`Coordinator::unpin`]. One for each that was asked for.
+    pub fn take_savepoint(&mut self) -> Option<(Pin, Checkpoint, Lineage)> {
+        let (pin, checkpoint) = self.ready.pop()?;
+        Some((pin, checkpoint, self.store.manifest().lineage))
+    }
+
+    /// A savepoint has been copied, or never will be.
+    pub fn unpin(&mut self, pin: Pin) {
+        self.store.unpin(pin);
+    }
+
+    /// Law 7.
+    fn pin_savepoints(&mut self) {
+        let Some(last) = self.store.last().map(|c| c.epoch) else {
+            return;
+        };
+        for _ in 0..std::mem::take(&mut self.saving) {
+            self.ready.extend(self.store.pin(last));
+        }
     }
 
     /// The job is to stop: one more epoch, behind which no source reads.
@@ -337,7 +390,8 @@ impl Coordinator {
             self.told.finish();
             return Ok(());
         }
-        let due = now_ns >= self.next_ns || self.wanted || self.stopping || all_done;
+        let asked = self.wanted || self.savepoints > 0 || self.stopping;
+        let due = now_ns >= self.next_ns || asked || all_done;
         if !due || self.store.is_committing() {
             return Ok(());
         }
@@ -350,15 +404,21 @@ impl Coordinator {
             }
             Err(e) => return Err(e.into()),
         };
-        let is_full = self.begin_sweep();
+        let is_whole = self.sweep.whole == Whole::Next;
+        let is_full = match is_whole {
+            true => self.begin_whole(),
+            false => self.begin_sweep(),
+        };
         self.last = self.stopping || all_done;
         self.cut = Cut {
             epoch,
             sweep: self.sweep.number,
             is_full,
+            is_whole,
             is_last: self.last,
         };
         self.wanted = false;
+        self.saving += std::mem::take(&mut self.savepoints);
         self.began_ns = now_ns;
         self.shares.fill(false);
         (self.epoch_bytes, self.epoch_entries) = (0, 0);
@@ -366,6 +426,19 @@ impl Coordinator {
         self.told.begin(self.cut);
         kill_point("begun");
         Ok(())
+    }
+
+    /// Begins the sweep that is through with one epoch: nothing from before this start is stood on after that.
+    fn begin_whole(&mut self) -> bool {
+        let before = self.store.last().map(|c| c.segments.as_slice());
+        self.sweep.frees = before
+            .unwrap_or_default()
+            .iter()
+            .map(|e| e.segment)
+            .collect();
+        self.sweep.whole = Whole::Written;
+        self.sweep.number += 1;
+        true
     }
 
     /// Begins a sweep if the log has grown to twice what it was after the last one, and more than a few segments.
@@ -401,11 +474,16 @@ impl Coordinator {
     /// All shares are durable.
     fn written(&mut self, now_ns: u64) -> Result<(), Failed> {
         if self.phase == Phase::Late {
+            // Nothing was decided that a savepoint could be taken of.
+            self.savepoints += std::mem::take(&mut self.saving);
             self.pause(now_ns);
             self.phase = Phase::Idle;
             return Ok(());
         }
-        if self.sealed.is_empty() && self.prepared.is_empty() {
+        let wants_first = self.saving > 0 && self.store.last().is_none();
+        if self.sealed.is_empty() && self.prepared.is_empty() && !wants_first {
+            // The last one is as good.
+            self.pin_savepoints();
             self.pause(now_ns);
             self.phase = Phase::Idle;
             return Ok(());
@@ -415,7 +493,9 @@ impl Coordinator {
         if self.sweep.swept.iter().all(|&s| s >= number) {
             retired = std::mem::take(&mut self.sweep.frees);
         }
-        let freed = !retired.is_empty();
+        // Of what stood before a whole epoch nothing is left, were it only in another folder.
+        let freed = !retired.is_empty() || self.sweep.whole == Whole::Written;
+        self.sweep.whole = Whole::No;
         let mut sections = self.sections.clone();
         Sections::put_prepared(&mut sections, &self.prepared);
         kill_point("sealed");
@@ -455,6 +535,7 @@ impl Coordinator {
             }
         }
         kill_point("committed");
+        self.pin_savepoints();
         if self.sweep.base == u64::MAX {
             self.sweep.base = self.store.last().map_or(0, |c| length(&c.segments));
         }

@@ -172,6 +172,8 @@ pub struct Frame<'a> {
     pub(crate) key: &'a [u8],
     /// `None`: there is none any more.
     pub(crate) value: Option<&'a [u8]>,
+    /// The shape of its state as it was stored, if that may be another than the state's.
+    pub(crate) stored: Option<&'a str>,
 }
 
 /// Frames that wait, in order.

@@ -2,7 +2,7 @@
 //!
 //! The keys of its frames begin with a byte that says what they are of, so that one state holds all that an operator keeps.
 
-use super::{Cut, Saver};
+use super::{Cut, Saver, saver};
 use crate::key::{Key, KeySpace, stable_hash};
 use crate::plan::ShardBuild;
 use crate::push::OpId;
@@ -28,6 +28,17 @@ impl Keeping {
     /// What operator `op` needs to keep entries that look like `E`; `None` where the job takes no checkpoints.
     pub fn of<E: State>(build: &mut ShardBuild<'_, '_>, op: OpId) -> Option<Keeping> {
         Self::named::<E>("keyed", build, op)
+    }
+
+    /// The same for entries that are keys and values, of which the values may be of another version than was stored: they are
+    /// loaded by [`Saver::load_value`].
+    pub fn of_values<K: State, V: State>(
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> Option<Keeping> {
+        let keeping = Self::of::<(K, V)>(build, op)?;
+        build.migrates(keeping.saver.state(), saver::migrates::<K, V>);
+        Some(keeping)
     }
 
     /// The same for a state of another name: an operator may have several.

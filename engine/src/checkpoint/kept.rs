@@ -33,10 +33,19 @@ pub(crate) enum Loaded<'a, K> {
 impl Kept {
     /// See [`Keeping::of`].
     pub fn of<E: State>(build: &mut ShardBuild<'_, '_>, op: OpId) -> Option<Kept> {
-        Keeping::of::<E>(build, op).map(|keeping| Kept {
+        Keeping::of::<E>(build, op).map(Self::with)
+    }
+
+    /// See [`Keeping::of_values`].
+    pub fn of_values<K: State, V: State>(build: &mut ShardBuild<'_, '_>, op: OpId) -> Option<Kept> {
+        Keeping::of_values::<K, V>(build, op).map(Self::with)
+    }
+
+    fn with(keeping: Keeping) -> Kept {
+        Kept {
             keeping,
             tracker: Tracker::default(),
-        })
+        }
     }
 
     /// A barrier passes. `id_end` is the table's; `is_live` says which ids below it have something to be kept. O(1) but for
@@ -49,14 +58,14 @@ impl Kept {
         is_live: impl Fn(u32) -> bool,
     ) {
         self.keeping.begin(cut, watermark);
-        self.tracker.begin_sweep(cut.sweep);
+        self.tracker.begin_sweep(cut.sweep, cut.is_whole);
         self.tracker.begin(id_end, is_live);
     }
 
     /// The same for an operator that M means nothing to.
     pub fn begin_timeless(&mut self, cut: Cut, id_end: u32, is_live: impl Fn(u32) -> bool) {
         self.keeping.begin_timeless(cut);
-        self.tracker.begin_sweep(cut.sweep);
+        self.tracker.begin_sweep(cut.sweep, cut.is_whole);
         self.tracker.begin(id_end, is_live);
     }
 

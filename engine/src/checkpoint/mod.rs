@@ -16,6 +16,8 @@
 //! 2. What is written of epoch N is what was there when N's barrier passed, and N stands on all epochs before it: applying
 //!    their frames in the order of the log gives the state.
 //! 3. Nothing of N counts until its manifest record is durable. Recovery goes by the last such record and by nothing else.
+//!    A job that starts from a savepoint, or whose states have new shapes, writes all of its state anew with its first epoch
+//!    (`Cut::is_whole`) and stands on nothing older.
 //! 4. A sink's share of N is durable before the record, and visible to others only after it.
 //!
 //! Aligned barriers: Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows" (2015). Incremental by
@@ -30,6 +32,7 @@ mod keeping;
 mod kept;
 mod kill;
 mod opening;
+mod origin;
 mod part;
 mod registry;
 mod restore;
@@ -51,6 +54,8 @@ pub struct Cut {
     pub sweep: u64,
     /// A sweep begins here: what is small is written whether it has changed or not.
     pub is_full: bool,
+    /// That sweep is through with this epoch: everything there is is written, since nothing from before is to be stood on.
+    pub is_whole: bool,
     /// No source reads on behind it: the job stops.
     pub is_last: bool,
 }
@@ -62,11 +67,12 @@ pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};
 pub(crate) use opening::{Opening, Setup, Started, by_shard, load};
+pub(crate) use origin::{Origin, fit_for_savepoint};
 pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::Epoch;
 pub(crate) use registry::Registry;
-pub(crate) use restore::JobLoad;
 pub use restore::Restored;
+pub(crate) use restore::{JobLoad, Unfit};
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;

@@ -1,14 +1,16 @@
 //! How a job's checkpoints are opened: the same steps whoever drives the job and whatever disk lies below.
 //!
 //! ```text
-//! Opening::new   the store, whether the job fits, the sinks' recovery
+//! Opening::store the store: it holds a checkpoint of the job's own, or does not
+//! Opening::fit   whether the job fits to that, or to where a new job starts from; the sinks' recovery
 //! load           each shard's states, from where the driver says, on whatever thread
 //! Opening::start the coordinator, and a writer for each shard
 //! ```
 //!
 //! Law: nothing of the job has run before all of it is through; the first that fails leaves the folder as good as it was.
 
-use super::restore::{self, Restored, Sections, Unfit};
+use super::origin::{self, Origin};
+use super::restore::{self, Fit, Restored, Sections, Unfit};
 use super::{Coordinator, Pace, Told};
 use crate::plan::{BuiltJob, BuiltStage};
 use crate::tasklet::Tasklet;
@@ -16,6 +18,7 @@ use pelton_storage::{
     BlockingDisk, Checkpoint, Lineage, SegmentBytes, SegmentWriter, Store, StoreConfig,
     WriterConfig,
 };
+use std::path::Path;
 use std::sync::Arc;
 
 /// How checkpoints are kept.
@@ -30,11 +33,16 @@ pub(crate) struct Setup {
     pub writer: WriterConfig,
 }
 
-/// A store that is open, and sinks that have recovered.
+/// A store that is open.
 pub(crate) struct Opening {
     setup: Setup,
     store: Store,
+    /// The last checkpoint of the job's own.
     last: Option<Checkpoint>,
+    /// Where the job starts from if it has none.
+    origin: Option<Origin>,
+    /// Nothing that there is may be stood on: see [`super::Cut::is_whole`].
+    whole: bool,
 }
 
 /// What a job takes its checkpoints with.
@@ -46,13 +54,19 @@ pub(crate) struct Started {
 }
 
 impl Opening {
-    /// Opens the store, sees whether the job fits to what is there, and has its sinks recover. Waits for the disk, on which
-    /// nothing else is under way.
+    /// [`Opening::store`] and [`Opening::fit`] of a job that starts from nowhere else.
     pub fn new<D: BlockingDisk>(
         built: &mut BuiltJob,
         disk: &mut D,
         setup: Setup,
     ) -> Result<Self, Unfit> {
+        let mut opening = Self::store(disk, setup)?;
+        opening.fit(built, None, &[])?;
+        Ok(opening)
+    }
+
+    /// Opens the store. Waits for the disk, on which nothing else is under way.
+    pub fn store<D: BlockingDisk>(disk: &mut D, setup: Setup) -> Result<Self, Unfit> {
         let config = StoreConfig {
             owner: 0,
             retained: setup.retained,
@@ -60,41 +74,90 @@ impl Opening {
             direct: true,
         };
         let store = Store::open(disk, config)?;
-        let last = store.last().cloned();
-        if let Some(last) = &last {
-            restore::check(last, setup.key_groups, &built.states)?;
+        Ok(Opening {
+            setup,
+            last: store.last().cloned(),
+            store,
+            origin: None,
+            whole: false,
+        })
+    }
+
+    /// Whether the folder holds a checkpoint of the job's own: then nothing else counts.
+    pub fn has_own(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Sees whether the job fits to its own last checkpoint, else to `origin` but for the states that are `dropped`, and has
+    /// its sinks recover.
+    pub fn fit(
+        &mut self,
+        built: &mut BuiltJob,
+        origin: Option<Origin>,
+        dropped: &[String],
+    ) -> Result<(), Unfit> {
+        let groups = self.setup.key_groups;
+        match (&self.last, origin) {
+            (Some(last), _) => {
+                self.whole = restore::check(last, groups, &built.states)? == Fit::Migrates;
+            }
+            (None, Some(origin)) => {
+                origin::check(&origin.checkpoint, groups, &built.states, dropped)?;
+                self.whole = true;
+                self.origin = Some(origin);
+            }
+            (None, None) => {}
         }
-        restore::recover_sinks(last.as_ref(), &mut built.committers)?;
-        Ok(Opening { setup, store, last })
+        // What another job's sinks had prepared is that job's.
+        restore::recover_sinks(self.last.as_ref(), &mut built.committers)
     }
 
     /// The checkpoint that the job goes on from, if there is one, and the lineage of what it names.
     pub fn last(&self) -> Option<(&Checkpoint, Lineage)> {
-        let lineage = self.store.manifest().lineage;
-        self.last.as_ref().map(|last| (last, lineage))
+        match (&self.last, &self.origin) {
+            (Some(last), _) => Some((last, self.store.manifest().lineage)),
+            (None, Some(origin)) => Some((&origin.checkpoint, origin.lineage)),
+            (None, None) => None,
+        }
+    }
+
+    /// The folder of that checkpoint, where it is not the job's own.
+    pub fn elsewhere(&self) -> Option<&Path> {
+        self.origin.as_ref().map(|o| o.folder.as_path())
     }
 
     /// What takes the checkpoints from here on.
     pub fn start(self, built: &mut BuiltJob, now_ns: u64) -> Result<Started, Unfit> {
-        let Opening { setup, store, last } = self;
+        let Opening {
+            setup,
+            store,
+            last,
+            whole,
+            ..
+        } = self;
         let attempt = store.manifest().attempt;
         let layout = restore::layout(last.as_ref(), attempt, setup.shards)?;
         let sections = Sections::of_job(&built.name, setup.key_groups, &built.states, &layout);
         let told = Arc::new(Told::default());
         let shards = 0..setup.shards as u32;
         let writers = shards.map(|shard| store.writer(shard, setup.writer.clone()));
+        let writers = writers.collect();
+        let mut coordinator = Coordinator::new(
+            store,
+            told.clone(),
+            setup.pace,
+            setup.shards,
+            std::mem::take(&mut built.committers),
+            sections,
+            now_ns,
+        );
+        if whole {
+            coordinator.write_whole();
+        }
         Ok(Started {
-            writers: writers.collect(),
-            coordinator: Coordinator::new(
-                store,
-                told.clone(),
-                setup.pace,
-                setup.shards,
-                std::mem::take(&mut built.committers),
-                sections,
-                now_ns,
-            ),
+            coordinator,
             told,
+            writers,
         })
     }
 }

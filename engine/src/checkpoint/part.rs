@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// What the coordinator tells the shards. Written by the control thread.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full` and `last` were stored before.
+    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full`, `whole` and `last` were stored before.
     epoch: AtomicU64,
     sweep: AtomicU64,
     full: AtomicBool,
+    whole: AtomicBool,
     last: AtomicBool,
     /// Sources are to end where they are.
     draining: AtomicBool,
@@ -31,6 +32,7 @@ impl Told {
     pub fn begin(&self, cut: Cut) {
         self.sweep.store(cut.sweep, Ordering::Relaxed);
         self.full.store(cut.is_full, Ordering::Relaxed);
+        self.whole.store(cut.is_whole, Ordering::Relaxed);
         self.last.store(cut.is_last, Ordering::Relaxed);
         self.epoch.store(cut.epoch.0, Ordering::Release);
     }
@@ -41,6 +43,7 @@ impl Told {
             epoch: Epoch(epoch),
             sweep: self.sweep.load(Ordering::Relaxed),
             is_full: self.full.load(Ordering::Relaxed),
+            is_whole: self.whole.load(Ordering::Relaxed),
             is_last: self.last.load(Ordering::Relaxed),
         }
     }

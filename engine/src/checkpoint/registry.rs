@@ -24,10 +24,24 @@ pub(crate) struct Declared {
     pub shape: String,
 }
 
+impl Declared {
+    /// Whether it is what a sink prepares: it holds nothing between epochs, and nothing of it goes to another job.
+    pub fn is_of_sink(&self) -> bool {
+        self.name == "prepared"
+    }
+
+    /// What it is called where it is allowed to be dropped.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.uid, self.name)
+    }
+}
+
 /// All states of a job. The same on every shard, since every shard builds the same operators.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     states: BTreeMap<u64, Declared>,
+    /// Of those that can be loaded from other shapes than their own: from which.
+    migrations: BTreeMap<u64, fn(&str) -> bool>,
     /// The first declaration that was refused.
     fault: Option<BuildError>,
 }
@@ -69,6 +83,16 @@ impl Registry {
     /// The states, by number.
     pub fn states(&self) -> impl Iterator<Item = &Declared> {
         self.states.values()
+    }
+
+    /// See [`crate::plan::ShardBuild::migrates`].
+    pub fn migrates(&mut self, id: StateId, can: fn(&str) -> bool) {
+        self.migrations.insert(id.0, can);
+    }
+
+    /// Whether a state can be loaded from a shape that is not its own.
+    pub fn can_migrate(&self, id: StateId, stored: &str) -> bool {
+        self.migrations.get(&id.0).is_some_and(|can| can(stored))
     }
 
     pub fn get(&self, id: StateId) -> Option<&Declared> {

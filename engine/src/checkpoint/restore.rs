@@ -2,7 +2,7 @@
 //!
 //! Laws
 //! 1. Before any source reads, what the checkpoint decided is committed by its sinks, and what it did not decide is discarded.
-//! 2. A state is only read into one with the same shape. A state that no operator has any more is an error that names it, and
+//! 2. A state is only read into one with the same shape, or into one whose type can migrate from it. A state that no operator has any more is an error that names it, and
 //!    so is the number of key groups, if it has changed.
 //! 3. A shard reads what it wrote itself, if all of it was written by as many shards as there are now; otherwise all that was
 //!    written, of which each operator takes the keys that are its own.
@@ -73,6 +73,14 @@ impl Sections {
         Ok(rows.into_iter().map(one).collect())
     }
 
+    /// Those of a copy of the checkpoint that stands alone: nothing for sinks to commit, and all that was written by one.
+    pub fn standing_alone(checkpoint: &Checkpoint) -> BTreeMap<String, Vec<u8>> {
+        let mut sections = checkpoint.sections.clone();
+        Self::put_prepared(&mut sections, &[]);
+        sections.insert(LAYOUT.into(), save(&Vec::<LayoutRow>::new()));
+        sections
+    }
+
     /// The name and the number of key groups of the job that wrote it.
     pub fn job(checkpoint: &Checkpoint) -> Result<(String, u32), LoadError> {
         load(checkpoint, JOB)
@@ -124,7 +132,7 @@ pub(crate) struct Unfit {
 }
 
 impl Unfit {
-    fn new(what: impl Into<String>) -> Self {
+    pub fn new(what: impl Into<String>) -> Self {
         Unfit { what: what.into() }
     }
 }
@@ -143,18 +151,14 @@ impl From<StorageError> for Unfit {
     }
 }
 
-/// Law 2: whether a job with these states can go on from the checkpoint.
+/// Law 2: whether a job with these states can go on from its checkpoint, and how.
 pub(crate) fn check(
     checkpoint: &Checkpoint,
     key_groups: u32,
     registry: &Registry,
-) -> Result<(), Unfit> {
-    let (job, groups) = Sections::job(checkpoint)?;
-    if groups != key_groups {
-        return Err(Unfit::new(format!(
-            "it was written by job '{job}' with {groups} key groups, and there are {key_groups} now: the number is fixed for a job's life"
-        )));
-    }
+) -> Result<Fit, Unfit> {
+    check_groups(checkpoint, key_groups)?;
+    let mut fit = Fit::AsItIs;
     for stored in Sections::states(checkpoint)? {
         let Some(now) = registry.get(stored.id) else {
             let advice = match stored.given {
@@ -169,14 +173,47 @@ pub(crate) fn check(
                 stored.name, stored.operator, stored.uid
             )));
         };
-        if now.shape != stored.shape {
-            return Err(Unfit::new(format!(
-                "the state '{}' of {} (uid '{}') was written as {} and is {} now",
-                stored.name, now.operator, now.uid, stored.shape, now.shape
-            )));
+        if check_shape(&stored, now, registry)? == Fit::Migrates {
+            fit = Fit::Migrates;
         }
     }
-    Ok(())
+    Ok(fit)
+}
+
+/// How a job goes on from a checkpoint of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// All states have the shapes that they were written with.
+    AsItIs,
+    /// Some state is loaded from another shape: nothing may stand on what was written with it, so all is written anew.
+    Migrates,
+}
+
+pub(super) fn check_groups(checkpoint: &Checkpoint, key_groups: u32) -> Result<(), Unfit> {
+    let (job, groups) = Sections::job(checkpoint)?;
+    match groups == key_groups {
+        true => Ok(()),
+        false => Err(Unfit::new(format!(
+            "it was written by job '{job}' with {groups} key groups, and there are {key_groups} now: the number is fixed for a job's life"
+        ))),
+    }
+}
+
+pub(super) fn check_shape(
+    stored: &Declared,
+    now: &Declared,
+    registry: &Registry,
+) -> Result<Fit, Unfit> {
+    if now.shape == stored.shape {
+        return Ok(Fit::AsItIs);
+    }
+    if registry.can_migrate(now.id, &stored.shape) {
+        return Ok(Fit::Migrates);
+    }
+    Err(Unfit::new(format!(
+        "the state '{}' of {} (uid '{}') was written as {} and is {} now",
+        stored.name, now.operator, now.uid, stored.shape, now.shape
+    )))
 }
 
 /// Law 1.
@@ -240,13 +277,16 @@ pub(crate) fn share_of(
     Ok(share)
 }
 
-/// Entries and bytes that a shard read.
+/// Entries and bytes that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Entries, those among them that a later one replaced.
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// They came from the savepoint, or the other job's checkpoint, that [`crate::Checkpointing::from_savepoint`] names: the
+    /// job's own folder held no checkpoint.
+    pub is_from_elsewhere: bool,
 }
 
 /// Reads a shard's share and gives its entries to the tasklets.
@@ -257,12 +297,17 @@ pub(crate) fn load_shard<S: SegmentBytes>(
     tasklets: &mut [&mut dyn Tasklet],
 ) -> Result<Restored, JobLoad> {
     let mut restored = Restored::default();
+    let shapes: BTreeMap<u64, String> = Sections::states(share)?
+        .into_iter()
+        .map(|state| (state.id.0, state.shape))
+        .collect();
     let mut reader = SnapshotReader::new(source, lineage, share, Filter::default());
     // Which tasklet a state is of, once known.
     let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
     while let Some(block) = reader.next_block()? {
         let state = block.head.state;
         restored.bytes += block.bytes.len() as u64;
+        let stored = shapes.get(&state.0).map(String::as_str);
         let mut wrong = None;
         for frame in block.frames() {
             let frame = match frame {
@@ -277,6 +322,7 @@ pub(crate) fn load_shard<S: SegmentBytes>(
                 state,
                 key: frame.key,
                 value: frame.value,
+                stored,
             };
             give(&frame, tasklets, &mut owners)?;
         }

@@ -340,6 +340,8 @@ where
             epoch: self.last_epoch,
             sweep: self.sweep.0,
             is_full,
+            // Every other sweep is through at once.
+            is_whole: is_full && self.sweep.0.is_multiple_of(2),
             is_last: false,
         };
         for machine in &mut self.machines {
@@ -399,6 +401,7 @@ where
                         state: frame.state,
                         key: &frame.key,
                         value: frame.value.as_deref(),
+                        stored: None,
                     };
                     assert!(machine.op.load(&frame).unwrap(), "nobody's frame");
                 }

@@ -5,11 +5,12 @@
 //!    before anything that is written in its turn: in the log the last frame of a key counts.
 //! 2. A tombstone belongs to the epoch after the barrier that passed last.
 
-use super::frames::{FrameQueue, Saved, Snapshot};
+use super::frames::{Frame, FrameQueue, Saved, Snapshot};
 use super::value::{Stored, Value};
-use crate::state::{Codec, LoadError, State};
+use crate::state::{Codec, LoadError, Loader, State, shape_of};
 use pelton_storage::StateId;
 use rkyv::util::AlignedVec;
+use std::any::Any;
 
 /// See the module.
 #[allow(missing_debug_implementations)]
@@ -24,6 +25,8 @@ pub(crate) struct Saver {
     first: FrameQueue,
     /// Of the next one (law 2).
     next: FrameQueue,
+    /// While values of an older shape are loaded: a `Loader` for them.
+    older: Option<Box<dyn Any + Send>>,
 }
 
 impl Saver {
@@ -36,6 +39,7 @@ impl Saver {
             part: AlignedVec::new(),
             first: FrameQueue::default(),
             next: FrameQueue::default(),
+            older: None,
         }
     }
 
@@ -126,8 +130,54 @@ impl Saver {
         to.put(self.state, key, Some(&self.value))
     }
 
+    /// The value of an entry whose state was declared by [`super::Keeping::of_values`], whatever version of it was saved.
+    pub fn load_value<K: State, V: State>(
+        &mut self,
+        frame: &Frame<'_>,
+        value: &[u8],
+    ) -> Result<V, LoadError> {
+        if let Some(loader) = self
+            .older
+            .as_mut()
+            .and_then(|l| l.downcast_mut::<Loader<V>>())
+        {
+            return loader.load(value);
+        }
+        match frame.stored {
+            None => self.load(value),
+            Some(stored) => {
+                let mut loader = older::<K, V>(stored)?;
+                let loaded = loader.load(value);
+                self.older = Some(Box::new(loader));
+                loaded
+            }
+        }
+    }
+
     /// The value that was saved as these bytes.
     pub fn load<T: State>(&mut self, bytes: &[u8]) -> Result<T, LoadError> {
         self.codec.load(bytes)
     }
+}
+
+/// Loads values that were stored beside keys with this shape of both: the keys' has not changed, the values' may have.
+fn older<K: State, V: State>(stored: &str) -> Result<Loader<V>, LoadError> {
+    let key = shape_of::<K>();
+    // The shape of a pair: see `state/containers.rs`.
+    let value = stored
+        .strip_prefix("(")
+        .and_then(|rest| rest.strip_prefix(key.as_str()))
+        .and_then(|rest| rest.strip_prefix(", "))
+        .and_then(|rest| rest.strip_suffix(")"));
+    let value = value.ok_or_else(|| {
+        LoadError::new(format!(
+            "stored as `{stored}`, with keys that are not `{key}`: keys cannot be migrated"
+        ))
+    })?;
+    Loader::new(value)
+}
+
+/// Whether entries that were stored with this shape of keys and values can be loaded as these.
+pub(crate) fn migrates<K: State, V: State>(stored: &str) -> bool {
+    older::<K, V>(stored).is_ok()
 }

@@ -34,6 +34,8 @@ pub(crate) struct Tracker {
     swept: u64,
     /// The number of the sweep that is on.
     sweeping: u64,
+    /// The sweep that is on is through with the next barrier.
+    at_once: bool,
 }
 
 /// Entries that a sweep marks at a barrier: as many as have changed, within these bounds. The upper one keeps the step short.
@@ -113,11 +115,13 @@ impl Tracker {
         self.has_stored
     }
 
-    /// Begins a sweep, unless it is on or through already.
-    pub fn begin_sweep(&mut self, number: u64) {
+    /// Begins a sweep, unless it is on or through already. One that is to be through at once marks all at the next barrier: a
+    /// step of some nanoseconds an entry, for the first epoch of a start from elsewhere.
+    pub fn begin_sweep(&mut self, number: u64, at_once: bool) {
         if number > self.sweeping {
             self.sweeping = number;
             self.sweep = Some(0);
+            self.at_once = at_once;
         }
     }
 
@@ -143,7 +147,10 @@ impl Tracker {
         let Some(from) = self.sweep else {
             return;
         };
-        let some = self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32;
+        let some = match self.at_once {
+            true => id_end,
+            false => self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32,
+        };
         let to = from.saturating_add(some).min(id_end);
         for id in (from..to).filter(|&id| is_live(id)) {
             let _ = self.touch(id);
@@ -203,7 +210,7 @@ mod tests {
         /// Write at most so many.
         Write(usize),
         Barrier,
-        Sweep,
+        Sweep(bool),
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -212,7 +219,7 @@ mod tests {
             2 => (0u32..300).prop_map(Op::Remove),
             3 => (1usize..40).prop_map(Op::Write),
             1 => Just(Op::Barrier),
-            1 => Just(Op::Sweep),
+            1 => any::<bool>().prop_map(Op::Sweep),
         ]
     }
 
@@ -283,9 +290,9 @@ mod tests {
                     }
                     self.cuts.push(self.table.clone());
                 }
-                Op::Sweep => {
+                Op::Sweep(at_once) => {
                     self.sweeps.push(self.log.len());
-                    self.tracker.begin_sweep(self.sweeps.len() as u64);
+                    self.tracker.begin_sweep(self.sweeps.len() as u64, at_once);
                 }
             }
         }
@@ -332,6 +339,23 @@ mod tests {
                     prop_assert_eq!(&rig.replay(rig.epoch, from), cut);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_sweep_at_once_is_through_with_one_barrier() {
+        for (at_once, all) in [(true, 100_000), (false, SWEEP_MIN)] {
+            let mut tracker = Tracker::default();
+            (0..100_000).for_each(|id| tracker.restored(id));
+            tracker.begin_sweep(1, at_once);
+            tracker.begin(100_000, |_| true);
+            let mut written = 0;
+            assert!(tracker.write(|_| {
+                written += 1;
+                true
+            }));
+            assert_eq!(written, all);
+            assert_eq!(tracker.swept(), u64::from(at_once));
         }
     }
 

@@ -130,7 +130,7 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> MakeOperator<T> for MakeRunn
     type Op = RunningOp<T, K, R>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(RunningOp {
-            kept: Kept::of::<(K::Key, R::State)>(build, self.op),
+            kept: Kept::of_values::<K::Key, R::State>(build, self.op),
             key: self.key.clone(),
             running: self.running.clone(),
             op: self.op,
@@ -320,7 +320,8 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
         match kept.load(frame)? {
             Loaded::Others => return Ok(false),
             Loaded::Entry::<K::Key>(key, Some(value)) => {
-                let state: R::State = kept.keeping.saver.load(value)?;
+                let saver = &mut kept.keeping.saver;
+                let state = saver.load_value::<K::Key, R::State>(frame, value)?;
                 let (id, _) = self.table.replace(&key, state);
                 kept.restored(id, true);
             }

@@ -94,7 +94,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
         Ok(TumblingOp {
             key: self.key.clone(),
             aggregate: self.aggregate.clone(),
-            keeping: Keeping::of::<(K::Key, A::Acc)>(build, self.op),
+            keeping: Keeping::of_values::<K::Key, A::Acc>(build, self.op),
             late: LateTo::open(&self.late, build),
             op: self.op,
             size: self.window.size.micros(),
@@ -471,7 +471,8 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         if !keeping.owns(&key) {
             return Ok(());
         }
-        let acc: A::Acc = keeping.saver.load(value)?;
+        let saver = &mut keeping.saver;
+        let acc = saver.load_value::<K::Key, A::Acc>(frame, value)?;
         // Which have fired is found out when all are there.
         let watermark = std::mem::replace(&mut self.watermark, EventTime::BEGINNING);
         let at = self.slice_at(start);
@@ -957,7 +958,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
 
 /// A barrier passes a window's table.
 fn begin<K: Key, A>(tracker: &mut Tracker, table: &KeyTable<K, A>, cut: Cut) {
-    tracker.begin_sweep(cut.sweep);
+    tracker.begin_sweep(cut.sweep, cut.is_whole);
     tracker.begin(table.id_end(), |id| table.is_live(id));
 }
 

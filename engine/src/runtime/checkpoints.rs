@@ -2,18 +2,20 @@
 //!
 //! Laws
 //! 1. The folder is held from before it is read until the last file operation is over.
-//! 2. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
+//! 2. Savepoints are copied by threads of their own, and the control thread waits for them at its end.
+//! 3. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
 
 use super::clock::Clock;
 use super::handle::JobShared;
+use super::savepoints::{Ask, Savepoints};
 use crate::checkpoint::{
-    self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Pace, Part, Restored, Setup,
-    Started, Stop, Told,
+    self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Origin, Pace, Part, Restored,
+    Setup, Started, Stop, Told,
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
 use pelton_ring::Doorbell;
-use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, StdDisk, WriterConfig};
+use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, Pin, StdDisk, WriterConfig};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -28,6 +30,9 @@ pub(crate) enum Message {
     Disk,
     Want,
     Stop(Stop),
+    Savepoint(Ask),
+    /// A savepoint has been copied, or could not be.
+    Copied(Pin),
     /// A shard has dropped its part.
     Gone,
 }
@@ -55,9 +60,9 @@ impl Control {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn send(&self, message: Message) {
-        // The thread may have ended: then there is nothing to be asked for.
-        let _ = self.to.send(message);
+    /// Whether the message was taken. The thread may have ended: then there is nothing to be asked for.
+    pub fn send(&self, message: Message) -> bool {
+        self.to.send(message).is_ok()
     }
 }
 
@@ -68,6 +73,8 @@ impl std::fmt::Debug for Message {
             Message::Disk => "Disk",
             Message::Want => "Want",
             Message::Stop(_) => "Stop",
+            Message::Savepoint(_) => "Savepoint",
+            Message::Copied(_) => "Copied",
             Message::Gone => "Gone",
         })
     }
@@ -79,6 +86,7 @@ pub(crate) struct Opened {
     pub control: Arc<Control>,
     coordinator: Coordinator,
     disk: StdDisk,
+    savepoints: Savepoints,
     lock: FolderLock,
     told: Arc<Told>,
     from: Receiver<Message>,
@@ -106,16 +114,20 @@ pub(crate) fn open(
     let folder = config.folder.as_path();
     let lock = FolderLock::acquire(folder).map_err(|e| failed(&job, folder, e))?;
     let (to, messages) = mpsc::channel();
-    let waker = to.clone();
+    let (waker, waker_of_copies) = (to.clone(), to.clone());
     let notify = Box::new(move || {
         let _ = waker.send(Message::Disk);
     });
     // Opening waits for it by yielding: a few milliseconds, once.
     let mut disk = StdDisk::new(folder, notify).map_err(|e| failed(&job, folder, e))?;
-    let opening = Opening::new(built, &mut disk, setup(config, key_groups, shards))
-        .map_err(|e| failed(&job, folder, e.what))?;
+    let opening = open_store(built, config, &mut disk, setup(config, key_groups, shards))?;
     let from = match opening.last() {
-        Some(last) => Some((last.0.epoch, load(built, folder, last, shards)?)),
+        Some(last) => {
+            let elsewhere = opening.elsewhere();
+            let mut restored = load(built, elsewhere.unwrap_or(folder), last, shards)?;
+            restored.is_from_elsewhere = elsewhere.is_some();
+            Some((last.0.epoch, restored))
+        }
         None => None,
     };
     let Started {
@@ -146,11 +158,38 @@ pub(crate) fn open(
         }),
         coordinator,
         disk,
+        savepoints: Savepoints::new(folder, waker_of_copies),
         lock,
         told,
         from: messages,
         shards,
     })
+}
+
+/// Opens the store, and finds out where the job goes on from: its own last checkpoint, else what it is to start from.
+fn open_store(
+    built: &mut BuiltJob,
+    config: &Checkpointing,
+    disk: &mut StdDisk,
+    setup: Setup,
+) -> Result<Opening, JobError> {
+    let job = built.name.clone();
+    let of_own = |e: checkpoint::Unfit| failed(&job, &config.folder, e.what);
+    let mut opening = Opening::store(disk, setup).map_err(of_own)?;
+    match &config.from {
+        Some(from) if !opening.has_own() => {
+            let of_origin = |e: checkpoint::Unfit| JobError::Start {
+                job: job.clone(),
+                folder: from.display().to_string(),
+                what: e.what,
+            };
+            let origin = Origin::open(from).map_err(of_origin)?;
+            let fits = opening.fit(built, Some(origin), &config.dropped);
+            fits.map_err(of_origin)?;
+        }
+        _ => opening.fit(built, None, &[]).map_err(of_own)?,
+    }
+    Ok(opening)
 }
 
 /// How the checkpoints are kept that a job's owner has asked for.
@@ -234,6 +273,7 @@ impl Opened {
             control,
             mut coordinator,
             mut disk,
+            mut savepoints,
             lock,
             told,
             from,
@@ -257,6 +297,9 @@ impl Opened {
                         .unwrap_or_else(PoisonError::into_inner) = coordinator.figures;
                     ring();
                 }
+                while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
+                    savepoints.copy(pin, &checkpoint, lineage);
+                }
                 if coordinator.is_over() || gone == shards {
                     break;
                 }
@@ -270,9 +313,16 @@ impl Opened {
                         told.drain();
                         ring();
                     }
+                    Some(Message::Savepoint(ask)) => {
+                        savepoints.ask(ask);
+                        coordinator.savepoint();
+                    }
+                    Some(Message::Copied(pin)) => coordinator.unpin(pin),
                     Some(Message::Gone) => gone += 1,
                 }
             }
+            // Law 2. Nothing is removed meanwhile.
+            savepoints.finish();
             // Law 1.
             drop(coordinator);
             drop(disk);

@@ -1,6 +1,6 @@
 //! A running job as its owner sees it.
 
-use crate::checkpoint::{Checkpoints, Stop};
+use crate::checkpoint::{Checkpoints, Epoch, Stop};
 use crate::error::JobError;
 use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
@@ -8,11 +8,14 @@ use crate::push::Counters;
 use crate::runtime::checkpoints::{Control, Message};
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
+use crate::runtime::savepoints::Ask;
 use crate::runtime::shard::Mailbox;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -262,7 +265,9 @@ impl Stopper {
     /// See [`JobHandle::stop`].
     pub fn stop(&self, how: Stop) {
         match &self.shared.control {
-            Some(control) => control.send(Message::Stop(how)),
+            Some(control) => {
+                control.send(Message::Stop(how));
+            }
             None => self.cancel(),
         }
     }
@@ -320,7 +325,51 @@ impl JobHandle {
     /// Asks for a checkpoint now, whatever the interval says. Nothing where the job takes none.
     pub fn checkpoint(&self) {
         if let Some(control) = &self.shared.control {
-            control.send(Message::Want);
+            let _ = control.send(Message::Want);
+        }
+    }
+
+    /// Takes a savepoint: all of the job's state as of an epoch that begins now, in a folder of its own that needs nothing else and
+    /// that a job can be started from ([`crate::Checkpointing::from_savepoint`]). The folder is made if it is not there. Waits until
+    /// the copy is durable; the job runs on meanwhile. Returns the epoch: all that the job's sinks have committed up to it, and
+    /// nothing else, is behind the savepoint.
+    ///
+    /// # Errors
+    /// The job takes no checkpoints, the folder is not empty, the job ended first, or a disk failed. What is in the folder then is
+    /// no savepoint and will not be taken for one; it may be removed.
+    pub fn savepoint(&self, folder: impl AsRef<Path>) -> Result<Epoch, JobError> {
+        let folder = folder.as_ref();
+        let no = |what: String| JobError::Savepoint {
+            job: self.shared.name.clone(),
+            folder: folder.display().to_string(),
+            what,
+        };
+        let Some(control) = &self.shared.control else {
+            let what = "the job takes no checkpoints: give it a folder for them (Job::checkpoints)";
+            return Err(no(what.into()));
+        };
+        // Said at once, and again by who writes: the epoch would be for nothing.
+        if let Ok(mut names) = std::fs::read_dir(folder)
+            && let Some(Ok(found)) = names.next()
+        {
+            let found = found.file_name();
+            let found = found.to_string_lossy();
+            return Err(no(format!(
+                "a savepoint wants an empty folder, and this one holds {found}"
+            )));
+        }
+        let (answer, answered) = mpsc::channel();
+        let ask = Ask {
+            folder: folder.into(),
+            answer,
+        };
+        let over = || no("the job ended before one could be taken".into());
+        if !control.send(Message::Savepoint(ask)) {
+            return Err(over());
+        }
+        match answered.recv() {
+            Ok(taken) => taken.map_err(no),
+            Err(_) => Err(over()),
         }
     }
 

@@ -15,6 +15,7 @@ mod glommio;
 mod handle;
 mod panics;
 mod report;
+mod savepoints;
 mod shard;
 mod threads;
 mod watchdog;

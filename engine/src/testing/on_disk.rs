@@ -76,6 +76,10 @@ pub(super) fn open(
         folder: "memory".into(),
         what,
     };
+    if config.from.is_some() {
+        let what = "the stepper's folder is in memory, and it starts from no savepoint: run the job on a runtime";
+        return Err(failed(what.into()));
+    }
     let setup = Setup {
         shards,
         key_groups,
