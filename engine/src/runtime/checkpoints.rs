@@ -60,6 +60,10 @@ impl Control {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn show(&self, figures: Checkpoints) {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
     /// Whether the message was taken. The thread may have ended: then there is nothing to be asked for.
     pub fn send(&self, message: Message) -> bool {
         self.to.send(message).is_ok()
@@ -291,10 +295,7 @@ impl Opened {
                     break;
                 }
                 if coordinator.place() != before {
-                    *control
-                        .figures
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = coordinator.figures;
+                    control.show(coordinator.figures);
                     ring();
                 }
                 while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
@@ -332,11 +333,15 @@ impl Opened {
         thread::Builder::new()
             .name(name)
             .spawn(run)
-            .map_err(|e| BuildError::Config {
-                what: format!("the thread for the job's checkpoints could not be started: {e}"),
-                advice: "raise the limit on threads".into(),
-            })?;
+            .map_err(no_thread)?;
         Ok(parts)
+    }
+}
+
+fn no_thread(e: std::io::Error) -> BuildError {
+    BuildError::Config {
+        what: format!("the thread for the job's checkpoints could not be started: {e}"),
+        advice: "raise the limit on threads".into(),
     }
 }
 
