@@ -17,7 +17,7 @@ pub const DEFAULT_KEY_GROUPS: u32 = 256;
 /// kept in checkpoints.
 ///
 /// Implemented for integers of a stated width, `bool`, `char`, `String`, `Box<str>`, byte vectors, `Option`, and tuples. Not for
-/// `&str` and `usize`, which cannot be kept: see [`crate::state`]. A type of your own names its parts:
+/// `&str` and `usize`, which cannot be kept: see [`mod@crate::state`]. A type of your own names its parts:
 ///
 /// ```
 /// use pelton::{Key, KeyWords};

@@ -149,7 +149,7 @@ pub struct KeyedRatios {
     pub page_sync_p50_us: f64,
     /// Of a hundred, 99 were faster.
     pub page_sync_p99_us: f64,
-    /// Computed, not run: see [`modelled`].
+    /// Computed, not run: see `modelled`.
     pub sync_1_ms: Modelled,
     /// The same for syncs of 5 ms.
     pub sync_5_ms: Modelled,

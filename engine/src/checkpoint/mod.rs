@@ -50,7 +50,7 @@ mod value;
 pub struct Cut {
     /// What came before it belongs to this epoch, what comes after it to a later one.
     pub epoch: Epoch,
-    /// The number of the last sweep that was asked for: see [`tracker`].
+    /// The number of the last sweep that was asked for.
     pub sweep: u64,
     /// A sweep begins here: what is small is written whether it has changed or not.
     pub is_full: bool,

@@ -43,7 +43,7 @@ pub type Saver<'a, 'b> = LowSerializer<&'b mut AlignedVec, ArenaHandle<'a>, Erro
 
 /// A type whose values can be kept in a checkpoint: keys, accumulators, records that windows hold.
 ///
-/// Integers, floats, `bool`, `char`, strings, `Option`, `Vec`, arrays, tuples and more are: see [`crate::state`]. A struct or
+/// Integers, floats, `bool`, `char`, strings, `Option`, `Vec`, arrays, tuples and more are: see [`mod@crate::state`]. A struct or
 /// enum of your own says it by [`#[pelton::state(version = 1)]`](macro@crate::state).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept in a checkpoint",

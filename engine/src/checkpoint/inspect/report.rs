@@ -175,7 +175,7 @@ pub struct PreparedContent {
     pub bytes: u64,
 }
 
-/// What [`verify`] looked at, and what it found.
+/// What [`verify`](super::verify) looked at, and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
