@@ -534,6 +534,13 @@ impl<T> Inbox<T> {
         self.told_idle = None;
     }
 
+    /// M is what a checkpoint had it at. It may lie above the V of a channel that was idle then, or closed by the rule: its
+    /// records owe that floor now as they did before (law 3).
+    pub fn restored(&mut self, watermark: EventTime) {
+        self.merged = watermark;
+        self.floors.fill(watermark);
+    }
+
     /// The idle event last told, while all channels are idle.
     pub fn told_idle(&self) -> Option<bool> {
         self.told_idle

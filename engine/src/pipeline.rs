@@ -182,6 +182,7 @@ impl<S: Source> Root for SourceRoot<S> {
             partitions,
             saver,
             reached: Epoch(0),
+            restored: false,
             wanted: None,
             stopped: false,
             chain,

@@ -4,9 +4,14 @@
 #[allow(dead_code, reason = "other tests need the rest")]
 mod support;
 
+use pelton::port::Ports;
+use pelton::sink::{CommitError, Committer, Sink};
+use pelton::testing::{self, OnDisk, Sizes, Stepper};
 use pelton::{
-    Checkpointing, EventTime, Job, JobError, Runtime, Spans, Stop, Tumbling, Watermarks, sources,
+    Checkpointing, Epoch, EventTime, Job, JobError, Runtime, Spans, Stop, Tumbling, Watermarks,
+    sources,
 };
+use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 use support::{Folder, Transactions, runtime};
@@ -176,4 +181,85 @@ fn a_job_whose_every_epoch_is_given_up_loses_nothing_at_its_end() {
         }
         assert_eq!(sink.visible(), expected());
     }
+}
+
+/// A window that the rule of idleness has closed stays closed: what comes for it later is late, restarts or not.
+#[test]
+fn a_window_that_silence_closed_is_closed_after_a_restart() {
+    let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
+    let (feed, first) = testing::feed::<i64>(1);
+    let start = |source| {
+        let (results, sink) = testing::collect();
+        let job = Job::new("counts");
+        job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+        job.source(source)
+            .event_time(
+                |t: &i64| EventTime::from_seconds(*t),
+                Watermarks::bounded(5.seconds()).close_after_idle(1.seconds()),
+            )
+            .key_by(|_| 0u8)
+            .window(Tumbling::of(10.seconds()))
+            .aggregate(|a| a.count())
+            .sink(sink);
+        let stepper = Stepper::on_disk(&job, Sizes::shards(1), &OnDisk::small(&disk)).unwrap();
+        (stepper, results)
+    };
+    let (mut stepper, results) = start(first);
+    feed.push(0, 60);
+    stepper.until_idle().unwrap();
+    stepper.advance_clock(2.seconds());
+    stepper.until_idle().unwrap();
+    assert_eq!(results.take().len(), 1, "[60, 70) was closed");
+    let before = stepper.checkpoints().completed;
+    while stepper.checkpoints().completed == before {
+        stepper.checkpoint();
+        stepper.advance_clock(2.millis());
+        stepper.until_idle().unwrap();
+    }
+    drop(stepper);
+    let (mut stepper, results) = start(feed.source());
+    assert!(stepper.from().is_some());
+    feed.push(0, 65);
+    stepper.until_idle().unwrap();
+    assert_eq!(stepper.counters().late, 1);
+    assert!(results.take().is_empty());
+}
+
+/// A committer whose every commit panics.
+struct Panics(Transactions<Row>);
+
+impl Sink<Row> for Panics {
+    type Writer = <Transactions<Row> as Sink<Row>>::Writer;
+    fn name(&self) -> String {
+        "panics".into()
+    }
+    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
+        self.0.open(ports)
+    }
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        struct Broken;
+        impl Committer for Broken {
+            fn commit(&mut self, _: Epoch, _: &[u8]) -> Result<(), CommitError> {
+                panic!("the table has no such column")
+            }
+            fn recover(&mut self, _: Option<Epoch>) -> Result<(), String> {
+                Ok(())
+            }
+        }
+        Some(Box::new(Broken))
+    }
+}
+
+#[test]
+fn a_commit_that_panics_ends_its_job() {
+    let folder = Folder::new("panics");
+    let job = Job::new("rows");
+    job.checkpoints(Checkpointing::in_folder(folder.path()).every(1.millis()));
+    job.source(sources::generate("numbers", 1_000_000, 1, |id| id))
+        .map(|id| (id as u32, 0, 0, 0))
+        .sink(Panics(Transactions::new()));
+    let runtime = runtime(1);
+    let error = runtime.submit(&job).unwrap().wait().unwrap_err();
+    assert!(matches!(error, JobError::Panic { .. }), "{error}");
+    assert!(error.to_string().contains("no such column"), "{error}");
 }

@@ -275,6 +275,11 @@ impl Coordinator {
         self.stopping = true;
     }
 
+    /// No epoch is under way: its sources could be asked to end now, all on the same side of each barrier.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
     /// Nothing more is to be done.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over

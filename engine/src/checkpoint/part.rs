@@ -170,6 +170,9 @@ impl Part {
         now_ns: u64,
     ) -> Result<Turn, SaveError> {
         let mut turn = Turn::Idle;
+        // Looked at first: who sees an epoch that began behind a drain sees the drain too, and no epoch has some sources from
+        // before it and some from behind it.
+        let cut = self.told.cut();
         if !self.drained && self.told.draining.load(Ordering::Acquire) {
             self.drained = true;
             for at in 0..tasklets.count() {
@@ -181,12 +184,9 @@ impl Part {
             self.reported_done = true;
             (self.report)(Event::Done { shard: self.shard });
         }
-        if self.writing.is_none() {
-            let cut = self.told.cut();
-            if cut.epoch > self.begun {
-                self.begin(cut, tasklets);
-                turn = Turn::Worked;
-            }
+        if self.writing.is_none() && cut.epoch > self.begun {
+            self.begin(cut, tasklets);
+            turn = Turn::Worked;
         }
         if let Some(writing) = &mut self.writing
             && !writing.sealing

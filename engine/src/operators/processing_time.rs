@@ -347,6 +347,10 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
         self.wake_ns = self.inner.next_due().map(|_| 0);
     }
 
+    fn restored_watermark(&self) -> EventTime {
+        self.watermark
+    }
+
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
         self.inner.side_control(event, cx);
     }

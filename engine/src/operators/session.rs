@@ -382,7 +382,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
     }
 
     fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
-        self.core.watermark = watermark.micros();
+        self.core.watermark = self.core.watermark.max(watermark.micros());
     }
 
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
@@ -450,6 +450,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
 
     fn loaded(&mut self) {
         self.core.loaded();
+    }
+
+    fn restored_watermark(&self) -> EventTime {
+        EventTime::from_micros(self.core.watermark)
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

@@ -807,7 +807,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
     }
 
     fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
-        self.state.watermark = watermark;
+        self.state.watermark = self.state.watermark.max(watermark);
         self.pass = self.state.next_pass();
     }
 
@@ -878,6 +878,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
 
     fn loaded(&mut self) {
         self.state.loaded(self.early.as_deref_mut());
+    }
+
+    fn restored_watermark(&self) -> EventTime {
+        self.state.watermark
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {

@@ -947,6 +947,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         }
     }
 
+    fn restored_watermark(&self) -> EventTime {
+        self.watermark
+    }
+
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
         self.late.control(event, cx);
     }

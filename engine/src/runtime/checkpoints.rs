@@ -14,6 +14,7 @@ use crate::checkpoint::{
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
+use crate::runtime::panics::{Panic, catch};
 use pelton_ring::Doorbell;
 use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, Pin, StdDisk, WriterConfig};
 use std::collections::hash_map::RandomState;
@@ -286,46 +287,65 @@ impl Opened {
         let name = format!("pelton-control-{}", shared.number);
         let run = move || {
             let ring = || bells.iter().for_each(Doorbell::ring);
-            let mut gone = 0;
-            loop {
-                let before = coordinator.place();
-                if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
-                    shared.fail(failed.of_job(&shared.name));
-                    ring();
-                    break;
-                }
-                if coordinator.place() != before {
-                    control.show(coordinator.figures);
-                    ring();
-                }
-                while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
-                    savepoints.copy(pin, &checkpoint, lineage);
-                }
-                if coordinator.is_over() || gone == shards {
-                    break;
-                }
-                match wait(&from, coordinator.wake_at(), clock.now_ns()) {
-                    None => {}
-                    Some(Message::Event(event)) => coordinator.event(event),
-                    Some(Message::Disk) => {}
-                    Some(Message::Want) => coordinator.want(),
-                    Some(Message::Stop(Stop::Keep)) => coordinator.stop(),
-                    Some(Message::Stop(Stop::Drain)) => {
+            // Sinks commit here, and that is user code.
+            let caught = catch(|| {
+                let mut gone = 0;
+                let mut draining = false;
+                loop {
+                    let before = coordinator.place();
+                    if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
+                        shared.fail(failed.of_job(&shared.name));
+                        ring();
+                        break;
+                    }
+                    if draining && coordinator.is_idle() {
+                        draining = false;
                         told.drain();
                         ring();
                     }
-                    Some(Message::Savepoint(ask)) => {
-                        savepoints.ask(ask);
-                        coordinator.savepoint();
+                    if coordinator.place() != before {
+                        control.show(coordinator.figures);
+                        ring();
                     }
-                    Some(Message::Copied(pin)) => coordinator.unpin(pin),
-                    Some(Message::Gone) => gone += 1,
+                    while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
+                        savepoints.copy(pin, &checkpoint, lineage);
+                    }
+                    if coordinator.is_over() || gone == shards {
+                        break;
+                    }
+                    match wait(&from, coordinator.wake_at(), clock.now_ns()) {
+                        None => {}
+                        Some(Message::Event(event)) => coordinator.event(event),
+                        Some(Message::Disk) => {}
+                        Some(Message::Want) => coordinator.want(),
+                        Some(Message::Stop(Stop::Keep)) => coordinator.stop(),
+                        Some(Message::Stop(Stop::Drain)) => draining = true,
+                        Some(Message::Savepoint(ask)) => {
+                            savepoints.ask(ask);
+                            coordinator.savepoint();
+                        }
+                        Some(Message::Copied(pin)) => coordinator.unpin(pin),
+                        Some(Message::Gone) => gone += 1,
+                    }
                 }
-            }
+            });
+            let told_of = |panicked: Result<(), Panic>| {
+                if let Err(panic) = panicked {
+                    shared.fail(JobError::Panic {
+                        job: shared.name.clone(),
+                        op: "committing what a sink has prepared".into(),
+                        shard: 0,
+                        position: "the control thread".into(),
+                        message: panic.message,
+                    });
+                    ring();
+                }
+            };
+            told_of(caught);
             // Law 2. Nothing is removed meanwhile.
-            savepoints.finish();
+            told_of(catch(|| savepoints.finish()));
+            told_of(catch(|| drop(coordinator)));
             // Law 1.
-            drop(coordinator);
             drop(disk);
             drop(lock);
             shared.shard_over();

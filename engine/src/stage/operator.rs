@@ -86,6 +86,11 @@ pub trait Operator<In>: Send + 'static {
     /// Everything has been loaded: what follows from it (timers, what is next due) is made anew.
     fn loaded(&mut self) {}
 
+    /// M as it was restored, asked after [`Operator::loaded`]: no record that comes may count as if it had been lower.
+    fn restored_watermark(&self) -> EventTime {
+        EventTime::BEGINNING
+    }
+
     /// Control events for edges beside the chain: each as the chain is given it, and after what was made before it.
     fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
 
@@ -321,6 +326,7 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     }
     fn loaded(&mut self) -> Result<(), JobError> {
         self.op.loaded();
+        self.inbox.restored(self.op.restored_watermark());
         Ok(())
     }
 }

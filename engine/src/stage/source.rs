@@ -170,6 +170,8 @@ pub(crate) struct SourceStage<R: Reader, P> {
     pub saver: Saver,
     /// The last epoch whose barrier has passed.
     pub reached: Epoch,
+    /// The chain has yet to be told of partitions that had ended before the job was started.
+    pub restored: bool,
     /// A barrier that has to wait until the chain has room.
     pub wanted: Option<Cut>,
     /// The last barrier of all has passed: nothing more is read.
@@ -454,6 +456,13 @@ where
         self.cx.now_ns = now.ns;
         self.cx.wall = now.wall;
         self.cx.arrived_at(now.ns);
+        if std::mem::take(&mut self.restored) {
+            for at in 0..self.slots.len() {
+                if self.slots[at].ended {
+                    self.control(Control::PartitionEnded { partition: at });
+                }
+            }
+        }
         if self.ended {
             self.control(Control::Flush);
             return Ok(if self.blocked() {
@@ -589,8 +598,9 @@ where
                 continue;
             };
             if ended {
+                // The chain is told at the first step, when there is a time.
                 slot.ended = true;
-                self.control(Control::PartitionEnded { partition: at });
+                self.restored = true;
                 continue;
             }
             let sought = slot.reader.seek(&Position { offset, detail });

@@ -56,6 +56,8 @@ pub(super) struct Control {
     parts: Vec<Part>,
     coordinator: Coordinator,
     told: Arc<Told>,
+    /// Sources are to end as soon as no epoch is under way.
+    draining: bool,
     events: Events,
     /// The handle of the coordinator.
     disk: SharedDisk,
@@ -127,6 +129,7 @@ pub(super) fn open(
         parts,
         coordinator,
         told,
+        draining: false,
         events,
         disk,
         from,
@@ -163,7 +166,7 @@ impl Control {
     pub fn stop(&mut self, how: Stop) {
         match how {
             Stop::Keep => self.coordinator.stop(),
-            Stop::Drain => self.told.drain(),
+            Stop::Drain => self.draining = true,
         }
     }
 
@@ -218,6 +221,11 @@ impl Control {
         let before = self.coordinator.place();
         let stepped = self.coordinator.step(now_ns, &mut self.disk);
         stepped.map_err(|e| e.of_job(job))?;
+        if self.draining && self.coordinator.is_idle() {
+            self.draining = false;
+            self.told.drain();
+            worked = true;
+        }
         worked |= self.coordinator.place() != before;
         Ok(match worked {
             true => Progress::Worked,
