@@ -302,8 +302,7 @@ fn what_cannot_be_read_again_has_no_position() {
 }
 
 proptest! {
-    // The kit makes PELTON_CASES trials of each.
-    #![proptest_config(ProptestConfig::with_cases(cases().cases.div_ceil(20)))]
+    #![proptest_config(cases())]
 
     /// Any bytes in any mixture keep the laws.
     #[test]
