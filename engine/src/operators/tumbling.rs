@@ -17,27 +17,27 @@
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
-use crate::checkpoint::{
-    Cut, Frame, Keeping, Saved, Saver, Snapshot, Touch, Tracked, Tracker, Untracked,
-};
+use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot, Touch, Tracked, Tracker, Untracked};
 use crate::error::BuildError;
-use crate::key::{Key, KeyOf, stable_hash};
+use crate::key::{KeyOf, stable_hash};
 use crate::operators::early::{Changed, EarlyTimer};
 use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
 use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
-use crate::state::{LoadError, State};
+use crate::state::LoadError;
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{
     Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_early,
     check_lateness, check_offset, check_positive, results_of, said_early,
 };
+use kept::{ENTRY, PARKED, begin, prefix, write};
 use spare::Spare;
 use std::collections::VecDeque;
 
+mod kept;
 mod spare;
 
 /// Results emitted in one step.
@@ -139,33 +139,6 @@ struct Slice<K, A> {
     parked_tracker: Tracker,
     /// With early firing: what has changed since it was last told; not looked at once the window has fired.
     changed: Changed,
-}
-
-impl<K: Key, A: Clone> Slice<K, A> {
-    /// Forgets the keys that were another shard's, as its tombstone says; whether any are left.
-    fn forget(&mut self, gone: &impl Fn(&K) -> bool) -> bool {
-        let mut left = forget(&mut self.table, &mut self.tracker, gone);
-        if let Some(parked) = &mut self.parked {
-            left |= forget(parked, &mut self.parked_tracker, gone);
-        }
-        left
-    }
-}
-
-/// Makes the table anew of the entries that stay, since a window's table has no gaps; whether there are any.
-fn forget<K: Key, A: Clone>(
-    table: &mut KeyTable<K, A>,
-    tracker: &mut Tracker,
-    gone: &impl Fn(&K) -> bool,
-) -> bool {
-    let old = std::mem::take(table);
-    *tracker = Tracker::new(tracker.swept());
-    for id in (0..old.id_end()).filter(|&id| !gone(old.key(id))) {
-        let key = old.key(id);
-        let (id, _) = table.find_or_insert(old.hash(key), key, || old.value(id).clone());
-        tracker.restored(id);
-    }
-    !table.is_empty()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,73 +402,6 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         Doing::Early { at, word }
     }
 
-    /// Whether the first window may go (law 6). Then it leaves its tombstone.
-    fn may_retire(&mut self) -> bool {
-        let Some(keeping) = &mut self.keeping else {
-            return true;
-        };
-        let (owner, saver) = (keeping.owner(), &mut keeping.saver);
-        let slice = &self.slices[0];
-        if slice.tracker.is_writing() || slice.parked_tracker.is_writing() {
-            return false;
-        }
-        if slice.tracker.has_stored() || slice.parked_tracker.has_stored() {
-            let window = [&prefix(WINDOW, slice.start)[..], &owner].concat();
-            saver.gone_bytes(&window);
-        }
-        true
-    }
-
-    /// Takes an entry of a checkpoint.
-    fn load_entry(&mut self, frame: &Frame<'_>) -> Result<(), LoadError> {
-        let Some(keeping) = &mut self.keeping else {
-            return Ok(());
-        };
-        if let Some(watermark) = keeping.load_watermark(frame.key, frame.value)? {
-            self.watermark = watermark;
-            return Ok(());
-        }
-        let Some((head, key)) = frame.key.split_at_checked(9) else {
-            return Err(LoadError::new("the key of a window's entry is too short"));
-        };
-        let mut start = [0; 8];
-        start.copy_from_slice(&head[1..]);
-        let start = i64::from_le_bytes(start);
-        let Some(value) = frame.value else {
-            let gone = keeping.owned_by(key)?;
-            self.slices
-                .retain_mut(|s| s.start != start || s.forget(&gone));
-            return Ok(());
-        };
-        let key: K::Key = keeping.saver.load(key)?;
-        if !keeping.owns(&key) {
-            return Ok(());
-        }
-        let saver = &mut keeping.saver;
-        let acc = saver.load_value::<K::Key, A::Acc>(frame, value)?;
-        // Which have fired is found out when all are there.
-        let watermark = std::mem::replace(&mut self.watermark, EventTime::BEGINNING);
-        let at = self.slice_at(start);
-        self.watermark = watermark;
-        let slice = &mut self.slices[at];
-        let (table, tracker) = match head[0] {
-            PARKED => {
-                let parked = &mut **slice.parked.get_or_insert_default();
-                (parked, &mut slice.parked_tracker)
-            }
-            _ => (&mut slice.table, &mut slice.tracker),
-        };
-        let (id, new) = table.find_or_insert(table.hash(&key), &key, || acc.clone());
-        if !new {
-            *table.value_mut(id) = acc;
-        }
-        tracker.restored(id);
-        if self.early.is_some() && head[0] == ENTRY {
-            slice.changed.mark(id);
-        }
-        Ok(())
-    }
-
     fn window_of(&self, at: usize) -> Window {
         let start = self.slices[at].start;
         Window {
@@ -503,18 +409,6 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             end: self.end_of(start),
         }
     }
-}
-
-/// What an entry's key begins with in a checkpoint: what it is, and the start of its window.
-const ENTRY: u8 = b'E';
-const PARKED: u8 = b'P';
-/// A window of one shard: it leaves a tombstone that goes on with who wrote it, and has no value.
-const WINDOW: u8 = b'W';
-
-fn prefix(tag: u8, start: i64) -> [u8; 9] {
-    let mut prefix = [tag; 9];
-    prefix[1..].copy_from_slice(&start.to_le_bytes());
-    prefix
 }
 
 /// Marks the entries of records `from..to`, which have been added, as changed.
@@ -958,24 +852,4 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn side_blocked(&self) -> bool {
         self.late.blocked()
     }
-}
-
-/// A barrier passes a window's table.
-fn begin<K: Key, A>(tracker: &mut Tracker, table: &KeyTable<K, A>, cut: Cut) {
-    tracker.begin_sweep(cut.sweep, cut.is_whole);
-    tracker.begin(table.id_end(), |id| table.is_live(id));
-}
-
-/// Writes what is due of a window's table; whether that is all.
-fn write<K: Key, A: State>(
-    tag: u8,
-    start: i64,
-    tracker: &mut Tracker,
-    table: &KeyTable<K, A>,
-    saver: &mut Saver,
-    to: &mut Snapshot<'_>,
-) -> bool {
-    let prefix = prefix(tag, start);
-    to.swept_to(tracker.swept());
-    tracker.write(|id| saver.write(&prefix, table.key(id), table.value(id), to))
 }
