@@ -90,6 +90,7 @@ mod poison;
 mod prepare;
 mod reader;
 mod savepoint;
+mod space;
 mod store;
 mod writer;
 
@@ -99,7 +100,7 @@ pub use disk::{
     Full, MemoryDisk, Mode, Notify, Op, SharedDisk, StdDisk, Ticket, Unsynced,
 };
 pub use error::StorageError;
-pub use format::block::{Block, BlockHead, Frame, Frames};
+pub use format::block::{Block, BlockHead, Frame, Frames, OpenFrame, frame_len, set_epoch};
 pub use format::log::{BatchHead, Located, Record, Visibility};
 pub use format::manifest::{Checkpoint, Extent, Manifest};
 pub use id::{Epoch, KeyGroup, Lineage, SegmentId, StateId};
@@ -111,5 +112,6 @@ pub use map::MappedBytes;
 pub use poison::Poison;
 pub use reader::{Filter, PlainBytes, SegmentBytes, SnapshotReader, Totals};
 pub use savepoint::{Savepoint, SavepointReport};
+pub use space::Space;
 pub use store::{Commit, EPOCHS_AHEAD, Note, Peeked, Pin, Store, StoreConfig};
-pub use writer::{Refused, Sealed, SegmentWriter, Warning, WriterConfig};
+pub use writer::{Refused, Room, Sealed, SegmentWriter, Warning, WriterConfig};

@@ -25,6 +25,7 @@ use crate::format::segment::SegmentHeader;
 use crate::id::{Epoch, Lineage, SegmentId};
 use crate::poison::Poison;
 use crate::prepare::Preparer;
+use crate::space::Space;
 use segments::Active;
 use std::collections::VecDeque;
 
@@ -84,19 +85,53 @@ struct Sealing {
 struct OpenBlock {
     head: BlockHead,
     start: usize,
+    /// Of its frames. The buffer may be longer: that is room for more.
+    end: usize,
     frames: u32,
 }
 
-/// A buffer that is being filled.
+/// A buffer that is being filled. It is as long as it may become: making it longer with each block would clear it each time.
 #[derive(Debug)]
 struct Chunk {
     buffer: Buffer,
+    /// Of what is whole in it, the open block apart.
+    end: usize,
     segment: SegmentId,
     file: FileId,
     offset: u64,
     /// Up to where it may be filled, a multiple of [`ALIGN`].
     limit: usize,
     block: Option<OpenBlock>,
+}
+
+/// Room for frames at the end of a block.
+#[derive(Debug)]
+pub struct Room<'a> {
+    bytes: &'a mut [u8],
+    end: &'a mut usize,
+    frames: &'a mut u32,
+}
+
+impl<'a> Room<'a> {
+    /// These bytes. `end` is moved on by what is taken of them, and frames are counted.
+    #[inline(always)]
+    pub fn new(bytes: &'a mut [u8], end: &'a mut usize, frames: &'a mut u32) -> Self {
+        Room { bytes, end, frames }
+    }
+
+    /// The bytes: frames are written to their beginning, over whatever they were.
+    #[inline(always)]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+
+    /// So many whole frames have been written, that are so many bytes in all. A room that is dropped instead was not taken.
+    #[inline(always)]
+    pub fn took(self, bytes: usize, frames: u32) {
+        assert!(bytes <= self.bytes.len(), "a frame outside its room");
+        *self.end += bytes;
+        *self.frames += frames;
+    }
 }
 
 /// See the laws on top of this file.
@@ -181,8 +216,22 @@ impl SegmentWriter {
             frame.epoch <= head.epoch,
             "an entry changed after its block"
         );
+        let mut room = self.room(&head, frame.encoded_len())?;
+        let mut to = Space::new(room.bytes());
+        frame.encode(&mut to);
+        let used = to.used();
+        room.took(used, 1);
+        Ok(())
+    }
+
+    /// Room at the end of the log for a frame of `len` bytes, in a block of this head: frames may be put together there, and
+    /// need not be.
+    ///
+    /// # Errors
+    /// There is none; see [`Refused`].
+    #[inline]
+    pub fn room(&mut self, head: &BlockHead, len: u64) -> Result<Room<'_>, Refused> {
         self.poison.check().map_err(Refused::Failed)?;
-        let len = frame.encoded_len();
         if len > self.config.frame_bytes_max {
             return Err(Refused::Failed(StorageError::TooLarge {
                 len,
@@ -192,32 +241,40 @@ impl SegmentWriter {
         let len = len as usize;
         if !self.fits_open_block(head, len) {
             self.close_block();
-            self.open_block(head, len)?;
+            self.open_block(*head, len)?;
         }
         let chunk = self.chunk.as_mut().expect("a block is open");
-        let block = chunk.block.as_mut().expect("a block is open");
-        block.frames += 1;
-        frame.encode(&mut chunk.buffer);
-        Ok(())
+        let open = chunk.block.as_mut().expect("a block is open");
+        // A frame longer than a block is alone in one.
+        let whole = self.config.block_bytes / block::ALIGN_BLOCK * block::ALIGN_BLOCK;
+        let end = (open.start + whole).max(open.end + len).min(chunk.limit);
+        let bytes = &mut chunk.buffer[open.end..end];
+        Ok(Room::new(bytes, &mut open.end, &mut open.frames))
     }
 
-    fn fits_open_block(&self, head: BlockHead, len: usize) -> bool {
+    #[inline]
+    fn fits_open_block(&self, head: &BlockHead, len: usize) -> bool {
         let Some(chunk) = &self.chunk else {
             return false;
         };
-        let Some(open) = chunk.block else {
+        let Some(open) = &chunk.block else {
             return false;
         };
-        let end = round_up((chunk.buffer.len() + len) as u64, block::ALIGN_BLOCK as u64) as usize;
-        open.head == head && end <= chunk.limit && end - open.start <= self.config.block_bytes
+        let end = round_up((open.end + len) as u64, block::ALIGN_BLOCK as u64) as usize;
+        open.head == *head && end <= chunk.limit && end - open.start <= self.config.block_bytes
     }
 
     fn close_block(&mut self) {
         if let Some(chunk) = &mut self.chunk
             && let Some(open) = chunk.block.take()
         {
-            let kind = block::KIND_FRAMES;
-            block::finish(&mut chunk.buffer, open.start, open.head, open.frames, kind);
+            // There may have been room that nobody took.
+            if open.frames > 0 {
+                chunk.end = round_up(open.end as u64, block::ALIGN_BLOCK as u64) as usize;
+                chunk.buffer[open.end..chunk.end].fill(0);
+                let block = &mut chunk.buffer[open.start..chunk.end];
+                block::seal(block, open.head, open.frames, block::KIND_FRAMES);
+            }
         }
     }
 
@@ -230,7 +287,7 @@ impl SegmentWriter {
             self.last_epoch
         );
         let needed = round_up((block::HEADER + len) as u64, block::ALIGN_BLOCK as u64) as usize;
-        let full = |c: &Chunk| c.buffer.len() + needed > c.limit;
+        let full = |c: &Chunk| c.end + needed > c.limit;
         if self.chunk.as_ref().is_some_and(full) {
             self.finish_chunk(head.epoch);
         }
@@ -238,11 +295,11 @@ impl SegmentWriter {
             self.begin_chunk(head.epoch, needed)?;
         }
         let chunk = self.chunk.as_mut().expect("just made");
-        let start = chunk.buffer.len();
-        block::begin(&mut chunk.buffer);
+        let start = chunk.end;
         chunk.block = Some(OpenBlock {
             head,
             start,
+            end: start + block::HEADER,
             frames: 0,
         });
         Ok(())
@@ -254,7 +311,11 @@ impl SegmentWriter {
         let Some(mut chunk) = self.chunk.take() else {
             return;
         };
-        block::fill_up(&mut chunk.buffer, ALIGN, epoch);
+        let end = round_up(chunk.end as u64, ALIGN as u64) as usize;
+        if chunk.end < end {
+            block::pad(&mut chunk.buffer[chunk.end..end], epoch);
+        }
+        chunk.buffer.resize(end);
         let segment = self.segments.back_mut().expect("a chunk lies in one");
         debug_assert_eq!(
             (segment.id, segment.end),
@@ -295,17 +356,21 @@ impl SegmentWriter {
             self.buffers += 1;
             Buffer::with_capacity(self.config.chunk_bytes)
         });
-        buffer.clear();
+        let mut end = 0;
         if segment.end == 0 {
+            buffer.clear();
             let header = SegmentHeader {
                 lineage: self.lineage,
                 id: segment.id,
                 first_epoch: epoch,
             };
             header.encode(&mut buffer);
+            end = buffer.len();
         }
+        buffer.resize(limit);
         self.chunk = Some(Chunk {
             buffer,
+            end,
             segment: segment.id,
             file: segment.file,
             offset: segment.end,

@@ -87,8 +87,8 @@ pub(super) fn scrambled<T, A: Aggregate<T>>(aggregate: &A, records: &[T], plan: 
 
 /// What is loaded of what was saved.
 pub(super) fn loaded<T: State>(value: &T) -> T {
-    let (mut codec, mut bytes) = (Codec::default(), rkyv::util::AlignedVec::new());
-    codec.save(value, &mut bytes);
+    let mut codec = Codec::default();
+    let bytes = codec.to_vec(value);
     codec.load(&bytes).expect("what was saved is loaded")
 }
 

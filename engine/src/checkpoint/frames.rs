@@ -2,15 +2,22 @@
 
 use super::Cut;
 use crate::error::JobError;
-use pelton_storage::{BlockHead, KeyGroup, Refused, SegmentWriter, StateId, StorageError};
+use pelton_storage::{
+    BlockHead, Epoch, KeyGroup, Refused, Room, SegmentWriter, Space, StateId, StorageError,
+    frame_len, set_epoch,
+};
+use std::collections::VecDeque;
 
 /// The key group of blocks that hold keys of any: entries are written in the order of memory, and a restore decides by each
 /// key's own group.
 pub(crate) const MIXED: KeyGroup = KeyGroup(u16::MAX);
 
-/// Bytes that one piece writes at most, but for its last entry: some 60 µs of small entries. Smaller pieces take longer in all:
+/// Bytes that one piece writes at most, but for its last entry: some 60 to 100 µs of small entries. Smaller pieces take longer in all:
 /// records between them change entries before their turn, which costs twice.
-const PIECE_BYTES: usize = 128 << 10;
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Frames up to this length are what most are: a key and a value of a few words.
+const LIKELY: u64 = 256;
 
 /// Whether all of an epoch has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +47,14 @@ pub(crate) enum SaveError {
 
 /// Where frames go: a shard's log.
 pub(crate) trait TakeFrames {
-    /// Takes one, or says why not.
-    fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused>;
+    /// Room for a frame of so many bytes, or why there is none.
+    fn room(&mut self, head: &BlockHead, len: u64) -> Result<Room<'_>, Refused>;
 }
 
 impl TakeFrames for SegmentWriter {
     #[inline]
-    fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused> {
-        self.push(head, frame)
+    fn room(&mut self, head: &BlockHead, len: u64) -> Result<Room<'_>, Refused> {
+        SegmentWriter::room(self, head, len)
     }
 }
 
@@ -72,13 +79,16 @@ impl SaveError {
 /// A piece of an epoch on one shard, being written.
 #[allow(missing_debug_implementations)]
 pub struct Snapshot<'a> {
-    cut: Cut,
+    /// Of the blocks that are written. Lent to the writer: copied for each frame, it cost as much as the frame.
+    head: BlockHead,
     writer: &'a mut dyn TakeFrames,
     failure: &'a mut Option<SaveError>,
     /// What sinks hand over for the decision, see [`crate::sink::Writer::pre_commit`].
     committables: &'a mut Vec<(StateId, Vec<u8>)>,
     /// Bytes that may still be written in this piece; at most 0 where none may.
     left: isize,
+    /// Bytes that the next frame is likely not to exceed.
+    likely: u64,
     frames: u64,
     /// The least sweep that a state is through with.
     swept: u64,
@@ -95,48 +105,103 @@ impl<'a> Snapshot<'a> {
         now_ns: u64,
     ) -> Self {
         Snapshot {
-            cut,
+            head: BlockHead {
+                epoch: cut.epoch,
+                state: StateId(0),
+                group: MIXED,
+            },
             writer,
             failure,
             committables,
             left: PIECE_BYTES as isize,
+            likely: LIKELY,
             frames: 0,
             swept: cut.sweep,
             now_ns,
         }
     }
 
-    /// Writes an entry, or that there is none any more; `false` if it was not taken, since the piece is full or the disk is
-    /// busy: to be given again in the next piece.
+    /// Writes a frame, which `encode` puts together, given its epoch; `false` if it was not taken, since the piece is full or the
+    /// disk is busy: to be given again in the next piece. It is put together where it is to lie, unless it turns out to be longer
+    /// than there is room for.
     #[inline]
-    pub(crate) fn put(&mut self, state: StateId, key: &[u8], value: Option<&[u8]>) -> bool {
+    pub(crate) fn put(
+        &mut self,
+        state: StateId,
+        mut encode: impl FnMut(&mut Space<'_>, Epoch),
+    ) -> bool {
         if self.left <= 0 {
             return false;
         }
-        let head = BlockHead {
-            epoch: self.cut.epoch,
-            state,
-            group: MIXED,
-        };
-        let frame = pelton_storage::Frame {
-            epoch: self.cut.epoch,
-            key,
-            value,
-        };
-        match self.writer.take(head, frame) {
-            Ok(()) => {
-                self.left -= frame.encoded_len() as isize;
+        self.head.state = state;
+        let mut needed = self.likely;
+        loop {
+            let mut room = match self.writer.room(&self.head, needed) {
+                Ok(room) => room,
+                Err(refused) => return self.refused(refused),
+            };
+            let mut to = Space::new(room.bytes());
+            encode(&mut to, self.head.epoch);
+            let (used, fits) = (to.used(), to.fits());
+            if fits {
+                room.took(used, 1);
+                self.left -= used as isize;
                 self.frames += 1;
-                true
+                return true;
             }
-            Err(refused) => {
-                self.left = 0;
-                if let Refused::Failed(cause) = refused {
-                    self.failure.get_or_insert(SaveError::Storage(cause));
-                }
-                false
-            }
+            // The next one is likely to be as long.
+            needed = used as u64;
+            self.likely = needed;
         }
+    }
+
+    /// Writes as many as are taken of the frames that these bytes are, one after another; how many bytes that is.
+    fn put_all(&mut self, state: StateId, bytes: &[u8]) -> usize {
+        self.head.state = state;
+        let epoch = self.head.epoch;
+        let mut taken = 0;
+        while taken < bytes.len() && self.left > 0 {
+            let first = frame_len(&bytes[taken..]);
+            let mut room = match self.writer.room(&self.head, first as u64) {
+                Ok(room) => room,
+                Err(refused) => {
+                    self.refused(refused);
+                    break;
+                }
+            };
+            // At least the first of them, and no more than the piece has left.
+            let most = room.bytes().len().min(self.left as usize);
+            let (mut len, mut frames) = (first, 1);
+            while taken + len < bytes.len() {
+                let next = len + frame_len(&bytes[taken + len..]);
+                if next > most {
+                    break;
+                }
+                (len, frames) = (next, frames + 1);
+            }
+            let to = &mut room.bytes()[..len];
+            to.copy_from_slice(&bytes[taken..taken + len]);
+            let mut at = 0;
+            while at < len {
+                set_epoch(&mut to[at..], epoch);
+                at += frame_len(&to[at..]);
+            }
+            room.took(len, frames);
+            self.left -= len as isize;
+            self.frames += u64::from(frames);
+            taken += len;
+        }
+        taken
+    }
+
+    /// Nothing more is taken in this piece.
+    #[cold]
+    fn refused(&mut self, refused: Refused) -> bool {
+        self.left = 0;
+        if let Refused::Failed(cause) = refused {
+            self.failure.get_or_insert(SaveError::Storage(cause));
+        }
+        false
     }
 
     /// Hands over what is to be committed once the epoch is decided.
@@ -176,55 +241,81 @@ pub struct Frame<'a> {
     pub(crate) stored: Option<&'a str>,
 }
 
-/// Frames that wait, in order.
+/// Frames that wait, in order, as they will lie in the log but for their epoch, which is known when they are written. No entry is
+/// here twice, so they take no more than the entries of the state would. In buffers of one size, so that no step moves all.
 #[derive(Debug, Default)]
 pub(crate) struct FrameQueue {
-    bytes: Vec<u8>,
-    /// Where the first that is left begins.
+    buffers: VecDeque<Waiting>,
+    /// Where in the first buffer the first frame that is left begins.
     from: usize,
+    /// Empty ones.
+    spare: Vec<Waiting>,
 }
 
-impl FrameQueue {
-    const NO_VALUE: u32 = u32::MAX;
+/// A buffer of a queue.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Box<[u8]>,
+    used: usize,
+}
 
-    /// Puts one at the end.
-    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let len = value.map_or(Self::NO_VALUE, |v| v.len() as u32);
-        self.bytes
-            .extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&len.to_le_bytes());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value.unwrap_or_default());
+/// Bytes of a queue's buffer, unless one frame is longer.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Spare buffers that a queue keeps.
+const SPARE: usize = 128;
+
+impl FrameQueue {
+    /// Puts one at the end, which `encode` puts together.
+    #[inline]
+    pub fn push(&mut self, mut encode: impl FnMut(&mut Space<'_>)) {
+        let mut needed = 0;
+        loop {
+            if let Some(last) = self.buffers.back_mut() {
+                let mut to = Space::new(&mut last.bytes[last.used..]);
+                encode(&mut to);
+                let (used, fits) = (to.used(), to.fits());
+                if fits {
+                    last.used += used;
+                    return;
+                }
+                needed = used;
+            }
+            self.add(needed);
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, needed: usize) {
+        let waiting = match self.spare.pop() {
+            Some(spare) if spare.bytes.len() >= needed => spare,
+            _ => Waiting {
+                bytes: vec![0; needed.max(BUFFER_BYTES)].into_boxed_slice(),
+                used: 0,
+            },
+        };
+        self.buffers.push_back(waiting);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.from == self.bytes.len()
+        self.buffers.is_empty()
     }
 
     /// Writes as many as the snapshot takes; whether none is left.
     pub fn write(&mut self, state: StateId, to: &mut Snapshot<'_>) -> bool {
-        while self.from < self.bytes.len() {
-            let word = |at: usize| {
-                let bytes = self.bytes[at..at + 4].try_into().unwrap_or_default();
-                u32::from_le_bytes(bytes)
-            };
-            let (key, value) = (word(self.from) as usize, word(self.from + 4));
-            let key_at = self.from + 8;
-            let value_at = key_at + key;
-            let (value, end) = match value {
-                Self::NO_VALUE => (None, value_at),
-                len => {
-                    let end = value_at + len as usize;
-                    (Some(&self.bytes[value_at..end]), end)
-                }
-            };
-            if !to.put(state, &self.bytes[key_at..value_at], value) {
+        while let Some(first) = self.buffers.front() {
+            self.from += to.put_all(state, &first.bytes[self.from..first.used]);
+            if self.from < first.used {
                 return false;
             }
-            self.from = end;
+            self.from = 0;
+            if let Some(mut done) = self.buffers.pop_front()
+                && self.spare.len() < SPARE
+                && done.bytes.len() == BUFFER_BYTES
+            {
+                done.used = 0;
+                self.spare.push(done);
+            }
         }
-        self.bytes.clear();
-        self.from = 0;
         true
     }
 }

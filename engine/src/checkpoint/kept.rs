@@ -107,9 +107,10 @@ impl Kept {
             return Saved::More;
         }
         to.swept_to(self.tracker.swept());
+        let mut writer = saver.in_turn();
         let all = self.tracker.write(|id| {
             let (key, value) = entry(id);
-            saver.write(&[ENTRY], key, &value, to)
+            writer.write(&[ENTRY], key, &value, to)
         });
         if all { Saved::All } else { Saved::More }
     }

@@ -17,7 +17,6 @@ use crate::tasklet::Tasklet;
 use pelton_storage::{
     Checkpoint, Epoch, Filter, Lineage, SegmentBytes, SnapshotReader, StateId, StorageError,
 };
-use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
 
 /// The sections of a checkpoint that are the engine's, as values.
@@ -111,9 +110,7 @@ fn declared((id, (uid, (given, (operator, (name, shape))))): StateRow) -> Declar
 }
 
 fn save<T: State>(value: &T) -> Vec<u8> {
-    let mut bytes = AlignedVec::new();
-    Codec::default().save(value, &mut bytes);
-    bytes.to_vec()
+    Codec::default().to_vec(value)
 }
 
 fn load<T: State>(checkpoint: &Checkpoint, section: &str) -> Result<T, LoadError> {

@@ -18,7 +18,7 @@ use crate::running::Keyed;
 use crate::stage::operator::Operator;
 use crate::time::EventTime;
 use crate::window::{Firing, Windowed};
-use pelton_storage::{BlockHead, Refused, StateId};
+use pelton_storage::{BlockHead, Frames, Refused, Room, StateId};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::Location;
@@ -142,21 +142,41 @@ struct Written {
 struct Log<'a> {
     frames: &'a mut Vec<Written>,
     room: usize,
+    /// What was written last: a frame, or nothing if there turned out to be too little room for it.
+    last: Vec<u8>,
+    end: usize,
+    taken: u32,
+    head: Option<BlockHead>,
+}
+
+impl Log<'_> {
+    /// Reads what was written last.
+    fn read(&mut self) {
+        let Some(head) = self.head.take() else { return };
+        for frame in Frames::of(&self.last[..self.end], self.taken, head.epoch) {
+            let frame = frame.expect("what was written can be read");
+            self.frames.push(Written {
+                epoch: frame.epoch,
+                state: head.state,
+                key: frame.key.to_vec(),
+                value: frame.value.map(<[u8]>::to_vec),
+            });
+        }
+        (self.end, self.taken) = (0, 0);
+    }
 }
 
 impl TakeFrames for Log<'_> {
-    fn take(&mut self, head: BlockHead, frame: pelton_storage::Frame<'_>) -> Result<(), Refused> {
+    fn room(&mut self, head: &BlockHead, len: u64) -> Result<Room<'_>, Refused> {
+        self.read();
         if self.room == 0 {
             return Err(Refused::Busy);
         }
         self.room -= 1;
-        self.frames.push(Written {
-            epoch: frame.epoch,
-            state: head.state,
-            key: frame.key.to_vec(),
-            value: frame.value.map(<[u8]>::to_vec),
-        });
-        Ok(())
+        self.head = Some(*head);
+        // What was there before does not matter.
+        self.last = vec![0xA5; len as usize];
+        Ok(Room::new(&mut self.last, &mut self.end, &mut self.taken))
     }
 }
 
@@ -183,11 +203,16 @@ impl<Op: Operator<Record, Out: Told>> Machine<Op> {
         let mut log = Log {
             frames: &mut self.frames,
             room,
+            last: vec![],
+            end: 0,
+            taken: 0,
+            head: None,
         };
         let (mut failure, mut prepared) = (None, vec![]);
         let mut to = Snapshot::new(cut, &mut log, &mut failure, &mut prepared, self.cx.now_ns);
         let saved = self.op.save(&mut to);
         self.swept = self.swept.min(to.swept());
+        log.read();
         if saved == Saved::All {
             self.writing = None;
         }

@@ -7,9 +7,8 @@
 
 use super::frames::{Frame, FrameQueue, Saved, Snapshot};
 use super::value::{Stored, Value};
-use crate::state::{Codec, LoadError, Loader, State, shape_of};
-use pelton_storage::StateId;
-use rkyv::util::AlignedVec;
+use crate::state::{Codec, Encoder, LoadError, Loader, State, shape_of};
+use pelton_storage::{Epoch, OpenFrame, Space, StateId};
 use std::any::Any;
 
 /// See the module.
@@ -17,10 +16,6 @@ use std::any::Any;
 pub(crate) struct Saver {
     state: StateId,
     codec: Codec,
-    key: AlignedVec,
-    value: AlignedVec,
-    /// A part of a value.
-    part: AlignedVec,
     /// Of the epoch under way (law 1).
     first: FrameQueue,
     /// Of the next one (law 2).
@@ -34,9 +29,6 @@ impl Saver {
         Saver {
             state,
             codec: Codec::default(),
-            key: AlignedVec::new(),
-            value: AlignedVec::new(),
-            part: AlignedVec::new(),
             first: FrameQueue::default(),
             next: FrameQueue::default(),
             older: None,
@@ -48,52 +40,47 @@ impl Saver {
         self.state
     }
 
-    /// Bytes of a key that begins with `prefix`.
-    fn key<K: State>(&mut self, prefix: &[u8], key: &K) {
-        self.codec.save(key, &mut self.value);
-        self.key.clear();
-        self.key.extend_from_slice(prefix);
-        self.key.extend_from_slice(&self.value);
-    }
-
-    fn value<V: Stored>(&mut self, value: &V) {
-        value.store(&mut Value::new(
-            &mut self.codec,
-            &mut self.part,
-            &mut self.value,
-        ));
-    }
-
     /// Saves an entry before it changes.
     #[cold]
     pub fn before<K: State, V: Stored>(&mut self, prefix: &[u8], key: &K, value: &V) {
-        self.key(prefix, key);
-        self.value(value);
-        self.first.push(&self.key, Some(&self.value));
+        let mut encoder = self.codec.encoder();
+        self.first
+            .push(|to| entry(&mut encoder, to, Epoch(0), prefix, key, value));
     }
 
     /// An entry has gone.
     pub fn gone<K: State>(&mut self, prefix: &[u8], key: &K) {
-        self.key(prefix, key);
-        self.next.push(&self.key, None);
+        let mut encoder = self.codec.encoder();
+        self.next.push(|to| {
+            let mut frame = OpenFrame::begin(to, Epoch(0));
+            to.extend(prefix);
+            encoder.save(key, to);
+            frame.key_ends(to);
+            frame.finish(to, false);
+        });
     }
 
     /// What has this key, as bytes, has gone.
     pub fn gone_bytes(&mut self, key: &[u8]) {
-        self.next.push(key, None);
+        self.next.push(|to| {
+            let mut frame = OpenFrame::begin(to, Epoch(0));
+            to.extend(key);
+            frame.key_ends(to);
+            frame.finish(to, false);
+        });
     }
 
     /// Saves an entry before it changes, its key as bytes.
     #[cold]
     pub fn before_bytes<V: Stored>(&mut self, key: &[u8], value: &V) {
-        self.value(value);
-        self.first.push(key, Some(&self.value));
+        let mut encoder = self.codec.encoder();
+        self.first
+            .push(|to| entry_of_bytes(&mut encoder, to, Epoch(0), key, value));
     }
 
     /// Notes an entry of the epoch under way, as bytes: small things that are saved at once.
     pub fn note<V: State>(&mut self, key: &[u8], value: &V) {
-        self.codec.save(value, &mut self.value);
-        self.first.push(key, Some(&self.value));
+        self.before_bytes(key, value);
     }
 
     /// A barrier has passed.
@@ -110,24 +97,13 @@ impl Saver {
         }
     }
 
-    /// Writes an entry in its turn; whether it was taken.
+    /// For entries in their turn.
     #[inline]
-    pub fn write<K: State, V: Stored>(
-        &mut self,
-        prefix: &[u8],
-        key: &K,
-        value: &V,
-        to: &mut Snapshot<'_>,
-    ) -> bool {
-        self.key(prefix, key);
-        self.value(value);
-        to.put(self.state, &self.key, Some(&self.value))
-    }
-
-    /// The same, its key as bytes.
-    pub fn write_bytes<V: Stored>(&mut self, key: &[u8], value: &V, to: &mut Snapshot<'_>) -> bool {
-        self.value(value);
-        to.put(self.state, key, Some(&self.value))
+    pub fn in_turn(&mut self) -> InTurn<'_> {
+        InTurn {
+            state: self.state,
+            encoder: self.codec.encoder(),
+        }
     }
 
     /// The value of an entry whose state was declared by [`super::Keeping::of_values`], whatever version of it was saved.
@@ -158,6 +134,73 @@ impl Saver {
     pub fn load<T: State>(&mut self, bytes: &[u8]) -> Result<T, LoadError> {
         self.codec.load(bytes)
     }
+}
+
+/// Writes entries in their turn, one after another.
+#[allow(missing_debug_implementations)]
+pub(crate) struct InTurn<'a> {
+    state: StateId,
+    encoder: Encoder<'a>,
+}
+
+impl InTurn<'_> {
+    /// Writes an entry; whether it was taken.
+    #[inline(always)]
+    pub fn write<K: State, V: Stored>(
+        &mut self,
+        prefix: &[u8],
+        key: &K,
+        value: &V,
+        to: &mut Snapshot<'_>,
+    ) -> bool {
+        let encoder = &mut self.encoder;
+        to.put(
+            self.state,
+            #[inline(always)]
+            |to, epoch| entry(encoder, to, epoch, prefix, key, value),
+        )
+    }
+
+    /// The same, its key as bytes.
+    pub fn write_bytes<V: Stored>(&mut self, key: &[u8], value: &V, to: &mut Snapshot<'_>) -> bool {
+        let encoder = &mut self.encoder;
+        to.put(self.state, |to, epoch| {
+            entry_of_bytes(encoder, to, epoch, key, value);
+        })
+    }
+}
+
+/// Writes the frame of an entry whose key begins with `prefix`.
+#[inline(always)]
+fn entry<K: State, V: Stored>(
+    encoder: &mut Encoder<'_>,
+    to: &mut Space<'_>,
+    epoch: Epoch,
+    prefix: &[u8],
+    key: &K,
+    value: &V,
+) {
+    let mut frame = OpenFrame::begin(to, epoch);
+    to.extend(prefix);
+    encoder.save(key, to);
+    frame.key_ends(to);
+    value.store(&mut Value::new(encoder, to));
+    frame.finish(to, true);
+}
+
+/// The same, its key as bytes.
+fn entry_of_bytes<V: Stored>(
+    encoder: &mut Encoder<'_>,
+    to: &mut Space<'_>,
+    epoch: Epoch,
+    key: &[u8],
+    value: &V,
+) {
+    let mut frame = OpenFrame::begin(to, epoch);
+    to.extend(key);
+    frame.key_ends(to);
+    value.store(&mut Value::new(encoder, to));
+    frame.finish(to, true);
 }
 
 /// Loads values that were stored beside keys with this shape of both: the keys' has not changed, the values' may have.

@@ -6,17 +6,18 @@
 //! number: 8 bytes, little-endian      part: length in 4 bytes, little-endian | archive
 //! ```
 
-use crate::state::{Codec, LoadError, State};
-use rkyv::util::AlignedVec;
+use crate::state::{Codec, Encoder, LoadError, State};
+use pelton_storage::Space;
 
 /// What can be the value of an entry.
 pub(crate) trait Stored {
     /// Writes it.
-    fn store(&self, to: &mut Value<'_>);
+    fn store(&self, to: &mut Value<'_, '_, '_>);
 }
 
 impl<V: State> Stored for V {
-    fn store(&self, to: &mut Value<'_>) {
+    #[inline(always)]
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.whole(self);
     }
 }
@@ -26,42 +27,44 @@ impl<V: State> Stored for V {
 pub(crate) struct Whole<'a, V>(pub &'a V);
 
 impl<V: Stored> Stored for Whole<'_, V> {
-    fn store(&self, to: &mut Value<'_>) {
+    #[inline(always)]
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
         self.0.store(to);
     }
 }
 
 /// A value being written.
 #[allow(missing_debug_implementations)]
-pub(crate) struct Value<'a> {
-    codec: &'a mut Codec,
-    part: &'a mut AlignedVec,
-    out: &'a mut AlignedVec,
+pub(crate) struct Value<'a, 'e, 's> {
+    encoder: &'a mut Encoder<'e>,
+    out: &'a mut Space<'s>,
 }
 
-impl<'a> Value<'a> {
-    /// Writes to `out`, which is emptied, by way of `part`.
-    pub fn new(codec: &'a mut Codec, part: &'a mut AlignedVec, out: &'a mut AlignedVec) -> Self {
-        out.clear();
-        Value { codec, part, out }
+impl<'a, 'e, 's> Value<'a, 'e, 's> {
+    /// Writes to the end of `out`.
+    #[inline(always)]
+    pub fn new(encoder: &'a mut Encoder<'e>, out: &'a mut Space<'s>) -> Self {
+        Value { encoder, out }
     }
 
     /// The value is this one archive and nothing else.
+    #[inline(always)]
     pub fn whole<V: State>(&mut self, value: &V) {
-        self.codec.save(value, self.out);
+        self.encoder.save(value, self.out);
     }
 
     /// A number.
     pub fn number(&mut self, number: i64) {
-        self.out.extend_from_slice(&number.to_le_bytes());
+        self.out.extend(&number.to_le_bytes());
     }
 
     /// A part.
     pub fn part<V: State>(&mut self, part: &V) {
-        self.codec.save(part, self.part);
-        let length = self.part.len() as u32;
-        self.out.extend_from_slice(&length.to_le_bytes());
-        self.out.extend_from_slice(self.part);
+        let at = self.out.used();
+        self.out.extend(&[0; 4]);
+        self.encoder.save(part, self.out);
+        let length = (self.out.used() - at - 4) as u32;
+        self.out.replace(at, &length.to_le_bytes());
     }
 }
 
@@ -128,14 +131,17 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_in_its_order() {
-        let (mut codec, mut part, mut out) =
-            (Codec::default(), AlignedVec::new(), AlignedVec::new());
-        let mut value = Value::new(&mut codec, &mut part, &mut out);
+        let mut codec = Codec::default();
+        let (mut encoder, mut bytes) = (codec.encoder(), [0; 256]);
+        let mut out = Space::new(&mut bytes);
+        let mut value = Value::new(&mut encoder, &mut out);
         value.number(-7);
         value.part(&"odd".to_string());
         value.part(&(1u64, vec![2u8, 3]));
         value.number(1);
-        let mut parts = Parts::of(&out);
+        let used = out.used();
+        let out = &bytes[..used];
+        let mut parts = Parts::of(out);
         assert_eq!(parts.number(), Ok(-7));
         assert_eq!(parts.part::<String>(), Ok("odd".to_string()));
         assert_eq!(parts.part::<(u64, Vec<u8>)>(), Ok((1, vec![2, 3])));

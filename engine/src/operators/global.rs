@@ -222,7 +222,7 @@ impl<A: State> Open<A> {
 }
 
 impl<A: State> Stored for Open<A> {
-    fn store(&self, to: &mut Value<'_>) {
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.number(self.count as i64);
         to.number(self.latest.micros());
         to.number(self.deadline.micros());

@@ -30,16 +30,44 @@ mod tests;
 pub use loading::{Loader, Migrate, load_as, migrated};
 pub use shape::{Shape, fingerprint, shape_of};
 
+use pelton_storage::Space;
 use rkyv::api::low::{LowDeserializer, LowSerializer, LowValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error;
 use rkyv::ser::allocator::{Arena, ArenaHandle};
+use rkyv::ser::{Positional, Serializer, Writer};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// What bytes are written with.
 #[doc(hidden)]
-pub type Saver<'a, 'b> = LowSerializer<&'b mut AlignedVec, ArenaHandle<'a>, Error>;
+pub type Saver<'a, 'b> = LowSerializer<End<'b>, ArenaHandle<'a>, Error>;
+
+/// Where an archive is written, which may begin anywhere: what it points to it points to by distances.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct End<'a> {
+    space: Space<'a>,
+    start: usize,
+}
+
+impl Positional for End<'_> {
+    #[inline(always)]
+    fn pos(&self) -> usize {
+        self.space.used() - self.start
+    }
+}
+
+impl<E> Writer<E> for End<'_> {
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        // What is written is of a known length, but for padding: there mostly is none.
+        if !bytes.is_empty() {
+            self.space.extend(bytes);
+        }
+        Ok(())
+    }
+}
 
 /// A type whose values can be kept in a checkpoint: keys, accumulators, records that windows hold.
 ///
@@ -103,14 +131,26 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    /// Replaces what is in `to` by the bytes of `value`.
+    /// What writes values, one after another.
     #[inline]
-    pub fn save<T: State>(&mut self, value: &T, to: &mut AlignedVec) {
-        to.clear();
-        let saved =
-            rkyv::api::low::to_bytes_in_with_alloc::<_, _, Error>(value, to, self.arena.acquire());
-        // Writing to memory does not fail; what could is a pointer further away than 2 GiB.
-        assert!(saved.is_ok(), "a value of more than 2 GiB");
+    pub fn encoder(&mut self) -> Encoder<'_> {
+        Encoder {
+            arena: Some(self.arena.acquire()),
+        }
+    }
+
+    /// The bytes of `value`.
+    pub fn to_vec<T: State>(&mut self, value: &T) -> Vec<u8> {
+        let mut bytes = vec![0; 256];
+        loop {
+            let mut space = Space::new(&mut bytes);
+            self.encoder().save(value, &mut space);
+            let (used, fits) = (space.used(), space.fits());
+            bytes.resize(used, 0);
+            if fits {
+                return bytes;
+            }
+        }
     }
 
     /// The value that these bytes are, wherever in memory they lie.
@@ -118,6 +158,33 @@ impl Codec {
         self.aligned.clear();
         self.aligned.extend_from_slice(bytes);
         load(&self.aligned)
+    }
+}
+
+/// Writes values. It holds the arena for many of them: taking that for each would cost as much as writing a small one.
+#[allow(missing_debug_implementations)]
+pub(crate) struct Encoder<'a> {
+    arena: Option<ArenaHandle<'a>>,
+}
+
+impl Encoder<'_> {
+    /// Writes the bytes of `value` to the end of `to`.
+    #[inline(always)]
+    pub fn save<T: State>(&mut self, value: &T, to: &mut Space<'_>) {
+        // It is given back below, unless a value's own code panicked, and then there is no next one.
+        let arena = self.arena.take().expect("no value is being written");
+        let end = End {
+            start: to.used(),
+            space: to.lend(),
+        };
+        let mut serializer = Serializer::new(end, arena, ());
+        let saved = rkyv::api::serialize_using::<_, Error>(value, &mut serializer);
+        // Writing to memory does not fail; what could is a pointer further away than 2 GiB.
+        assert!(saved.is_ok(), "a value of more than 2 GiB");
+        let (end, arena, ()) = serializer.into_raw_parts();
+        self.arena = Some(arena);
+        let used = end.space.used();
+        to.reached(used);
     }
 }
 

@@ -12,10 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::time::Duration;
 
-fn bytes<T: State>(value: &T) -> AlignedVec {
-    let mut bytes = AlignedVec::new();
-    Codec::default().save(value, &mut bytes);
-    bytes
+fn bytes<T: State>(value: &T) -> Vec<u8> {
+    Codec::default().to_vec(value)
 }
 
 fn back<T: State>(value: &T) -> T {

@@ -13,6 +13,7 @@
 use super::{Cursor, Fault, Wrong};
 use crate::buffer::{Buffer, round_up};
 use crate::id::{Epoch, KeyGroup, StateId};
+use crate::space::Space;
 
 /// Length of a block's header in bytes.
 pub const HEADER: usize = 32;
@@ -32,9 +33,6 @@ pub const KIND_PAD: u8 = 2;
 pub const FRAME_PUT: u8 = 1;
 /// The kind of a frame that says that a key is gone.
 pub const FRAME_TOMBSTONE: u8 = 2;
-
-/// Frames up to this length are what most are: a key and a value of a few words.
-const SHORT: usize = 128;
 
 /// What all frames of a block share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,57 +64,132 @@ impl Frame<'_> {
         round_up(head, ALIGN_VALUE as u64) + round_up(value, ALIGN_VALUE as u64)
     }
 
-    /// Appends the frame. The caller has checked that lengths fit in 32 bits ([`BLOCK_MAX`] is less).
-    pub fn encode(&self, to: &mut Buffer) {
+    /// Writes the frame. The caller has checked that lengths fit in 32 bits ([`BLOCK_MAX`] is less).
+    pub fn encode(&self, to: &mut Space<'_>) {
         debug_assert!(self.encoded_len() <= BLOCK_MAX as u64);
-        let value = self.value.unwrap_or_default();
-        let kind = match self.value {
-            Some(_) => FRAME_PUT,
-            None => FRAME_TOMBSTONE,
-        };
-        let len = self.encoded_len() as usize;
-        if len <= SHORT {
-            // Put together where the processor has it at hand, and appended in one piece.
-            let mut frame = [0; SHORT];
-            self.fill(&mut frame[..len], value, kind);
-            return to.extend(&frame[..len]);
-        }
-        let start = to.len();
-        // Grown once, with zeros, so that nothing is left to pad.
-        to.resize(start + len);
-        self.fill(&mut to[start..], value, kind);
-    }
-
-    /// Writes the frame over zeros.
-    #[inline(always)]
-    fn fill(&self, frame: &mut [u8], value: &[u8], kind: u8) {
-        frame[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
-        frame[8..12].copy_from_slice(&(self.key.len() as u32).to_le_bytes());
-        frame[12..16].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        frame[16] = kind;
-        frame[FRAME..][..self.key.len()].copy_from_slice(self.key);
-        let value_at = round_up((FRAME + self.key.len()) as u64, ALIGN_VALUE as u64) as usize;
-        frame[value_at..][..value.len()].copy_from_slice(value);
+        let mut frame = OpenFrame::begin(to, self.epoch);
+        to.extend(self.key);
+        frame.key_ends(to);
+        to.extend(self.value.unwrap_or_default());
+        frame.finish(to, self.value.is_some());
     }
 }
 
+/// A frame that is being put together where it is to lie: whoever has the key and the value writes them in between, and nothing
+/// is copied twice.
+///
+/// ```
+/// use pelton_storage::{Epoch, Frame, OpenFrame, Space};
+///
+/// let mut bytes = [0; 64];
+/// let mut space = Space::new(&mut bytes);
+/// let mut frame = OpenFrame::begin(&mut space, Epoch(3));
+/// space.extend(b"key");
+/// frame.key_ends(&mut space);
+/// space.extend(b"value");
+/// frame.finish(&mut space, true);
+///
+/// let mut same = [0; 64];
+/// Frame { epoch: Epoch(3), key: b"key", value: Some(b"value") }.encode(&mut Space::new(&mut same));
+/// assert_eq!(bytes, same);
+/// ```
+#[derive(Debug)]
+pub struct OpenFrame {
+    start: usize,
+    key: u32,
+    value_at: usize,
+}
+
+impl OpenFrame {
+    /// Begins a frame at the end of `to`, which is a multiple of [`ALIGN_VALUE`]: the key comes next.
+    #[inline(always)]
+    pub fn begin(to: &mut Space<'_>, epoch: Epoch) -> Self {
+        let start = to.used();
+        debug_assert!(start.is_multiple_of(ALIGN_VALUE));
+        let mut head = [0; FRAME];
+        head[..8].copy_from_slice(&epoch.0.to_le_bytes());
+        to.extend(&head);
+        OpenFrame {
+            start,
+            key: 0,
+            value_at: 0,
+        }
+    }
+
+    /// The key is there: the value comes next, if there is one.
+    #[inline(always)]
+    pub fn key_ends(&mut self, to: &mut Space<'_>) {
+        self.key = (to.used() - self.start - FRAME) as u32;
+        to.pad_value();
+        self.value_at = to.used();
+    }
+
+    /// The value is there, or there is none: a tombstone.
+    #[inline(always)]
+    pub fn finish(self, to: &mut Space<'_>, has_value: bool) {
+        let value = (to.used() - self.value_at) as u32;
+        to.pad_value();
+        let kind = match has_value {
+            true => FRAME_PUT,
+            false => FRAME_TOMBSTONE,
+        };
+        let lengths = u64::from(self.key) | u64::from(value) << 32;
+        to.replace(self.start + 8, &lengths.to_le_bytes());
+        to.replace(self.start + 16, &[kind]);
+    }
+}
+
+/// The length of the frame that these bytes begin with, which [`OpenFrame`] put together.
+#[inline]
+pub fn frame_len(bytes: &[u8]) -> usize {
+    let word = |at: usize| {
+        let word = bytes[at..at + 4].try_into().unwrap_or_default();
+        u64::from(u32::from_le_bytes(word))
+    };
+    let align = ALIGN_VALUE as u64;
+    (round_up(FRAME as u64 + word(8), align) + round_up(word(12), align)) as usize
+}
+
+/// Says the epoch of the frame that these bytes begin with.
+#[inline]
+pub fn set_epoch(bytes: &mut [u8], epoch: Epoch) {
+    bytes[..8].copy_from_slice(&epoch.0.to_le_bytes());
+}
+
+/// Appends a frame.
+#[cfg(test)]
+pub(crate) fn append(to: &mut Buffer, frame: &Frame<'_>) {
+    let start = to.len();
+    to.resize(start + frame.encoded_len() as usize);
+    let mut space = Space::new(&mut to[start..]);
+    frame.encode(&mut space);
+    assert!(space.fits() && space.used() as u64 == frame.encoded_len());
+}
+
 /// Room for a block's header, to be filled in by [`finish`].
+#[cfg(test)]
 pub(crate) fn begin(to: &mut Buffer) {
     debug_assert!(to.len().is_multiple_of(ALIGN_BLOCK));
     to.resize(to.len() + HEADER);
 }
 
 /// Completes the block that begins at `start` and ends where the buffer does.
+#[cfg(test)]
 pub(crate) fn finish(to: &mut Buffer, start: usize, head: BlockHead, frames: u32, kind: u8) {
     to.pad(ALIGN_BLOCK);
-    let length = (to.len() - start) as u32;
-    let block = &mut to[start..];
+    seal(&mut to[start..], head, frames, kind);
+}
+
+/// Writes the header of the block that these bytes are, whose frames and zeros are there.
+pub(crate) fn seal(block: &mut [u8], head: BlockHead, frames: u32, kind: u8) {
+    let length = block.len() as u32;
     block[4..8].copy_from_slice(&length.to_le_bytes());
     block[8..16].copy_from_slice(&head.epoch.0.to_le_bytes());
     block[16..24].copy_from_slice(&head.state.0.to_le_bytes());
     block[24..28].copy_from_slice(&frames.to_le_bytes());
     block[28..30].copy_from_slice(&head.group.0.to_le_bytes());
     block[30] = kind;
+    block[31] = 0;
     let crc = crc32c::crc32c(&block[4..]);
     block[..4].copy_from_slice(&crc.to_le_bytes());
 }
@@ -127,14 +200,19 @@ pub(crate) fn fill_up(buffer: &mut Buffer, to: usize, epoch: Epoch) {
     if start.is_multiple_of(to) {
         return;
     }
-    begin(buffer);
     buffer.pad(to);
+    pad(&mut buffer[start..], epoch);
+}
+
+/// Makes these bytes one block of kind pad, whatever they were.
+pub(crate) fn pad(block: &mut [u8], epoch: Epoch) {
+    block.fill(0);
     let head = BlockHead {
         epoch,
         state: StateId(0),
         group: KeyGroup(0),
     };
-    finish(buffer, start, head, 0, KIND_PAD);
+    seal(block, head, 0, KIND_PAD);
 }
 
 /// The length that a block's header says, checked to be possible but not against the checksum.
@@ -228,6 +306,16 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
+    /// So many frames that follow one another from the beginning of `bytes`, of a block of this epoch.
+    pub fn of(bytes: &'a [u8], frames: u32, epoch: Epoch) -> Self {
+        Frames {
+            bytes,
+            at: 0,
+            left: frames,
+            epoch,
+        }
+    }
+
     fn decode(&mut self) -> Result<Frame<'a>, Fault> {
         let rest = self.bytes.get(self.at..).ok_or(Fault::Short)?;
         let mut fields = Cursor::new(rest);

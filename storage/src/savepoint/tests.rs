@@ -30,7 +30,7 @@ fn source() -> (MemoryDisk, Checkpoint) {
             key: &[n],
             value: Some(&[n; 200]),
         };
-        frame.encode(&mut buffer);
+        block::append(&mut buffer, &frame);
         let head = BlockHead {
             epoch: Epoch(5),
             state: StateId(1),

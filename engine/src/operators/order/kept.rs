@@ -39,7 +39,7 @@ pub(super) struct Waiting<T> {
 }
 
 impl<T: State> Stored for Held<T> {
-    fn store(&self, to: &mut Value<'_>) {
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.number(self.stamp.time.micros());
         to.number(i64::from(self.stamp.behind.is_some()));
         to.number(self.stamp.behind.map_or(0, EventTime::micros));
@@ -131,8 +131,9 @@ impl<T: State> Waiting<T> {
             return Saved::More;
         }
         to.swept_to(self.tracker.swept());
+        let mut writer = saver.in_turn();
         let all = self.tracker.write(|slot| match replay.held(slot) {
-            Some(held) => saver.write_bytes(&key_of(held.number), held, to),
+            Some(held) => writer.write_bytes(&key_of(held.number), held, to),
             None => {
                 debug_assert!(false, "what is due is there");
                 true

@@ -44,7 +44,7 @@ fn of_key<'a, K: Key, Acc>(
     }
 }
 
-fn put<Acc: State>(to: &mut Value<'_>, (start, end, mark): (i64, i64, bool), acc: &Acc) {
+fn put<Acc: State>(to: &mut Value<'_, '_, '_>, (start, end, mark): (i64, i64, bool), acc: &Acc) {
     to.number(start);
     to.number(end);
     to.number(i64::from(mark));
@@ -61,8 +61,8 @@ fn take<Acc: State>(from: &mut Parts<'_>) -> Result<Part<Acc>, LoadError> {
 }
 
 impl<Acc: State> Stored for OfKey<'_, Acc> {
-    fn store(&self, to: &mut Value<'_>) {
-        let list = |list: &Sessions<Acc>, to: &mut Value<'_>| {
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
+        let list = |list: &Sessions<Acc>, to: &mut Value<'_, '_, '_>| {
             for part in list.range(0..list.len()) {
                 put(to, (part.start, part.end, part.fired), &part.acc);
             }

@@ -37,7 +37,7 @@ struct OfKey<'a, A> {
 }
 
 impl<A: Clone + state::State> Stored for OfKey<'_, A> {
-    fn store(&self, to: &mut Value<'_>) {
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.number(self.newest.slice);
         if self.newest.slice != NO_SLICE {
             to.part(&self.newest.acc);

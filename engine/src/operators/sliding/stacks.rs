@@ -46,7 +46,7 @@ pub(crate) struct Part<A> {
 
 impl<A: State> Part<A> {
     /// Writes it as a piece of an entry of a checkpoint.
-    pub fn store(&self, to: &mut Value<'_>) {
+    pub fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.number(self.slice);
         to.part(&self.acc);
     }
@@ -115,7 +115,7 @@ impl<A: Clone> Stacks<A> {
     }
 
     /// Writes it as it is, as a piece of an entry of a checkpoint.
-    pub fn store(&self, to: &mut Value<'_>)
+    pub fn store(&self, to: &mut Value<'_, '_, '_>)
     where
         A: State,
     {

@@ -133,5 +133,6 @@ pub(super) fn write<K: Key, A: State>(
 ) -> bool {
     let prefix = prefix(tag, start);
     to.swept_to(tracker.swept());
-    tracker.write(|id| saver.write(&prefix, table.key(id), table.value(id), to))
+    let mut writer = saver.in_turn();
+    tracker.write(|id| writer.write(&prefix, table.key(id), table.value(id), to))
 }

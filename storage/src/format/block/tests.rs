@@ -23,14 +23,12 @@ fn encode(frames: &[Owned]) -> Buffer {
     let mut buffer = Buffer::with_capacity(0);
     begin(&mut buffer);
     for (epoch, key, value) in frames {
-        let before = buffer.len();
         let frame = Frame {
             epoch: Epoch(*epoch),
             key,
             value: value.as_deref(),
         };
-        frame.encode(&mut buffer);
-        assert_eq!(buffer.len() as u64, before as u64 + frame.encoded_len());
+        append(&mut buffer, &frame);
     }
     let head = BlockHead {
         epoch: Epoch(8),
