@@ -24,6 +24,7 @@
 //! marks and pre-images: copy-on-update as in Cao et al., "Fast Checkpoint Recovery Algorithms for Frequently Consistent
 //! Applications" (2011).
 
+mod arriving;
 mod config;
 mod coordinator;
 mod frames;
@@ -60,6 +61,7 @@ pub struct Cut {
     pub is_last: bool,
 }
 
+pub(crate) use arriving::Arriving;
 pub use config::{Checkpointing, Stop};
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Pace};

@@ -11,7 +11,9 @@
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
-use crate::checkpoint::{Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole};
+use crate::checkpoint::{
+    Arriving, Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole,
+};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::tumbling::{CACHED, at_of};
@@ -135,6 +137,7 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> MakeOperator<T> for MakeRunn
             running: self.running.clone(),
             op: self.op,
             table: KeyTable::new(),
+            arriving: Arriving::default(),
             done: 0,
         })
     }
@@ -156,6 +159,8 @@ pub struct RunningOp<T, K: KeyOf<T>, R: Running<T>> {
     /// Where the job takes checkpoints.
     kept: Option<Kept>,
     table: KeyTable<K::Key, R::State>,
+    /// Empty but for restores.
+    arriving: Arriving<K::Key, R::State>,
     /// Records of the batch in hand that have been taken; 0 between batches.
     done: usize,
 }
@@ -322,12 +327,20 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
             Loaded::Entry::<K::Key>(key, Some(value)) => {
                 let saver = &mut kept.keeping.saver;
                 let state = saver.load_value::<K::Key, R::State>(frame, value)?;
-                let (id, _) = self.table.replace(&key, state);
-                kept.restored(id, true);
+                if let Some(id) = self.arriving.push(key, state, &mut self.table) {
+                    kept.restored(id, true);
+                }
             }
             // No value ever goes.
             _ => {}
         }
         Ok(true)
+    }
+
+    fn loaded(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        while let Some(id) = self.arriving.pop(&mut self.table) {
+            kept.restored(id, true);
+        }
     }
 }
