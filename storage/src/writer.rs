@@ -90,7 +90,7 @@ struct OpenBlock {
     frames: u32,
 }
 
-/// A buffer that is being filled. It is as long as it may become: making it longer with each block would clear it each time.
+/// A buffer that is being filled. It is longer than what is in it, by what it held before: clearing it would cost as much as filling it.
 #[derive(Debug)]
 struct Chunk {
     buffer: Buffer,
@@ -248,6 +248,9 @@ impl SegmentWriter {
         // A frame longer than a block is alone in one.
         let whole = self.config.block_bytes / block::ALIGN_BLOCK * block::ALIGN_BLOCK;
         let end = (open.start + whole).max(open.end + len).min(chunk.limit);
+        if chunk.buffer.len() < end {
+            chunk.buffer.resize(end);
+        }
         let bytes = &mut chunk.buffer[open.end..end];
         Ok(Room::new(bytes, &mut open.end, &mut open.frames))
     }
@@ -271,6 +274,9 @@ impl SegmentWriter {
             // There may have been room that nobody took.
             if open.frames > 0 {
                 chunk.end = round_up(open.end as u64, block::ALIGN_BLOCK as u64) as usize;
+                if chunk.buffer.len() < chunk.end {
+                    chunk.buffer.resize(chunk.end);
+                }
                 chunk.buffer[open.end..chunk.end].fill(0);
                 let block = &mut chunk.buffer[open.start..chunk.end];
                 block::seal(block, open.head, open.frames, block::KIND_FRAMES);
@@ -312,10 +318,10 @@ impl SegmentWriter {
             return;
         };
         let end = round_up(chunk.end as u64, ALIGN as u64) as usize;
-        if chunk.end < end {
-            block::pad(&mut chunk.buffer[chunk.end..end], epoch);
-        }
         chunk.buffer.resize(end);
+        if chunk.end < end {
+            block::pad(&mut chunk.buffer[chunk.end..], epoch);
+        }
         let segment = self.segments.back_mut().expect("a chunk lies in one");
         debug_assert_eq!(
             (segment.id, segment.end),
@@ -367,7 +373,6 @@ impl SegmentWriter {
             header.encode(&mut buffer);
             end = buffer.len();
         }
-        buffer.resize(limit);
         self.chunk = Some(Chunk {
             buffer,
             end,

@@ -25,11 +25,11 @@ pub struct WriterConfig {
 }
 
 impl WriterConfig {
-    /// Segments of 64 MiB, four chunks of 256 KiB, blocks of 32 KiB, entries up to 8 MiB, 64 MiB in reserve, direct.
+    /// Segments of 64 MiB, four chunks of 512 KiB, blocks of 32 KiB, entries up to 8 MiB, 64 MiB in reserve, direct.
     pub fn new(owner: u32) -> Self {
         WriterConfig {
             segment_bytes: 64 << 20,
-            chunk_bytes: 256 << 10,
+            chunk_bytes: 512 << 10,
             buffers: 4,
             block_bytes: 32 << 10,
             frame_bytes_max: 8 << 20,
