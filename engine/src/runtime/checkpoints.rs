@@ -258,7 +258,7 @@ fn load(
 }
 
 /// 16 bytes that nobody else has drawn: from the operating system's randomness, by way of the hasher that is seeded with it.
-fn draw_lineage() -> Lineage {
+pub(crate) fn draw_lineage() -> Lineage {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&RandomState::new().hash_one(1u8).to_le_bytes());
     bytes[8..].copy_from_slice(&RandomState::new().hash_one(2u8).to_le_bytes());

@@ -125,14 +125,10 @@ fn what_was_read_outlives_whatever_happens() {
                 left = disk.crash(|_| random.below(2) == 0);
                 history.random.below(2);
                 let ends = recover(&mut left, visibility, &history, &what);
-                for partition in 0..2 {
-                    let read = reading.ends()[partition];
-                    assert!(
-                        read <= ends[partition],
-                        "{what}: {read} of {} were read",
-                        ends[partition]
-                    );
-                    history.partitions[partition].truncate(ends[partition] as usize);
+                let partitions = history.partitions.iter_mut();
+                for ((read, end), list) in reading.ends().into_iter().zip(ends).zip(partitions) {
+                    assert!(read <= end, "{what}: {read} of {end} were read");
+                    list.truncate(end as usize);
                 }
                 reading.look(&mut left, &what);
                 assert_eq!(reading.ends(), ends, "{what}: an opened log is marked");
