@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Want,
     Stop(Stop),
     Savepoint(Ask),
+    /// Stop, and take a savepoint of the last epoch.
+    StopWith(Ask),
     /// A savepoint has been copied, or could not be.
     Copied(Pin),
     /// A shard has dropped its part.
@@ -79,6 +81,7 @@ impl std::fmt::Debug for Message {
             Message::Want => "Want",
             Message::Stop(_) => "Stop",
             Message::Savepoint(_) => "Savepoint",
+            Message::StopWith(_) => "StopWith",
             Message::Copied(_) => "Copied",
             Message::Gone => "Gone",
         })
@@ -323,6 +326,12 @@ impl Opened {
                         Some(Message::Savepoint(ask)) => {
                             savepoints.ask(ask);
                             coordinator.savepoint();
+                        }
+                        Some(Message::StopWith(ask)) => {
+                            // Both before the next step: one epoch is the last, and the savepoint's.
+                            savepoints.ask(ask);
+                            coordinator.savepoint();
+                            coordinator.stop();
                         }
                         Some(Message::Copied(pin)) => coordinator.unpin(pin),
                         Some(Message::Gone) => gone += 1,
