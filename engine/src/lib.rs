@@ -19,6 +19,7 @@ mod key;
 mod key_order;
 mod keyed;
 pub mod latency;
+pub mod log;
 mod operators;
 mod ops;
 mod ordered;

@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Flights(flights::Args),
+    Flights(Box<flights::Args>),
     State(state::Args),
 }
 

@@ -1,4 +1,4 @@
-//! `pelton state`: what a folder of checkpoints holds, and whether it is whole.
+//! `pelton state`: what a folder of checkpoints, or a savepoint, holds, and whether it is whole.
 
 use crate::{Done, Failure, tell};
 use pelton::checkpoint::inspect::{self, Content, Damage, InspectError, Inspection, Verification};
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::PathBuf;
 
-/// Look at a folder of checkpoints; nothing in it is changed, and no job may run on it meanwhile.
+/// Look at a folder of checkpoints, or at a savepoint; nothing in it is changed, and no job may run on it meanwhile.
 #[derive(clap::Args, Debug)]
 #[command(after_help = crate::EXIT_CODES)]
 pub struct Args {

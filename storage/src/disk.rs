@@ -10,11 +10,13 @@
 
 mod faulty;
 mod memory;
+mod reading;
 mod shared;
 mod standard;
 
 pub use faulty::{Fault, FaultKind, FaultyDisk};
 pub use memory::{MemoryDisk, Unsynced};
+pub use reading::ReadDisk;
 pub use shared::SharedDisk;
 pub use standard::{Notify, StdDisk};
 
@@ -267,6 +269,23 @@ pub trait BlockingDisk: Disk {
                 return Err(Failure { error, buffer });
             }
         }
+    }
+}
+
+/// A disk that is lent.
+impl<D: Disk + ?Sized> Disk for &mut D {
+    fn submit(&mut self, op: Op, ticket: Ticket) -> Result<(), Full<Op>> {
+        (**self).submit(op, ticket)
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        (**self).poll(completions);
+    }
+}
+
+impl<D: BlockingDisk + ?Sized> BlockingDisk for &mut D {
+    fn wait(&mut self) -> Result<(), DiskError> {
+        (**self).wait()
     }
 }
 

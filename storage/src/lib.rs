@@ -8,7 +8,7 @@
 //! - [`SnapshotReader`] hands out what a checkpoint stands on, in log order, checked.
 //! - [`Savepoint`] is a folder of its own with all of one checkpoint.
 //! - [`Log`] is the ingest log: records appended by many and durable together, or a job's output that is visible by epochs;
-//!   [`LogReader`] reads it from any offset or time on.
+//!   [`LogReader`] reads it from any offset or time on, and a [`Follower`] finds what it may read while somebody else has the log.
 //!
 //! Nothing here reads a clock, draws at random, knows a job or depends on another crate of this project.
 //!
@@ -97,7 +97,7 @@ mod writer;
 pub use buffer::{ALIGN, Buffer};
 pub use disk::{
     BlockingDisk, Completion, Disk, DiskError, Done, Failure, Fault, FaultKind, FaultyDisk, FileId,
-    Full, MemoryDisk, Mode, Notify, Op, SharedDisk, StdDisk, Ticket, Unsynced,
+    Full, MemoryDisk, Mode, Notify, Op, ReadDisk, SharedDisk, StdDisk, Ticket, Unsynced,
 };
 pub use error::StorageError;
 pub use format::block::{Block, BlockHead, Frame, Frames, OpenFrame, frame_len, set_epoch};
@@ -106,7 +106,8 @@ pub use format::manifest::{Checkpoint, Extent, Manifest};
 pub use id::{Epoch, KeyGroup, Lineage, SegmentId, StateId};
 pub use lock::{FolderLock, LOCK_FILE};
 pub use log::{
-    Appended, Log, LogConfig, LogPin, LogReader, Position, Retention, Staged, View, ViewBatch,
+    Appended, Follower, HistoryBytes, Log, LogConfig, LogPin, LogReader, Position, Retention,
+    Staged, View, ViewBatch,
 };
 pub use map::MappedBytes;
 pub use poison::Poison;

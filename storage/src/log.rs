@@ -21,6 +21,7 @@
 //! 7. A failed write or sync poisons the log. A refused allocation does not: see [`retry_space`](Log::retry_space).
 
 mod config;
+mod follow;
 mod group;
 mod index;
 mod keys;
@@ -29,6 +30,7 @@ mod partition;
 mod reader;
 
 pub use config::{LogConfig, Retention};
+pub use follow::{Follower, HistoryBytes};
 pub use group::Staged;
 pub use reader::{LogReader, View, ViewBatch};
 

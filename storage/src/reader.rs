@@ -29,6 +29,14 @@ pub trait SegmentBytes {
     /// The file cannot be opened.
     fn open(&mut self, name: &str, valid: u64) -> Result<u64, StorageError>;
 
+    /// The same for a segment that its writer still appends to, or of which it may yet cut off what lies behind `valid`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn open_growing(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
+        self.open(name, valid)
+    }
+
     /// `len` bytes from `offset`, at an address that is as aligned as the offset is, up to a page.
     ///
     /// # Errors
@@ -39,10 +47,10 @@ pub trait SegmentBytes {
 /// How much a plain reader reads at a time, in bytes.
 const WINDOW: u64 = 1 << 20;
 
-/// Reads segments through a disk, a window at a time.
+/// Reads segments through a disk, a window at a time. The disk may be lent: `PlainBytes<&mut StdDisk>`.
 #[derive(Debug)]
-pub struct PlainBytes<'d, D: BlockingDisk> {
-    disk: &'d mut D,
+pub struct PlainBytes<D: BlockingDisk> {
+    disk: D,
     name: String,
     file: Option<FileId>,
     /// Nothing beyond is asked for, so nothing beyond is read ahead.
@@ -53,9 +61,9 @@ pub struct PlainBytes<'d, D: BlockingDisk> {
     filled: usize,
 }
 
-impl<'d, D: BlockingDisk> PlainBytes<'d, D> {
+impl<D: BlockingDisk> PlainBytes<D> {
     /// Reads through `disk`, on which nothing else is under way.
-    pub fn new(disk: &'d mut D) -> Self {
+    pub fn new(disk: D) -> Self {
         PlainBytes {
             disk,
             name: String::new(),
@@ -102,7 +110,7 @@ impl<'d, D: BlockingDisk> PlainBytes<'d, D> {
     }
 }
 
-impl<D: BlockingDisk> SegmentBytes for PlainBytes<'_, D> {
+impl<D: BlockingDisk> SegmentBytes for PlainBytes<D> {
     fn open(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
         self.close();
         self.valid = valid;
@@ -137,7 +145,7 @@ impl<D: BlockingDisk> SegmentBytes for PlainBytes<'_, D> {
     }
 }
 
-impl<D: BlockingDisk> Drop for PlainBytes<'_, D> {
+impl<D: BlockingDisk> Drop for PlainBytes<D> {
     fn drop(&mut self) {
         self.close();
     }

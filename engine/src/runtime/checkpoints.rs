@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Want,
     Stop(Stop),
     Savepoint(Ask),
+    /// Stop, and take a savepoint of the last epoch.
+    StopWith(Ask),
     /// A savepoint has been copied, or could not be.
     Copied(Pin),
     /// A shard has dropped its part.
@@ -79,6 +81,7 @@ impl std::fmt::Debug for Message {
             Message::Want => "Want",
             Message::Stop(_) => "Stop",
             Message::Savepoint(_) => "Savepoint",
+            Message::StopWith(_) => "StopWith",
             Message::Copied(_) => "Copied",
             Message::Gone => "Gone",
         })
@@ -258,7 +261,7 @@ fn load(
 }
 
 /// 16 bytes that nobody else has drawn: from the operating system's randomness, by way of the hasher that is seeded with it.
-fn draw_lineage() -> Lineage {
+pub(crate) fn draw_lineage() -> Lineage {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&RandomState::new().hash_one(1u8).to_le_bytes());
     bytes[8..].copy_from_slice(&RandomState::new().hash_one(2u8).to_le_bytes());
@@ -323,6 +326,12 @@ impl Opened {
                         Some(Message::Savepoint(ask)) => {
                             savepoints.ask(ask);
                             coordinator.savepoint();
+                        }
+                        Some(Message::StopWith(ask)) => {
+                            // Both before the next step: one epoch is the last, and the savepoint's.
+                            savepoints.ask(ask);
+                            coordinator.savepoint();
+                            coordinator.stop();
                         }
                         Some(Message::Copied(pin)) => coordinator.unpin(pin),
                         Some(Message::Gone) => gone += 1,

@@ -200,6 +200,46 @@ impl JobShared {
         }
     }
 
+    /// Asks for a savepoint by `message`, and waits for the answer: see [`JobHandle::savepoint`].
+    fn savepoint(
+        &self,
+        folder: &Path,
+        message: impl FnOnce(Ask) -> Message,
+    ) -> Result<Epoch, JobError> {
+        let no = |what: String| JobError::Savepoint {
+            job: self.name.clone(),
+            folder: folder.display().to_string(),
+            what,
+        };
+        let Some(control) = &self.control else {
+            let what = "the job takes no checkpoints: give it a folder for them (Job::checkpoints)";
+            return Err(no(what.into()));
+        };
+        // Said at once, and again by who writes: the epoch would be for nothing.
+        if let Ok(mut names) = std::fs::read_dir(folder)
+            && let Some(Ok(found)) = names.next()
+        {
+            let found = found.file_name();
+            let found = found.to_string_lossy();
+            return Err(no(format!(
+                "a savepoint wants an empty folder, and this one holds {found}"
+            )));
+        }
+        let (answer, answered) = mpsc::channel();
+        let ask = Ask {
+            folder: folder.into(),
+            answer,
+        };
+        let over = || no("the job ended before one could be taken".into());
+        if !control.send(message(ask)) {
+            return Err(over());
+        }
+        match answered.recv() {
+            Ok(taken) => taken.map_err(no),
+            Err(_) => Err(over()),
+        }
+    }
+
     fn stage_counters(&self, stage: usize) -> Counters {
         let mut sum = Counters::default();
         for live in &self.live[stage] {
@@ -260,6 +300,15 @@ impl Stopper {
         for bell in &self.bells {
             bell.ring();
         }
+    }
+
+    /// Stops the job as [`Stop::Keep`] does, and takes a savepoint of its last epoch: what the job's sinks have committed in all,
+    /// and nothing else, is behind it. Waits until the copy is durable; the job's end is waited for as ever.
+    ///
+    /// # Errors
+    /// As [`JobHandle::savepoint`]; where the folder is not empty the job has not been told to stop.
+    pub fn stop_with_savepoint(&self, folder: impl AsRef<Path>) -> Result<Epoch, JobError> {
+        self.shared.savepoint(folder.as_ref(), Message::StopWith)
     }
 
     /// See [`JobHandle::stop`].
@@ -338,39 +387,7 @@ impl JobHandle {
     /// The job takes no checkpoints, the folder is not empty, the job ended first, or a disk failed. What is in the folder then is
     /// no savepoint and will not be taken for one; it may be removed.
     pub fn savepoint(&self, folder: impl AsRef<Path>) -> Result<Epoch, JobError> {
-        let folder = folder.as_ref();
-        let no = |what: String| JobError::Savepoint {
-            job: self.shared.name.clone(),
-            folder: folder.display().to_string(),
-            what,
-        };
-        let Some(control) = &self.shared.control else {
-            let what = "the job takes no checkpoints: give it a folder for them (Job::checkpoints)";
-            return Err(no(what.into()));
-        };
-        // Said at once, and again by who writes: the epoch would be for nothing.
-        if let Ok(mut names) = std::fs::read_dir(folder)
-            && let Some(Ok(found)) = names.next()
-        {
-            let found = found.file_name();
-            let found = found.to_string_lossy();
-            return Err(no(format!(
-                "a savepoint wants an empty folder, and this one holds {found}"
-            )));
-        }
-        let (answer, answered) = mpsc::channel();
-        let ask = Ask {
-            folder: folder.into(),
-            answer,
-        };
-        let over = || no("the job ended before one could be taken".into());
-        if !control.send(Message::Savepoint(ask)) {
-            return Err(over());
-        }
-        match answered.recv() {
-            Ok(taken) => taken.map_err(no),
-            Err(_) => Err(over()),
-        }
+        self.shared.savepoint(folder.as_ref(), Message::Savepoint)
     }
 
     /// Stops the job after a last checkpoint, as `how` says; its end is waited for as ever. A job without checkpoints is

@@ -20,6 +20,7 @@ mod shard;
 mod threads;
 mod watchdog;
 
+pub(crate) use checkpoints::draw_lineage;
 pub use config::{Config, Driver, Waiting};
 pub use handle::{JobHandle, Stopper};
 pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};

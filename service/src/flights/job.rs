@@ -21,12 +21,15 @@ pub fn build(args: &Args, path: &Path, shared: &Arc<Shared>) -> Job {
     }
     dead_letters(&job, args, shared);
     if let Some(Folders { checkpoints, .. }) = args.folders() {
-        job.checkpoints(
-            Checkpointing::in_folder(checkpoints)
-                .every(args.interval)
-                // The least: a month's open hours are some hundred keys.
-                .segment_bytes(16 << 20),
-        );
+        let mut taking = Checkpointing::in_folder(checkpoints)
+            .every(args.interval)
+            // The least: a month's open hours are some hundred keys.
+            .segment_bytes(16 << 20);
+        if let Some(from) = &args.from {
+            taking = taking.from_savepoint(from);
+        }
+        let dropped = args.allow_dropped.iter();
+        job.checkpoints(dropped.fold(taking, Checkpointing::allow_dropped));
     }
     job
 }

@@ -8,7 +8,7 @@ mod tally;
 
 use crate::stopped::Stopped;
 use crate::{Done, Failure, Place, tell};
-use pelton::{Runtime, Span, Spans};
+use pelton::{Epoch, JobError, Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -62,6 +62,17 @@ pub struct Args {
     /// The time between checkpoints, such as 10ms or 1s; at least 1ms
     #[arg(long, value_name = "SPAN", requires = "checkpoints", default_value_t = 1.seconds())]
     interval: Span,
+    /// Start from a savepoint in this folder, or from the last checkpoint of another run's folder, on any number of shards; both stay
+    /// as they are. It counts until --checkpoints holds a checkpoint of its own
+    #[arg(long, value_name = "DIR", requires = "checkpoints")]
+    from: Option<PathBuf>,
+    /// A state of --from that this run may do without, as `pelton state inspect` names it; once for each
+    #[arg(long, value_name = "OPERATOR/STATE", requires = "from")]
+    allow_dropped: Vec<String>,
+    /// When SIGTERM or SIGINT stops the run, take a savepoint of its last checkpoint in this folder, which must be empty or not be
+    /// there yet: all that --out holds by then is behind it. A run that comes to its end takes none
+    #[arg(long, value_name = "DIR", requires = "checkpoints")]
+    savepoint: Option<PathBuf>,
     /// Write each result once, as a line of JSON, to files in this folder: a file is there when its checkpoint is
     #[arg(long, value_name = "DIR", requires = "checkpoints")]
     out: Option<PathBuf>,
@@ -109,6 +120,8 @@ fn keep_apart(args: &Args, input: &Path) -> Result<(), Failure> {
     let places = [
         ("the input", Some(input)),
         ("--checkpoints", args.checkpoints.as_deref()),
+        ("--from", args.from.as_deref()),
+        ("--savepoint", args.savepoint.as_deref()),
         ("--out", args.out.as_deref()),
         ("--late", args.late.as_deref()),
         ("--dead-letters", args.dead_letters.as_deref()),
@@ -154,6 +167,7 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
         None => sample()?,
     };
     keep_apart(args, &path)?;
+    check_folders(args)?;
     let runtime = Runtime::start(args.place.config())?;
     for note in runtime.notes() {
         tell(format_args!("pelton: note: {note}\n"));
@@ -162,7 +176,7 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
     let handle = runtime.submit(&job::build(args, &path, &shared))?;
     let stopped = Stopped::default();
     if args.checkpoints.is_some() {
-        stopped.by_signals(handle.stopper())?;
+        stopped.by_signals(handle.stopper(), args.savepoint.clone())?;
     }
     let bar = progress(args.json);
     let report = handle.wait_with(Duration::from_millis(100), |counters| {
@@ -185,6 +199,7 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
         stopped: stopped.was_asked(),
     };
     tell(format_args!("{summary}"));
+    tell_savepoint(args, stopped.savepoint())?;
     if !summary.adds_up() {
         return Err(Failure::Failed(
             "records are missing or counted twice: a fault in pelton, please report it".into(),
@@ -193,6 +208,56 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
     match summary.stopped {
         true => Ok(Done::Stopped),
         false => Ok(Done::Over),
+    }
+}
+
+/// What would be found out too late: when the run is told to stop, or when its states are looked for.
+fn check_folders(args: &Args) -> Result<(), Failure> {
+    if let Some(folder) = &args.from
+        && let Err(e) = folder.read_dir()
+    {
+        let folder = folder.display();
+        return Err(Failure::Usage(format!(
+            "--from {folder} cannot be read: {e}; name a savepoint, or another run's folder of checkpoints"
+        )));
+    }
+    let Some(folder) = &args.savepoint else {
+        return Ok(());
+    };
+    match folder.read_dir().map(|mut names| names.next().is_none()) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Usage(format!(
+            "--savepoint {} is not empty; name a folder that is, or one that is not there yet",
+            folder.display()
+        ))),
+        Err(e) => Err(Failure::Usage(format!(
+            "--savepoint {}: {e}; name an empty folder, or one that is not there yet",
+            folder.display()
+        ))),
+    }
+}
+
+/// Says what became of the savepoint that was wanted.
+fn tell_savepoint(args: &Args, taken: Option<Result<Epoch, JobError>>) -> Result<(), Failure> {
+    let Some(folder) = &args.savepoint else {
+        return Ok(());
+    };
+    match taken {
+        Some(Ok(epoch)) => {
+            let folder = folder.display();
+            tell(format_args!(
+                "savepoint of checkpoint {epoch} in {folder}: start another run with --from {folder}\n"
+            ));
+            Ok(())
+        }
+        Some(Err(e)) => Err(e.into()),
+        None => {
+            tell(format_args!(
+                "no savepoint was taken: nothing stopped the run before its end\n"
+            ));
+            Ok(())
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod flights;
 mod lives;
+mod logs;
 mod outputs;
 mod victim;
 
@@ -114,21 +115,32 @@ fn a_generated_job_is_killed_at_every_point() {
     torment(&victim::Generated, 0);
 }
 
-/// Kills of each of two tests.
-fn half() -> u64 {
-    number("PELTON_CASES").unwrap_or(200).div_ceil(2)
+#[test]
+fn jobs_over_logs_are_killed_at_every_point() {
+    torment(&logs::Logs, 0);
+}
+
+/// Kills of each of three tests.
+fn third() -> u64 {
+    number("PELTON_CASES").unwrap_or(200).div_ceil(3)
 }
 
 #[test]
 #[ignore = "long: PELTON_CASES says how long"]
 fn flights_are_killed_many_times() {
-    torment(&flights::Flights::new(), half());
+    torment(&flights::Flights::new(), third());
 }
 
 #[test]
 #[ignore = "long: PELTON_CASES says how long"]
 fn a_generated_job_is_killed_many_times() {
-    torment(&victim::Generated, half());
+    torment(&victim::Generated, third());
+}
+
+#[test]
+#[ignore = "long: PELTON_CASES says how long"]
+fn jobs_over_logs_are_killed_many_times() {
+    torment(&logs::Logs, third());
 }
 
 /// Not a test of its own: what the tests above start, and kill.
@@ -136,5 +148,8 @@ fn a_generated_job_is_killed_many_times() {
 fn victim() {
     if let Some(job) = std::env::var_os("PELTON_VICTIM") {
         victim::run(Path::new(&job));
+    }
+    if let Some(jobs) = std::env::var_os("PELTON_VICTIM_OF_LOGS") {
+        logs::run(Path::new(&jobs));
     }
 }

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 /// Called on the helper thread after each completion, to wake an owner that sleeps. It must not block.
@@ -40,8 +40,8 @@ pub struct StdDisk {
     helper_thread: Thread,
     /// Taken and not yet polled; at most [`QUEUE`].
     under_way: usize,
-    /// Who sleeps in `wait`: the notify of a disk that was opened for blocking use.
-    blocking: bool,
+    /// Who sleeps in `wait`, for a disk that was opened for blocking use: told by its notify.
+    waiter: Option<Arc<Mutex<Thread>>>,
 }
 
 impl StdDisk {
@@ -72,18 +72,20 @@ impl StdDisk {
             helper_thread: helper.thread().clone(),
             helper: Some(helper),
             under_way: 0,
-            blocking: false,
+            waiter: None,
         })
     }
 
-    /// Serves `folder` for an owner that waits for its operations on the calling thread.
+    /// Serves `folder` for an owner that waits for its operations, on whatever thread has the disk then.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn blocking(folder: &Path) -> io::Result<Self> {
-        let owner = thread::current();
-        let mut disk = StdDisk::new(folder, Box::new(move || owner.unpark()))?;
-        disk.blocking = true;
+        let waiter = Arc::new(Mutex::new(thread::current()));
+        let told = waiter.clone();
+        let notify = move || told.lock().unwrap_or_else(PoisonError::into_inner).unpark();
+        let mut disk = StdDisk::new(folder, Box::new(notify))?;
+        disk.waiter = Some(waiter);
         Ok(disk)
     }
 }
@@ -118,18 +120,22 @@ impl Disk for StdDisk {
 }
 
 impl BlockingDisk for StdDisk {
-    /// Parks the thread that made the disk with [`blocking`](StdDisk::blocking). On any other it only yields.
+    /// Parks the calling thread, if the disk was made with [`blocking`](StdDisk::blocking). Otherwise it only yields.
     fn wait(&mut self) -> Result<(), DiskError> {
+        if let Some(waiter) = &self.waiter {
+            // Said before the look: what completes after the look finds this thread.
+            *waiter.lock().unwrap_or_else(PoisonError::into_inner) = thread::current();
+        }
         if self.under_way == 0 || !self.shared.completions.is_empty() {
             return Ok(());
         }
         if self.helper.as_ref().is_none_or(JoinHandle::is_finished) {
             return Err(ErrorKind::NotConnected.into());
         }
-        match self.blocking {
+        match self.waiter {
             // The notify leaves a token if it comes between the look and the park.
-            true => thread::park(),
-            false => thread::yield_now(),
+            Some(_) => thread::park(),
+            None => thread::yield_now(),
         }
         Ok(())
     }

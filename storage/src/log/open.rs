@@ -14,7 +14,7 @@ use crate::format::log::{
     BATCH, Batch, BatchHead, Index, IndexPartition, IndexSegment, LogHeader, SECTION, Visibility,
     peek,
 };
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Checkpoint, Manifest};
 use crate::format::segment::HEADER;
 use crate::format::{Fault, Wrong};
 use crate::id::{Epoch, Lineage, SegmentId};
@@ -38,6 +38,28 @@ impl Log {
         config: LogConfig,
         committables: &[Staged],
     ) -> Result<Log, StorageError> {
+        Log::open_with(disk, config, committables, Undecided::Goes)
+    }
+
+    /// Opens the log as [`open`](Self::open) does, but what is durable and no index has committed stays, unseen: for who learns of
+    /// decided epochs one by one, [commits](Self::commit) each, and then opens the log anew, which cuts the rest. Nothing
+    /// may be appended before that.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_undecided<D: BlockingDisk>(
+        disk: &mut D,
+        config: LogConfig,
+    ) -> Result<Log, StorageError> {
+        Log::open_with(disk, config, &[], Undecided::Stays)
+    }
+
+    fn open_with<D: BlockingDisk>(
+        disk: &mut D,
+        config: LogConfig,
+        committables: &[Staged],
+        undecided: Undecided,
+    ) -> Result<Log, StorageError> {
         config.check();
         let mut opening = Opening::new(disk);
         let is_log = |n: &str| SegmentId::parse_log(n).is_some();
@@ -53,6 +75,7 @@ impl Log {
         let mut recovery = Recovery {
             disk: opening.disk,
             lineage: manifest.lineage,
+            undecided,
         };
         let attempt = manifest.attempt + 1;
         let mut partitions = Vec::new();
@@ -60,7 +83,11 @@ impl Log {
             let segments = recovery.partition(number, said, &index, committables)?;
             let mut p = Partition::new(number, attempt, &config);
             p.next = segments.last().map_or(said.visible, |s| s.end);
-            (p.durable, p.visible, p.committing) = (p.next, p.next, p.next);
+            let visible = match undecided {
+                Undecided::Stays if config.visibility == Visibility::Committed => said.visible,
+                _ => p.next,
+            };
+            (p.durable, p.visible, p.committing) = (p.next, visible, visible);
             p.last_time = segments.last().map_or(i64::MIN, |s| s.last_time);
             p.segments = segments.into_iter().map(sealed).collect();
             partitions.push(p);
@@ -162,7 +189,7 @@ impl Log {
             let view = View::of(p, self.lineage);
             let horizon = p.next.saturating_sub(self.config.dedup_records);
             let from = horizon.max(view.start());
-            let mut reader = LogReader::new(PlainBytes::new(disk), view, from)?;
+            let mut reader = LogReader::new(PlainBytes::new(&mut *disk), view, from)?;
             while let Some(batch) = reader.next_batch()? {
                 let mut wrong = None;
                 for record in batch.records() {
@@ -205,10 +232,7 @@ fn indexed(config: &LogConfig, manifest: &Manifest) -> Result<Index, StorageErro
         partitions: Vec::new(),
     };
     if let Some(last) = manifest.last() {
-        let section = last.sections.get(SECTION);
-        let section = section.ok_or_else(|| other("it is a store of state".into()))?;
-        let decoded = Index::decode(section);
-        index = decoded.map_err(|w| StorageError::wrong("the index", 0, last.epoch, w))?;
+        index = section(last)?;
     }
     if index.visibility != config.visibility {
         return Err(other(format!("its records are {:?}", index.visibility)));
@@ -224,12 +248,24 @@ fn indexed(config: &LogConfig, manifest: &Manifest) -> Result<Index, StorageErro
     Ok(index)
 }
 
+/// The index that a manifest's record holds.
+pub(super) fn section(last: &Checkpoint) -> Result<Index, StorageError> {
+    let section = last.sections.get(SECTION);
+    let section = section.ok_or_else(|| StorageError::OtherLog {
+        wanted: "an ingest log".into(),
+        found: "it is a store of state".into(),
+    })?;
+    Index::decode(section).map_err(|w| StorageError::wrong("the index", 0, last.epoch, w))
+}
+
 /// Where a chain of batches has come to.
 #[derive(Debug, Clone, Copy)]
-struct Chain {
-    at: u64,
-    end: u64,
-    last_time: i64,
+pub(super) struct Chain {
+    pub at: u64,
+    pub end: u64,
+    pub last_time: i64,
+    /// The greatest offset up to which one of its batches says that records are durable; 0 if none was looked at.
+    pub durable: u64,
 }
 
 /// Where a chain of batches ended.
@@ -240,9 +276,17 @@ struct Hole {
     wrong: Wrong,
 }
 
+/// What becomes of records of a [`Visibility::Committed`] log that no index has committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Undecided {
+    Goes,
+    Stays,
+}
+
 struct Recovery<'d, D: BlockingDisk> {
     disk: &'d mut D,
     lineage: Lineage,
+    undecided: Undecided,
 }
 
 impl<D: BlockingDisk> Recovery<'_, D> {
@@ -270,7 +314,7 @@ impl<D: BlockingDisk> Recovery<'_, D> {
                 found,
             });
         }
-        if index.visibility == Visibility::Committed {
+        if index.visibility == Visibility::Committed && self.undecided == Undecided::Goes {
             self.cut(&mut segments, needed)?;
         }
         Ok(segments)
@@ -283,7 +327,7 @@ impl<D: BlockingDisk> Recovery<'_, D> {
         let mut hole: Option<Hole> = None;
         for segment in &said.segments {
             let file = segment.id.log_file_name();
-            let mut bytes = PlainBytes::new(self.disk);
+            let mut bytes = PlainBytes::new(&mut *self.disk);
             let found = bytes.open(&file, 0)?;
             let needed = segment.len;
             if found < needed {
@@ -345,7 +389,7 @@ impl<D: BlockingDisk> Recovery<'_, D> {
     ) -> Result<(), StorageError> {
         for (segment, found, at) in tails {
             let file = segment.id.log_file_name();
-            let mut bytes = PlainBytes::new(self.disk);
+            let mut bytes = PlainBytes::new(&mut *self.disk);
             bytes.open(&file, *found)?;
             let mut walker = Walker {
                 bytes,
@@ -383,7 +427,7 @@ impl<D: BlockingDisk> Recovery<'_, D> {
             return Ok(());
         };
         let file = last.id.log_file_name();
-        let mut bytes = PlainBytes::new(self.disk);
+        let mut bytes = PlainBytes::new(&mut *self.disk);
         bytes.open(&file, last.len)?;
         let mut walker = Walker {
             bytes,
@@ -395,6 +439,7 @@ impl<D: BlockingDisk> Recovery<'_, D> {
             at: HEADER as u64,
             end: last.base,
             last_time: last.last_time,
+            durable: 0,
         };
         let (chain, wrong) = walker.follow(from, end)?;
         if chain.end != end {
@@ -409,17 +454,17 @@ impl<D: BlockingDisk> Recovery<'_, D> {
 type Whole = Result<(usize, BatchHead), Wrong>;
 
 /// Reads one segment's batches.
-struct Walker<'a, 'd, D: BlockingDisk> {
-    bytes: PlainBytes<'d, D>,
-    segment: &'a IndexSegment,
+pub(super) struct Walker<'a, D: BlockingDisk> {
+    pub bytes: PlainBytes<D>,
+    pub segment: &'a IndexSegment,
     /// Length of the file.
-    found: u64,
-    lineage: Lineage,
+    pub found: u64,
+    pub lineage: Lineage,
 }
 
-impl<D: BlockingDisk> Walker<'_, '_, D> {
+impl<D: BlockingDisk> Walker<'_, D> {
     /// Follows the chain from where the index leaves off.
-    fn begin(&mut self, expected: u64) -> Result<(Chain, Wrong), StorageError> {
+    pub fn begin(&mut self, expected: u64) -> Result<(Chain, Wrong), StorageError> {
         let &IndexSegment {
             id,
             end,
@@ -432,6 +477,7 @@ impl<D: BlockingDisk> Walker<'_, '_, D> {
                 at: len,
                 end,
                 last_time,
+                durable: 0,
             };
             return self.follow(from, u64::MAX);
         }
@@ -439,6 +485,7 @@ impl<D: BlockingDisk> Walker<'_, '_, D> {
             at: 0,
             end: expected,
             last_time,
+            durable: 0,
         };
         if self.found < HEADER as u64 {
             return Ok((nowhere, Wrong::at(self.found, Fault::Short)));
@@ -463,7 +510,7 @@ impl<D: BlockingDisk> Walker<'_, '_, D> {
     }
 
     /// Follows the chain of batches up to the record `until`, and says what ended it before.
-    fn follow(&mut self, mut chain: Chain, until: u64) -> Result<(Chain, Wrong), StorageError> {
+    pub fn follow(&mut self, mut chain: Chain, until: u64) -> Result<(Chain, Wrong), StorageError> {
         loop {
             let end = Wrong::at(0, Fault::Short);
             if chain.end >= until || self.found - chain.at < ALIGN as u64 {
@@ -474,6 +521,7 @@ impl<D: BlockingDisk> Walker<'_, '_, D> {
                     chain.at += len as u64;
                     chain.end = head.end();
                     chain.last_time = head.last_time;
+                    chain.durable = chain.durable.max(head.durable);
                 }
                 Ok(_) => return Ok((chain, Wrong::at(8, Fault::Field("offset of a batch")))),
                 Err(wrong) => return Ok((chain, wrong)),

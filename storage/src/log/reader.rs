@@ -30,13 +30,27 @@ pub struct View {
 impl View {
     pub(super) fn of(partition: &Partition, lineage: Lineage) -> Self {
         let end = partition.visible;
-        let segments = partition.segments.iter().map(|s| s.durable);
+        let segments = partition.segments.iter().map(|s| IndexSegment {
+            open: s.file.is_some(),
+            ..s.durable
+        });
+        View::new(partition.number, lineage, end, segments)
+    }
+
+    /// What lies before `end`, which is the end of a batch.
+    pub(super) fn new(
+        partition: u32,
+        lineage: Lineage,
+        end: u64,
+        segments: impl Iterator<Item = IndexSegment>,
+    ) -> Self {
+        let segments: Vec<_> = segments.filter(|s| s.base < end).collect();
         View {
-            partition: partition.number,
+            partition,
             lineage,
-            start: partition.start(),
+            start: segments.first().map_or(end, |s| s.base),
             end,
-            segments: segments.filter(|s| s.base < end).collect(),
+            segments,
         }
     }
 
@@ -166,7 +180,8 @@ impl<S: SegmentBytes> LogReader<S> {
         }
     }
 
-    /// Replaces the view by a later one of the same partition: what became visible since is read next.
+    /// Replaces the view by a later one of the same partition: what became visible since is read next. A segment may be shorter in
+    /// it than before, by records that were never visible: the log was opened again, and they had not been decided on.
     pub fn update(&mut self, view: View) {
         debug_assert_eq!(
             (view.partition, view.lineage),
@@ -174,6 +189,13 @@ impl<S: SegmentBytes> LogReader<S> {
         );
         debug_assert!(view.end >= self.view.end, "the visible end only rises");
         self.view = view;
+        if let Some(current) = &mut self.current {
+            let mut segments = self.view.segments.iter();
+            let now = segments.find(|s| s.id == current.segment.id);
+            if let Some(cut) = now.filter(|s| s.len < current.segment.len) {
+                current.segment = *cut;
+            }
+        }
     }
 
     /// The next batch that has records from the position on; `None` at the end of the view.
@@ -246,7 +268,10 @@ impl<S: SegmentBytes> LogReader<S> {
 
     fn open_file(&mut self, segment: &IndexSegment) -> Result<(), StorageError> {
         let file = segment.id.log_file_name();
-        let found = self.source.open(&file, segment.len)?;
+        let found = match segment.open {
+            true => self.source.open_growing(&file, segment.len)?,
+            false => self.source.open(&file, segment.len)?,
+        };
         match found < segment.len {
             true => Err(StorageError::Missing {
                 file,

@@ -6,6 +6,7 @@
 mod damage;
 mod document;
 mod epochs;
+mod following;
 mod power;
 mod reading;
 mod rig;

@@ -257,7 +257,7 @@ pub fn recover(
             "{what}: partition {partition} ends at {end}, acknowledged were {acked}"
         );
         assert!(end as usize <= list.len(), "{what}: more than was written");
-        let found = read(&log, PlainBytes::new(left), partition, start)
+        let found = read(&log, PlainBytes::new(&mut *left), partition, start)
             .unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(
             found == list[start as usize..end as usize],

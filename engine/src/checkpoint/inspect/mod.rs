@@ -1,4 +1,4 @@
-//! Looking at a folder of checkpoints from outside: what it holds, and whether all of it is whole. For tools.
+//! Looking at a folder of checkpoints, or at a savepoint, from outside: what it holds, and whether all of it is whole. For tools.
 //!
 //! Laws
 //! 1. Nothing in the folder is changed: what an opening would cut, remove or write anew stays as it is. (The process's number goes
@@ -21,13 +21,13 @@ use super::restore::Sections;
 use crate::state::{Codec, LoadError};
 use content::{Counted, Own};
 use pelton_storage::{
-    Block, Checkpoint, Filter, FolderLock, Lineage, Manifest, Note, Peeked, PlainBytes, SegmentId,
-    SnapshotReader, StateId, StdDisk, StorageError, Store,
+    Block, Checkpoint, Epoch, Filter, FolderLock, Lineage, Manifest, Note, Peeked, PlainBytes,
+    Savepoint, SegmentId, SnapshotReader, StateId, StdDisk, StorageError, Store,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a folder of checkpoints holds. Reads all of the last one; memory grows with the number of its entries and their keys.
+/// What a folder of checkpoints, or a savepoint, holds. Reads all of the last one; memory grows with the number of its entries and their keys.
 ///
 /// # Errors
 /// There is no store, a job runs on it, or what must be read is damaged: then [`verify`] says more.
@@ -157,6 +157,21 @@ fn notes(peeked: &Peeked) -> Vec<String> {
     copies.chain(left).collect()
 }
 
+/// A savepoint is a store with one checkpoint, which nobody writes to.
+fn of_savepoint(savepoint: Savepoint) -> Peeked {
+    let manifest = Manifest {
+        lineage: savepoint.lineage,
+        attempt: 0,
+        unused_from: Epoch(savepoint.checkpoint.epoch.0 + 1),
+        checkpoints: vec![savepoint.checkpoint],
+    };
+    Peeked {
+        manifest,
+        notes: vec![],
+        left_over: vec![],
+    }
+}
+
 /// A folder being looked at.
 struct Open {
     folder: String,
@@ -182,10 +197,14 @@ impl Open {
         }
         let lock = FolderLock::of_existing(folder)?;
         let mut disk = StdDisk::blocking(folder).map_err(|e| no_store(&e.to_string()))?;
-        let Some(peeked) = Store::peek(&mut disk)? else {
-            return Err(no_store(
-                "it holds no checkpoints: neither manifests nor segments. Name the folder that the job was given",
-            ));
+        let peeked = match Savepoint::open(&mut disk, &folder.display().to_string()) {
+            Ok(savepoint) => of_savepoint(savepoint),
+            Err(StorageError::NoSavepoint { .. }) => Store::peek(&mut disk)?.ok_or_else(|| {
+                no_store(
+                    "it holds no checkpoints, and no savepoint: neither manifests nor segments. Name the folder that the job was given",
+                )
+            })?,
+            Err(e) => return Err(e.into()),
         };
         Ok(Open {
             folder: folder.display().to_string(),

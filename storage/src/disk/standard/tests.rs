@@ -143,3 +143,26 @@ fn dropping_finishes() {
     assert_eq!(fs::read_dir(&path).unwrap().count(), 50);
     fs::remove_dir_all(path).unwrap();
 }
+
+/// A disk that was made by one thread and is waited for by others.
+#[test]
+fn whoever_waits_is_woken() {
+    let path = folder("waits");
+    let mut disk = StdDisk::blocking(&path).unwrap();
+    for round in 0..20 {
+        let done = std::thread::spawn(move || {
+            let op = Op::Open {
+                name: format!("f{round}"),
+                mode: Mode::Create,
+                direct: false,
+            };
+            let opened = disk.call(op).is_ok();
+            (disk, opened)
+        });
+        let opened;
+        (disk, opened) = done.join().unwrap();
+        assert!(opened);
+    }
+    drop(disk);
+    fs::remove_dir_all(path).unwrap();
+}

@@ -1,0 +1,202 @@
+//! Blocks of a partition's records, read ahead on the helper thread.
+//!
+//! Laws
+//! 1. A block holds whole batches: about [`BLOCK_BYTES`], and the rest of the batch that goes beyond.
+//! 2. A request is served by what can be had now. A block without records says that there were none: the reader asks again later.
+//! 3. Between two looks at the log's files lies whatever the reader lets pass; all partitions of a source share what a look has found.
+
+use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A block is full at so many bytes.
+pub(super) const BLOCK_BYTES: usize = 128 << 10;
+
+/// The log as its files show it, one for all partitions of a source.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub folder: PathBuf,
+    disk: ReadDisk,
+    follower: Follower,
+}
+
+impl Watched {
+    /// Looks into the folder. An error says what to do.
+    pub fn open(folder: PathBuf) -> Result<Self, String> {
+        let mut disk = ReadDisk::new(&folder);
+        let shown = folder.display();
+        match Follower::open(&mut disk) {
+            Ok(Some(follower)) => Ok(Watched {
+                disk,
+                follower,
+                folder,
+            }),
+            Ok(None) => Err(format!(
+                "{shown} holds no log; name the folder of one, or start first who writes it"
+            )),
+            Err(e) => Err(format!("{shown}: {e}")),
+        }
+    }
+
+    pub fn follower(&self) -> &Follower {
+        &self.follower
+    }
+}
+
+/// What comes after a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// There may be more at once.
+    More,
+    /// Nothing for now.
+    CaughtUp,
+    /// Nothing: the partition has ended.
+    Ended,
+}
+
+/// Records, one after another.
+#[derive(Debug)]
+pub(super) struct Block {
+    values: Vec<u8>,
+    /// By record: its offset, and where its value ends in `values`.
+    ends: Vec<(u64, usize)>,
+    pub then: Then,
+    /// Why reading stopped behind these records.
+    pub failure: Option<String>,
+}
+
+impl Block {
+    pub fn new() -> Self {
+        Block {
+            values: Vec::new(),
+            ends: Vec::new(),
+            then: Then::More,
+            failure: None,
+        }
+    }
+
+    /// The `at`-th record's offset and value.
+    #[inline]
+    pub fn record(&self, at: usize) -> Option<(u64, &[u8])> {
+        let &(offset, end) = self.ends.get(at)?;
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        Some((offset, &self.values[begin..end]))
+    }
+}
+
+/// What a partition's reader asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub block: Block,
+    /// With the first: the offset to begin at, and the one to end at.
+    pub begin: Option<(u64, Option<u64>)>,
+}
+
+/// One partition, on the helper thread.
+pub(super) struct History {
+    watched: Arc<Mutex<Watched>>,
+    partition: u32,
+    reader: Option<LogReader<HistoryBytes>>,
+    until: Option<u64>,
+}
+
+impl History {
+    pub fn new(watched: Arc<Mutex<Watched>>, partition: u32) -> Self {
+        History {
+            watched,
+            partition,
+            reader: None,
+            until: None,
+        }
+    }
+
+    /// Fills a block (laws 1 and 2).
+    pub fn serve(&mut self, request: Request) -> Block {
+        let Request { mut block, begin } = request;
+        block.values.clear();
+        block.ends.clear();
+        (block.then, block.failure) = (Then::More, None);
+        if let Err(what) = self.fill(&mut block, begin) {
+            block.failure = Some(what);
+            block.then = Then::Ended;
+        }
+        block
+    }
+
+    fn fill(&mut self, block: &mut Block, begin: Option<(u64, Option<u64>)>) -> Result<(), String> {
+        let reader = match (&mut self.reader, begin) {
+            (Some(reader), _) => reader,
+            (None, Some((from, until))) => {
+                self.until = until;
+                let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                let bytes = HistoryBytes::new(&watched.folder);
+                let view = watched.follower.view(self.partition);
+                let reader = LogReader::new(bytes, view, from).map_err(|e| e.to_string())?;
+                self.reader.insert(reader)
+            }
+            (None, None) => unreachable!("where to begin comes with the first block"),
+        };
+        let mut has_looked = false;
+        while block.values.len() < BLOCK_BYTES {
+            let next = reader.position().offset;
+            if self.until.is_some_and(|until| next >= until) {
+                block.then = Then::Ended;
+                break;
+            }
+            if copy_batch(reader, self.until, block)? {
+                continue;
+            }
+            if has_looked || !look(&self.watched, reader, self.partition, next)? {
+                block.then = Then::CaughtUp;
+                break;
+            }
+            has_looked = true;
+        }
+        Ok(())
+    }
+}
+
+/// Copies the next batch's records that lie before `until`; whether there was a batch.
+fn copy_batch(
+    reader: &mut LogReader<HistoryBytes>,
+    until: Option<u64>,
+    block: &mut Block,
+) -> Result<bool, String> {
+    let Some(batch) = reader.next_batch().map_err(|e| e.to_string())? else {
+        return Ok(false);
+    };
+    let mut wrong = None;
+    for record in batch.records() {
+        match record {
+            Ok(r) if until.is_some_and(|until| r.offset >= until) => break,
+            Ok(r) => {
+                block.values.extend_from_slice(r.record.value);
+                block.ends.push((r.offset, block.values.len()));
+            }
+            Err(w) => wrong = Some(w),
+        }
+    }
+    match wrong {
+        Some(wrong) => Err(reader.wrong_record(wrong).to_string()),
+        None => Ok(true),
+    }
+}
+
+/// Looks for what is visible behind `next` (law 3); whether there is anything.
+fn look(
+    watched: &Mutex<Watched>,
+    reader: &mut LogReader<HistoryBytes>,
+    partition: u32,
+    next: u64,
+) -> Result<bool, String> {
+    let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+    let Watched { disk, follower, .. } = &mut *watched;
+    let mut view = follower.view(partition);
+    if view.end() <= next {
+        follower.refresh(disk).map_err(|e| e.to_string())?;
+        view = follower.view(partition);
+    }
+    let more = view.end() > next;
+    reader.update(view);
+    Ok(more)
+}
