@@ -26,6 +26,8 @@
 
 mod config;
 mod coordinator;
+mod failed;
+mod figures;
 mod frames;
 pub mod inspect;
 mod keeping;
@@ -61,8 +63,8 @@ pub struct Cut {
 }
 
 pub use config::{Checkpointing, Stop};
-pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Pace};
+pub use figures::{Checkpoints, Retrying};
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};
