@@ -259,6 +259,34 @@ fn a_staging_file_that_has_gone_is_told() {
 }
 
 #[test]
+fn a_folder_that_has_gone_is_told_and_not_waited_for() {
+    let above = folder();
+    let (to, away) = (above.join("out"), above.join("away"));
+    let mut sink = open(lines::parts(&to, lines::json())).unwrap();
+    sink.recover(None).unwrap();
+    let prepared = sink.prepare(1, [1]).unwrap();
+    std::fs::rename(&to, &away).unwrap();
+    let (what, is_retryable) = sink.commit(1, &prepared).unwrap_err();
+    assert!(what.contains("has gone") && !is_retryable, "{what}");
+    assert!(what.contains(&to.display().to_string()), "{what}");
+    std::fs::rename(&away, &to).unwrap();
+    sink.commit(1, &prepared).unwrap();
+    assert_eq!(names(&to).len(), 1);
+    drop(sink);
+
+    let (to, away) = (above.join("grown"), above.join("away"));
+    let mut sink = open(lines::growing(&to, lines::json())).unwrap();
+    sink.recover(None).unwrap();
+    let prepared = sink.prepare(1, [1]).unwrap();
+    std::fs::rename(&to, &away).unwrap();
+    let (what, is_retryable) = sink.commit(1, &prepared).unwrap_err();
+    assert!(what.contains("has gone") && !is_retryable, "{what}");
+    std::fs::rename(&away, &to).unwrap();
+    sink.commit(1, &prepared).unwrap();
+    assert_eq!(lines::committed(&to).unwrap().len(), 1);
+}
+
+#[test]
 fn nothing_is_replaced_by_a_part() {
     let folder = folder();
     let name = "part-00000000000000000005-0000.jsonl";

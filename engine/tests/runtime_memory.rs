@@ -122,7 +122,8 @@ fn a_sink_that_takes_nothing_stops_the_source_and_memory_with_it() {
         let before = resident();
         let handle = runtime.submit(&job).unwrap();
         let (mut last, mut still, mut stopped_at) = (0, 0, None);
-        let report = handle.wait_with(Duration::from_millis(20), |counters| {
+        let report = handle.wait_with(Duration::from_millis(20), |handle| {
+            let counters = handle.counters();
             if stopped_at.is_some() {
                 return;
             }

@@ -15,7 +15,6 @@
 //! ```
 
 use super::folder::{self, Folder, Held, Opened, check_extension};
-use super::parts::retry;
 use super::{Format, LinesWriter, target};
 use pelton::checkpoint::Epoch;
 use pelton::port::Ports;
@@ -284,14 +283,16 @@ impl Committer for Cuts {
                 is_retryable: false,
             });
         };
-        let mut lengths = self.lengths().map_err(|e| retry(&e))?;
+        let path = self.folder.path.clone();
+        let failed = |e: io::Error| target::uncommitted(&path, &e);
+        let mut lengths = self.lengths().map_err(failed)?;
         let before = lengths.files.get(&name).copied().unwrap_or(0);
         if length <= before {
             return Ok(()); // Law 4: again.
         }
         lengths.epoch = lengths.epoch.max(epoch.0);
         lengths.files.insert(name, length);
-        self.replace(lengths).map_err(|e| retry(&e))
+        self.replace(lengths).map_err(failed)
     }
 
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {

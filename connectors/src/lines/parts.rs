@@ -225,14 +225,17 @@ impl Renames {
             what,
             is_retryable: false,
         };
-        let staged = from.try_exists().map_err(|e| retry(&e))?;
-        let there = to.try_exists().map_err(|e| retry(&e))?;
+        let failed = |e: io::Error| target::uncommitted(&self.folder.path, &e);
+        // Nothing is there if the folder has gone, and that must not pass for having been taken away.
+        self.folder.path.metadata().map_err(failed)?;
+        let staged = from.try_exists().map_err(failed)?;
+        let there = to.try_exists().map_err(failed)?;
         match (staged, there) {
             (true, true) => Err(never(format!(
                 "{name} is there already and holds something else; move it away and start the job again"
             ))),
             (true, false) => {
-                std::fs::rename(&from, &to).map_err(|e| retry(&e))?;
+                std::fs::rename(&from, &to).map_err(failed)?;
                 self.renamed = Some(part.clone());
                 Ok(())
             }
@@ -259,7 +262,8 @@ impl Committer for Renames {
             });
         };
         self.rename(epoch, &part)?;
-        self.folder.sync().map_err(|e| retry(&e))
+        let synced = self.folder.sync();
+        synced.map_err(|e| target::uncommitted(&self.folder.path, &e))
     }
 
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {
@@ -280,13 +284,5 @@ impl Committer for Renames {
             self.folder.sync()
         };
         remove().map_err(|e| target::failure(&e))
-    }
-}
-
-/// It may be done yet.
-pub(super) fn retry(e: &io::Error) -> CommitError {
-    CommitError {
-        what: target::failure(e),
-        is_retryable: true,
     }
 }

@@ -1,5 +1,6 @@
 //! Where lines go: standard output or a file, used on the helper thread.
 
+use pelton::sink::CommitError;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -174,5 +175,63 @@ pub(super) fn failure(e: &io::Error) -> String {
         ErrorKind::StorageFull => "the device is full; make room and run again".into(),
         ErrorKind::QuotaExceeded => "the quota is used up; make room and run again".into(),
         _ => format!("writing failed: {e}"),
+    }
+}
+
+/// What a commit in the folder at `path` says of an error. What may pass by itself is tried again; what somebody has to mend is
+/// not: the job ends and says so, and its next start commits.
+pub(super) fn uncommitted(path: &Path, e: &io::Error) -> CommitError {
+    let mend = match e.kind() {
+        ErrorKind::PermissionDenied => Some("may not be written to; give its permissions back"),
+        ErrorKind::ReadOnlyFilesystem => Some("can only be read; have it mounted for writing"),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            Some("has gone, or something in it; nobody but the job may change it: put it back")
+        }
+        ErrorKind::IsADirectory
+        | ErrorKind::CrossesDevices
+        | ErrorKind::InvalidData
+        | ErrorKind::InvalidFilename
+        | ErrorKind::InvalidInput
+        | ErrorKind::Unsupported => Some("is not as the job left it, or cannot do what it could"),
+        _ => None,
+    };
+    let path = path.display();
+    CommitError {
+        what: match mend {
+            Some(mend) => format!("{path} {mend} ({e})"),
+            None => format!("{path}: {}", failure(e)),
+        },
+        is_retryable: mend.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full device may be cleared; permissions come back by nobody but a person.
+    #[test]
+    fn a_commit_is_tried_again_only_where_that_may_help() {
+        use ErrorKind as Kind;
+        let told = |kind: Kind| uncommitted(Path::new("/out"), &kind.into());
+        for kind in [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotFound,
+            Kind::NotADirectory,
+            Kind::InvalidData,
+        ] {
+            let error = told(kind);
+            assert!(!error.is_retryable, "{kind:?}");
+            assert!(error.what.starts_with("/out "), "{error}");
+        }
+        for kind in [
+            Kind::StorageFull,
+            Kind::QuotaExceeded,
+            Kind::TimedOut,
+            Kind::Other,
+        ] {
+            assert!(told(kind).is_retryable, "{kind:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ pub struct Checkpointing {
     pub(crate) folder: PathBuf,
     pub(crate) interval: Span,
     pub(crate) timeout: Span,
+    pub(crate) end_timeout: Span,
     pub(crate) retained: usize,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
@@ -29,6 +30,7 @@ impl Checkpointing {
             folder: folder.into(),
             interval: Span::from_micros(1_000_000),
             timeout: Span::from_micros(60_000_000),
+            end_timeout: Span::from_micros(300_000_000),
             retained: 2,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
@@ -44,9 +46,19 @@ impl Checkpointing {
         self
     }
 
-    /// After how long an epoch is given up: the next one has what it had. Default: 60 s.
+    /// After how long an epoch is given up: the next one has what it had. The last epoch of a job has no next one: see
+    /// [`Checkpointing::end_timeout`]. Default: 60 s.
     pub fn timeout(mut self, timeout: Span) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long each step of a job's end may take, once it was asked to stop or its sources have ended: that its last epoch is
+    /// written, that it is decided, that each sink has committed. Behind that the job ends with an error; started again, it
+    /// goes on from what was decided last, and nothing is lost. A sink whose commit never returns is beyond this: it holds up
+    /// the thread that would tell. At least 1 ms. Default: 5 min.
+    pub fn end_timeout(mut self, timeout: Span) -> Self {
+        self.end_timeout = timeout;
         self
     }
 
@@ -103,6 +115,10 @@ impl Checkpointing {
                 self.timeout
             );
             return Err((what, "give at least the interval"));
+        }
+        if self.end_timeout < Span::from_micros(1_000) {
+            let what = format!("the time-out of a job's end is {}", self.end_timeout);
+            return Err((what, "give at least 1 ms"));
         }
         if let (None, Some(dropped)) = (&self.from, self.dropped.first()) {
             let what = format!("'{dropped}' is allowed to be dropped, and nothing is started from");

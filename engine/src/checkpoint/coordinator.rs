@@ -10,6 +10,8 @@
 //! | Late | the last share | kept for the next epoch | Idle | |
 //! | Deciding | the record is durable: the epoch counts | | Committing | `decided` |
 //! | Committing | a sink has committed | the next one | Committing | `committed-one` |
+//! | Committing | a sink could not, and may yet | told, and tried again a little later | Committing | |
+//! | any but Idle | the job ends, and this took too long | the job fails (law 8) | | |
 //! | Committing | all have | | Idle | `committed` |
 //! | Idle | the last epoch of all was committed | the shards may go | Over | `over` |
 //!
@@ -19,16 +21,20 @@
 //! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
 //! 4. An epoch in which nothing changed is not decided, unless it is the first and a savepoint is wanted.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
-//! 6. So the last epoch of all is not given up, however long it takes: nothing comes after it that could have what it had.
+//! 6. So the last epoch of all is not given up for a next one: nothing comes after it that could have what it had.
 //! 7. What a savepoint copies is pinned once its epoch's sinks have committed, until it has been copied.
+//! 8. A job that ends does so in bounded time: each step of its last epochs (written, decided, committed) has a time-out, behind
+//!    which the job fails and falls back on what was decided last. Of a job that runs a commit is tried again for ever, and told
+//!    (`Checkpoints::retrying`).
 
+use super::failed::Failed;
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
 use super::restore::Sections;
-use super::{Cut, Epoch};
-use crate::error::JobError;
+use super::{Checkpoints, Cut, Epoch, Stop};
 use crate::plan::NamedCommitter;
 use crate::sink::CommitError;
+use crate::time::Span;
 use pelton_storage::{
     Checkpoint, Commit, Completion, Disk, Extent, Lineage, Pin, Sealed, SegmentId, StateId,
     StorageError, Store,
@@ -44,6 +50,8 @@ const COMMIT_AGAIN_NS: u64 = 100_000_000;
 pub(crate) struct Pace {
     pub interval_ns: u64,
     pub timeout_ns: u64,
+    /// For each step of a job's end.
+    pub end_timeout_ns: u64,
     /// Bytes of a segment: with what lies beyond that the log is swept.
     pub segment_bytes: u64,
 }
@@ -65,58 +73,6 @@ pub(crate) struct Prepared {
     pub sink: StateId,
     pub epoch: Epoch,
     pub bytes: Vec<u8>,
-}
-
-/// Why no more checkpoints can be taken: the job ends.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Failed {
-    Storage(StorageError),
-    Commit { sink: String, what: String },
-}
-
-impl From<StorageError> for Failed {
-    fn from(e: StorageError) -> Self {
-        Failed::Storage(e)
-    }
-}
-
-impl Failed {
-    /// What to say of the job.
-    pub fn of_job(self, job: &str) -> JobError {
-        let what = match self {
-            Failed::Storage(e) => e.to_string(),
-            Failed::Commit { sink, what } => {
-                format!("sink {sink} could not commit what was decided: {what}")
-            }
-        };
-        JobError::Checkpoint {
-            job: job.into(),
-            what,
-        }
-    }
-}
-
-/// What is known of the checkpoints so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checkpoints {
-    /// Epochs that were decided and committed.
-    pub completed: u64,
-    /// Epochs that took too long and were given up; the next one had what they had.
-    pub given_up: u64,
-    /// The last one: its number, and bytes written for it.
-    pub last: Epoch,
-    /// Bytes written for it.
-    pub last_bytes: u64,
-    /// Entries written for it.
-    pub last_entries: u64,
-    /// From its barrier to its sinks' commit, nanoseconds.
-    pub last_ns: u64,
-    /// Bytes written by all.
-    pub bytes: u64,
-    /// Entries written by all.
-    pub entries: u64,
-    /// Segments that were given back.
-    pub segments_removed: u64,
 }
 
 /// See the module.
@@ -143,6 +99,12 @@ pub(crate) struct Coordinator {
     ready: Vec<(Pin, Checkpoint)>,
     /// The job is to stop with the next epoch.
     stopping: bool,
+    /// Sources are to end where they are, as soon as no epoch is under way: all on the same side of each barrier.
+    draining: bool,
+    /// They have been told.
+    drained: bool,
+    /// The job ends: it was asked to, or its tasklets are done. Then, where it stood and since when (law 8).
+    ending: Option<((Epoch, Phase), u64)>,
     /// The epoch under way, or the one just committed, is the last.
     last: bool,
     /// Not yet decided: of the epoch under way, and of those given up before it.
@@ -217,6 +179,9 @@ impl Coordinator {
             saving: 0,
             ready: vec![],
             stopping: false,
+            draining: false,
+            drained: false,
+            ending: None,
             last: false,
             sealed: vec![],
             prepared: vec![],
@@ -270,14 +235,19 @@ impl Coordinator {
         }
     }
 
-    /// The job is to stop: one more epoch, behind which no source reads.
-    pub fn stop(&mut self) {
-        self.stopping = true;
+    /// The job is to stop: with one more epoch, behind which no source reads, or by coming to its end.
+    pub fn stop(&mut self, how: Stop, now_ns: u64) {
+        match how {
+            Stop::Keep => self.stopping = true,
+            Stop::Drain => self.draining = true,
+        }
+        self.ends(now_ns);
     }
 
-    /// No epoch is under way: its sources could be asked to end now, all on the same side of each barrier.
-    pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle
+    /// Law 8: the job ends from now on.
+    fn ends(&mut self, now_ns: u64) {
+        let place = (self.cut.epoch, self.phase);
+        self.ending.get_or_insert((place, now_ns));
     }
 
     /// Nothing more is to be done.
@@ -297,21 +267,27 @@ impl Coordinator {
         }
     }
 
-    /// Epoch and state: where it differs from before, the shards have something new to look at.
-    pub fn place(&self) -> (Epoch, &'static str) {
-        (self.cut.epoch, self.phase())
+    /// Epoch, state, and whether sources were told to end: where it differs from before, the shards have something new to look at.
+    pub fn place(&self) -> (Epoch, &'static str, bool) {
+        (self.cut.epoch, self.phase(), self.drained)
     }
 
     /// When to step again although nothing has come, nanoseconds; `None` while only an event can change something.
     pub fn wake_at(&self) -> Option<u64> {
-        match self.phase {
+        let next = match self.phase {
             Phase::Idle => Some(self.next_ns),
             Phase::Writing if !self.last => {
                 Some(self.began_ns.saturating_add(self.pace.timeout_ns))
             }
             Phase::Committing => Some(self.again_ns),
             Phase::Writing | Phase::Late | Phase::Deciding | Phase::Over => None,
-        }
+        };
+        let waits = !matches!(self.phase, Phase::Idle | Phase::Over);
+        let end = self
+            .ending
+            .filter(|_| waits)
+            .map(|(_, since_ns)| since_ns.saturating_add(self.pace.end_timeout_ns));
+        next.into_iter().chain(end).min()
     }
 
     /// Takes what a shard says.
@@ -372,9 +348,38 @@ impl Coordinator {
                 Phase::Committing => self.commit(now_ns)?,
             }
             if self.phase == before {
-                return Ok(());
+                return self.end_in_time(now_ns);
             }
         }
+    }
+
+    /// Law 8.
+    fn end_in_time(&mut self, now_ns: u64) -> Result<(), Failed> {
+        if self.done.iter().all(|d| *d) {
+            self.ends(now_ns);
+        }
+        let here = (self.cut.epoch, self.phase);
+        let Some((place, since_ns)) = &mut self.ending else {
+            return Ok(());
+        };
+        if *place != here {
+            (*place, *since_ns) = (here, now_ns);
+        }
+        let what = match self.phase {
+            _ if now_ns.saturating_sub(*since_ns) < self.pace.end_timeout_ns => return Ok(()),
+            // Nothing is waited for but the next epoch, in its time; or for nothing any more.
+            Phase::Idle | Phase::Over => return Ok(()),
+            Phase::Writing | Phase::Late => "written",
+            Phase::Deciding => "decided",
+            Phase::Committing => "committed",
+        };
+        Err(Failed::End {
+            what,
+            epoch: self.cut.epoch,
+            timeout: Span::from_micros((self.pace.end_timeout_ns / 1_000) as i64),
+            last: self.store.last().map(|c| c.epoch),
+            retrying: self.figures.retrying.take(),
+        })
     }
 
     fn serve_disk(&mut self, disk: &mut dyn Disk) -> Result<(), Failed> {
@@ -389,6 +394,10 @@ impl Coordinator {
 
     fn idle(&mut self, now_ns: u64) -> Result<(), Failed> {
         let all_done = self.done.iter().all(|d| *d);
+        if std::mem::take(&mut self.draining) {
+            self.told.drain();
+            self.drained = true;
+        }
         if self.last {
             self.phase = Phase::Over;
             kill_point("over");
@@ -529,15 +538,18 @@ impl Coordinator {
                     self.committing.pop_front();
                     kill_point("committed-one");
                 }
-                Err((_, error)) if error.is_retryable => {
+                Err((sink, error)) if error.is_retryable => {
+                    let (epoch, what) = (prepared.epoch, error.what);
+                    self.figures.commit_failed(sink, epoch, what);
                     self.again_ns = now_ns.saturating_add(COMMIT_AGAIN_NS);
                     return Ok(());
                 }
                 Err((sink, error)) => {
-                    let what = error.what;
-                    return Err(Failed::Commit { sink, what });
+                    let (epoch, what) = (prepared.epoch, error.what);
+                    return Err(Failed::Commit { sink, epoch, what });
                 }
             }
+            self.figures.retrying = None;
         }
         kill_point("committed");
         self.pin_savepoints();

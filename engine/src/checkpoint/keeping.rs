@@ -8,9 +8,12 @@ use crate::plan::ShardBuild;
 use crate::push::OpId;
 use crate::state::{LoadError, State, shape_of};
 use crate::time::EventTime;
+use std::collections::BTreeMap;
 
 /// M, of one shard: its key goes on with the shard's number.
 const WATERMARK: u8 = b'M';
+/// How many shards there were when that one noted its M: its key goes on with the shard's number as well.
+const OF_SHARDS: u8 = b'S';
 
 /// See the module.
 #[allow(missing_debug_implementations)]
@@ -20,8 +23,40 @@ pub(crate) struct Keeping {
     shard: usize,
     /// The last sweep that was asked for.
     pub sweep: u64,
-    /// M as a checkpoint has it.
+    /// The greatest M of all shards, as it was restored.
+    restored: EventTime,
+    /// By shard, what the checkpoint has of it.
+    noted: BTreeMap<u32, Noted>,
+}
+
+/// What a checkpoint has of a shard: M, and of how many shards it was one (0: not known).
+#[derive(Clone, Copy, Debug)]
+struct Noted {
     watermark: EventTime,
+    shards: u32,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Noted {
+            watermark: EventTime::BEGINNING,
+            shards: 0,
+        }
+    }
+}
+
+/// Where the shards that wrote a checkpoint stood, if not all at one M: silence closes windows on one shard and not on another,
+/// and clocks are read by each. M is the greatest after the restore, so what the others had not let go is overdue then.
+pub(crate) struct Lags {
+    space: KeySpace,
+    watermarks: Vec<EventTime>,
+}
+
+impl Lags {
+    /// M of the shard that wrote what there is of a key.
+    pub fn of<K: Key>(&self, key: &K) -> EventTime {
+        self.watermarks[self.space.shard_of(key)]
+    }
 }
 
 impl Keeping {
@@ -56,7 +91,8 @@ impl Keeping {
             space: build.key_space(),
             shard: build.shard,
             sweep: 0,
-            watermark: EventTime::BEGINNING,
+            restored: EventTime::BEGINNING,
+            noted: BTreeMap::new(),
         })
     }
 
@@ -88,11 +124,20 @@ impl Keeping {
         Ok(move |key: &K| space.shard(space.group(stable_hash(key))) == shard)
     }
 
-    /// A barrier passes; M is noted if it has risen.
+    /// A barrier passes; M is noted if it has risen since it last was, or if that was among another number of shards.
     pub fn begin(&mut self, cut: Cut, watermark: EventTime) {
         self.begin_timeless(cut);
-        if cut.is_full || watermark > self.watermark {
-            self.watermark = watermark;
+        let shards = self.space.shards();
+        let noted = self.noted.entry(self.shard as u32).or_default();
+        let moved = noted.shards != shards && watermark > EventTime::BEGINNING;
+        let risen = watermark > noted.watermark;
+        noted.watermark = watermark;
+        if cut.is_full || moved {
+            noted.shards = shards;
+            let key = self.key(OF_SHARDS);
+            self.saver.note(&key, &shards);
+        }
+        if cut.is_full || moved || risen {
             self.note(WATERMARK, watermark);
         }
     }
@@ -105,9 +150,15 @@ impl Keeping {
 
     /// Notes a time of this shard as part of the epoch that begins.
     pub fn note(&mut self, tag: u8, time: EventTime) {
+        let key = self.key(tag);
+        self.saver.note(&key, &time.micros());
+    }
+
+    /// The key of something of this shard.
+    fn key(&self, tag: u8) -> [u8; 5] {
         let mut key = [tag; 5];
         key[1..].copy_from_slice(&(self.shard as u32).to_le_bytes());
-        self.saver.note(&key, &time.micros());
+        key
     }
 
     /// The shard.
@@ -121,11 +172,45 @@ impl Keeping {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<Option<EventTime>, LoadError> {
-        let (Some(&WATERMARK), Some(value)) = (key.first(), value) else {
+        let (Some((&tag, shard)), Some(value)) = (key.split_first(), value) else {
             return Ok(None);
         };
-        let loaded = EventTime::from_micros(self.saver.load(value)?);
-        self.watermark = self.watermark.max(loaded);
-        Ok(Some(self.watermark))
+        if tag != WATERMARK && tag != OF_SHARDS {
+            return Ok(None);
+        }
+        let shard = shard.try_into().map(u32::from_le_bytes);
+        let shard = shard.map_err(|_| LoadError::new("the number of a shard has 4 bytes"))?;
+        let noted = self.noted.entry(shard).or_default();
+        match tag {
+            WATERMARK => noted.watermark = EventTime::from_micros(self.saver.load(value)?),
+            _ => noted.shards = self.saver.load(value)?,
+        }
+        self.restored = self.restored.max(noted.watermark);
+        Ok(Some(self.restored))
+    }
+
+    /// Where the shards stood that wrote what has been loaded; `None` where all that this one has taken was written at the M
+    /// that it goes on from, or where that is not known: earlier versions did not say how many shards there were.
+    ///
+    /// All shards note themselves in the first epoch of a start, if any of them has an M: so the first shard knows how many
+    /// wrote last, and who says otherwise is of an earlier start.
+    pub fn lags(&self) -> Option<Lags> {
+        let (_, first) = self.noted.first_key_value()?;
+        let shards = first.shards;
+        let of = |shard: u32| {
+            let noted = self.noted.get(&shard).filter(|n| n.shards == shards);
+            noted.map_or(EventTime::BEGINNING, |n| n.watermark)
+        };
+        let own = self.shard as u32;
+        let taken = match shards == self.space.shards() {
+            true => own..own + 1,
+            false => 0..shards,
+        };
+        let mut behind = taken.filter(|&shard| of(shard) < self.restored);
+        behind.next()?;
+        Some(Lags {
+            space: KeySpace::new(self.space.groups(), shards),
+            watermarks: (0..shards).map(of).collect(),
+        })
     }
 }

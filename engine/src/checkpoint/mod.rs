@@ -27,6 +27,8 @@
 mod arriving;
 mod config;
 mod coordinator;
+mod failed;
+mod figures;
 mod frames;
 pub mod inspect;
 mod keeping;
@@ -63,8 +65,8 @@ pub struct Cut {
 
 pub(crate) use arriving::Arriving;
 pub use config::{Checkpointing, Stop};
-pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Pace};
+pub use figures::{Checkpoints, Retrying};
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};

@@ -300,6 +300,8 @@ struct World<'a, M: MakeOperator<Record>> {
     begun: Option<Place>,
     /// The last whole epoch.
     whole: Option<Place>,
+    /// How far a shard's watermark may stay behind the script's, until its last two steps.
+    lag: usize,
     /// The last sweep of this attempt, the epoch with which it began, and whether what it frees is still there.
     sweep: (u64, Epoch, bool),
 }
@@ -321,6 +323,7 @@ where
             last_epoch: Epoch(0),
             begun: None,
             whole: None,
+            lag: 0,
             sweep: (0, Epoch(0), false),
         };
         world.make(shards);
@@ -396,7 +399,7 @@ where
     }
 
     /// All is lost but the last whole epoch.
-    fn crash(&mut self, shards: usize, backwards: bool, script: &Script) {
+    fn crash(&mut self, shards: usize, backwards: bool, script: &Script, dice: &mut Dice) {
         let place = self.whole.unwrap_or(Place {
             epoch: Epoch(0),
             step: 0,
@@ -432,17 +435,22 @@ where
                 }
             }
             machine.op.loaded();
+            // As the stage does it.
+            machine.resume(&mut self.rows, dice);
         }
     }
 
-    fn go(&mut self, (clock, step): &(i64, Step), dice: &mut Dice) {
+    fn go(&mut self, (clock, step): &(i64, Step), lag: usize, dice: &mut Dice) {
         for shard in 0..self.machines.len() {
             let (machine, rows) = (&mut self.machines[shard], &mut self.rows);
             machine.cx.now_ns = (clock - self.since) as u64 * 1000;
             machine.cx.wall = EventTime::from_micros(*clock);
             machine.tick(rows, dice);
             match step {
-                Step::Watermark(time) => machine.watermark(*time, rows, dice),
+                Step::Watermark(time) => {
+                    let lag = dice.below(lag + 1) as i64;
+                    machine.watermark(*time - lag, rows, dice);
+                }
                 Step::Batch(records) => {
                     let mut batch = Batch::with_capacity(records.len());
                     for (n, (record, behind)) in records.iter().enumerate() {
@@ -483,7 +491,8 @@ where
                             0 => self.machines.len(),
                             _ => 1 + dice.below(3),
                         };
-                        self.crash(shards, dice.below(2) == 0, script);
+                        let backwards = dice.below(2) == 0;
+                        self.crash(shards, backwards, script, dice);
                         continue;
                     }
                     _ => {}
@@ -491,7 +500,12 @@ where
                 self.decide();
             }
             let step = &script[self.step];
-            self.go(step, dice);
+            let lag = if self.step + 2 < script.len() {
+                self.lag
+            } else {
+                0
+            };
+            self.go(step, lag, dice);
             self.decide();
         }
     }
@@ -535,13 +549,41 @@ pub(super) fn check<M>(make: impl Fn() -> M, script: &Script, seed: u64, compare
 where
     M: MakeOperator<Record, Op: Operator<Record, Out: Told>>,
 {
+    check_uneven(make, script, seed, 0, compare);
+}
+
+/// The same where the shards' watermarks rise unevenly, up to `lag` apart: as behind idle partitions, or by clocks. No window of a
+/// key may come on time twice then.
+#[track_caller]
+pub(super) fn check_uneven<M>(
+    make: impl Fn() -> M,
+    script: &Script,
+    seed: u64,
+    lag: usize,
+    compare: Compare,
+) where
+    M: MakeOperator<Record, Op: Operator<Record, Out: Told>>,
+{
     let mut dice = Dice::new(seed);
     let clock = script[0].0;
     let mut whole = World::new(&make, false, 1, clock);
     whole.run(script, &mut dice);
     let mut kept = World::new(&make, true, 1 + dice.below(3), clock);
+    kept.lag = lag;
     kept.run(script, &mut dice);
-    let (expected, found) = (outcome(whole.rows, compare), outcome(kept.rows, compare));
+    let mut on_time = BTreeMap::new();
+    let rows = kept
+        .rows
+        .iter()
+        .filter(|r| lag > 0 && r.firing == Firing::OnTime);
+    for row in rows {
+        let before = on_time.insert((row.key, row.window), &row.value);
+        assert_eq!(before, None, "twice on time: {row:?}");
+    }
+    let (expected, found) = (
+        outcome(whole.rows, compare),
+        outcome(kept.rows.clone(), compare),
+    );
     for (expected, found) in expected.iter().zip(&found) {
         assert_eq!(found, expected, "the first that differs");
     }
@@ -561,10 +603,10 @@ where
         if n > 0 {
             world.step = n - 1;
             world.begun = None;
-            world.crash(shards, false, &script);
+            world.crash(shards, false, &script, &mut dice);
         }
         world.step = n;
-        world.go(&(0, step), &mut dice);
+        world.go(&(0, step), 0, &mut dice);
         world.barrier(sweeps);
         world.machines.iter_mut().for_each(|m| m.save(usize::MAX));
         world.decide();
@@ -589,7 +631,7 @@ where
     let mut world = World::new(&make, true, 1, 0);
     let mut entries = vec![];
     for step in steps {
-        world.go(&(0, step), &mut dice);
+        world.go(&(0, step), 0, &mut dice);
         world.barrier(false);
         let machine = &mut world.machines[0];
         let before = machine.frames.len();

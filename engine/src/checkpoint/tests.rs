@@ -1,7 +1,8 @@
 //! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
 
 use super::rig::{
-    BEHIND, Compare, OP, Record, Step, check, entries_by_epoch, moved, script, shard_of,
+    BEHIND, Compare, OP, Record, Step, check, check_uneven, entries_by_epoch, moved, script,
+    shard_of,
 };
 use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
@@ -56,6 +57,36 @@ proptest! {
         check(make(late), &script, seed, Compare::Rows);
         check(make(late.one_correction()), &script, seed, Compare::Rows);
         check(make(late.early_firing(5.micros())), &script, seed, Compare::Net);
+    }
+
+    /// Each window of each key comes on time once, whichever shards had let it go when the checkpoint was taken.
+    #[test]
+    fn windows_go_on_from_shards_at_different_watermarks(seed: u64, keys in 1usize..40, lateness in 1i64..60, size in 1i64..60, slide in 1i64..15, lag in 1usize..200) {
+        let script = script(seed, keys, 40);
+        let tumbling = Tumbling::of(size.micros());
+        let make = |window: Tumbling| move || window.make(key(), all(), None, OP);
+        check_uneven(make(tumbling), &script, seed, lag, Compare::Rows);
+        let lately = tumbling.allowed_lateness(lateness.micros());
+        check_uneven(make(lately), &script, seed, lag, Compare::Net);
+        check_uneven(make(lately.one_correction()), &script, seed, lag, Compare::Rows);
+        let sliding = Sliding::of((slide + size).micros(), slide.micros());
+        let make = |window: Sliding| move || window.make(key(), all(), None, OP);
+        check_uneven(make(sliding), &script, seed, lag, Compare::Rows);
+        let lately = sliding.allowed_lateness(lateness.micros());
+        check_uneven(make(lately), &script, seed, lag, Compare::Net);
+        check_uneven(make(lately.one_correction()), &script, seed, lag, Compare::Rows);
+        let cumulate = Cumulate::of((slide * (1 + size / 8)).micros(), slide.micros());
+        let make = |window: Cumulate| move || window.make(key(), all(), None, OP);
+        check_uneven(make(cumulate), &script, seed, lag, Compare::Rows);
+        let lately = cumulate.allowed_lateness(lateness.micros());
+        check_uneven(make(lately), &script, seed, lag, Compare::Net);
+        check_uneven(make(lately.one_correction()), &script, seed, lag, Compare::Rows);
+        let session = Session::gap(slide.micros());
+        let make = |window: Session| move || window.make(key(), all(), None, OP);
+        check_uneven(make(session), &script, seed, lag, Compare::Rows);
+        let lately = session.allowed_lateness(lateness.micros());
+        check_uneven(make(lately), &script, seed, lag, Compare::Net);
+        check_uneven(make(lately.one_correction()), &script, seed, lag, Compare::Rows);
     }
 
     #[test]

@@ -24,6 +24,7 @@
 mod early;
 pub(crate) mod entry;
 mod kept;
+mod overdue;
 pub(crate) mod slicing;
 pub(crate) mod stacks;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod tests;
 
 use self::early::{Early, Stretch};
 use self::entry::{NO_SLICE, Rest, Rests, SlidingKey};
+use self::overdue::Overdue;
 use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
 use crate::aggregate::{Aggregate, At};
@@ -114,6 +116,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
                 fire_at: NEVER,
                 correct_at: NEVER,
                 forget_at: NEVER,
+                overdue: None,
             },
             pass: None,
         })
@@ -224,6 +227,8 @@ struct State<K, A> {
     correct_at: i64,
     /// When to forget what is kept for behind records, should nothing fire until then.
     forget_at: i64,
+    /// After a restore, until they have caught up.
+    overdue: Option<Box<Overdue>>,
 }
 
 impl<K: Key, A: Clone + crate::state::State> State<K, A> {
@@ -812,6 +817,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
     }
 
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
+        if !self.catch_up(out, cx) {
+            return false;
+        }
         let Some(mut pass) = self.pass else {
             let early = self.early.as_mut();
             return early.is_none_or(|e| e.tell(&self.state, &self.aggregate, out, cx));

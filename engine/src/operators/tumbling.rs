@@ -11,6 +11,8 @@
 //!
 //! 6. In a checkpoint an entry is known by its window's start and its key. A retired window leaves one tombstone; a window is
 //!    not retired while entries of it are still to be written for an epoch.
+//! 7. After a restore M is the greatest of all shards'. What a key's own shard had not fired by then is fired before anything else
+//!    comes, so each window of each key gives its on-time result once, whatever M the shards had.
 //!
 //! Class: ROWS; NET with allowed lateness in update mode; EXEMPT with early firing, except its final values. State: an accumulator for each (window, key) until M has
 //! reached end + allowed lateness.
@@ -112,6 +114,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
             watermark: EventTime::BEGINNING,
             due: EventTime::END,
             doing: Doing::Nothing,
+            owed: vec![],
             spare: Spare::default(),
         })
     }
@@ -144,6 +147,8 @@ struct Slice<K, A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     Nothing,
+    /// Emitting what was overdue when it was loaded.
+    Owed,
     /// Emitting the first slice that has not fired, from entry `id` on.
     Firing {
         id: u32,
@@ -188,6 +193,9 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     /// The earliest watermark at which some slice fires or retires.
     due: EventTime,
     doing: Doing,
+    /// On-time results that some shard owed when a checkpoint was taken, of windows that have fired on others: the start of the
+    /// window and the entry, the first one last.
+    owed: Vec<(i64, u32)>,
     /// Cleared tables.
     spare: Spare<K::Key, A::Acc>,
 }
@@ -366,6 +374,30 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             self.due = self.due.min(end);
         }
         Doing::Nothing
+    }
+
+    /// Emits a piece of what is owed.
+    fn pay<O: Push<Windowed<K::Key, A::Out>>>(&mut self, out: &mut O, cx: &mut Cx) {
+        for _ in 0..PIECE {
+            let Some((start, id)) = self.owed.pop() else {
+                self.owed = vec![];
+                self.doing = self.next_work();
+                return;
+            };
+            let at = self.slices.partition_point(|s| s.start < start);
+            let window = self.window_of(at);
+            let (table, aggregate) = (&self.slices[at].table, &self.aggregate);
+            emit(
+                table,
+                id,
+                aggregate,
+                self.op,
+                window,
+                Firing::OnTime,
+                out,
+                cx,
+            );
+        }
     }
 
     /// What follows once a table has become spare, or has gone.
@@ -663,6 +695,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     fn resume<O: Push<Self::Out>>(&mut self, out: &mut O, cx: &mut Cx) -> bool {
         match self.doing {
             Doing::Nothing => return true,
+            Doing::Owed => self.pay(out, cx),
             Doing::Firing { id } => {
                 let window = self.window_of(self.fired);
                 let slice = &mut self.slices[self.fired];
@@ -824,15 +857,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn loaded(&mut self) {
-        // Without lateness a window that has fired is gone at the barrier; what is here has not, though a clock of another shard
-        // may have passed its end.
-        let ends = self.slices.iter().map(|s| self.end_of(s.start));
-        let fired = ends.filter(|&end| end <= self.watermark && self.lateness.allowed > Span::ZERO);
-        self.fired = fired.count();
-        let gone = self.slices.front().filter(|_| self.fired > 0);
-        let gone = gone.map(|s| self.end_of(s.start) + self.lateness.allowed);
-        let fires = self.slices.get(self.fired).map(|s| self.end_of(s.start));
-        self.due = gone.into_iter().chain(fires).fold(EventTime::END, Ord::min);
+        self.arrange();
         // What had been told is not known: all is told again.
         if let Some(early) = &mut self.early
             && self.fired < self.slices.len()

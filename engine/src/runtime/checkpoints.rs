@@ -10,7 +10,7 @@ use super::handle::JobShared;
 use super::savepoints::{Ask, Savepoints};
 use crate::checkpoint::{
     self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Origin, Pace, Part, Restored,
-    Setup, Started, Stop, Told,
+    Setup, Started, Stop,
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
@@ -20,7 +20,7 @@ use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, Pin, StdDisk,
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -60,11 +60,18 @@ pub(crate) struct Control {
 
 impl Control {
     pub fn figures(&self) -> Checkpoints {
-        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().clone()
     }
 
-    fn show(&self, figures: Checkpoints) {
-        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    fn show(&self, figures: &Checkpoints) {
+        let mut shown = self.lock();
+        if *shown != *figures {
+            shown.clone_from(figures);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Checkpoints> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the message was taken. The thread may have ended: then there is nothing to be asked for.
@@ -96,7 +103,6 @@ pub(crate) struct Opened {
     disk: StdDisk,
     savepoints: Savepoints,
     lock: FolderLock,
-    told: Arc<Told>,
     from: Receiver<Message>,
     shards: usize,
 }
@@ -168,7 +174,6 @@ pub(crate) fn open(
         disk,
         savepoints: Savepoints::new(folder, waker_of_copies),
         lock,
-        told,
         from: messages,
         shards,
     })
@@ -210,6 +215,7 @@ fn setup(config: &Checkpointing, key_groups: u32, shards: usize) -> Setup {
         pace: Pace {
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
+            end_timeout_ns: config.end_timeout.nanos(),
             segment_bytes: config.segment_bytes,
         },
         writer: WriterConfig {
@@ -283,7 +289,6 @@ impl Opened {
             mut disk,
             mut savepoints,
             lock,
-            told,
             from,
             shards,
         } = self;
@@ -293,7 +298,6 @@ impl Opened {
             // Sinks commit here, and that is user code.
             let caught = catch(|| {
                 let mut gone = 0;
-                let mut draining = false;
                 loop {
                     let before = coordinator.place();
                     if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
@@ -301,13 +305,8 @@ impl Opened {
                         ring();
                         break;
                     }
-                    if draining && coordinator.is_idle() {
-                        draining = false;
-                        told.drain();
-                        ring();
-                    }
+                    control.show(&coordinator.figures);
                     if coordinator.place() != before {
-                        control.show(coordinator.figures);
                         ring();
                     }
                     while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
@@ -321,8 +320,7 @@ impl Opened {
                         Some(Message::Event(event)) => coordinator.event(event),
                         Some(Message::Disk) => {}
                         Some(Message::Want) => coordinator.want(),
-                        Some(Message::Stop(Stop::Keep)) => coordinator.stop(),
-                        Some(Message::Stop(Stop::Drain)) => draining = true,
+                        Some(Message::Stop(how)) => coordinator.stop(how, clock.now_ns()),
                         Some(Message::Savepoint(ask)) => {
                             savepoints.ask(ask);
                             coordinator.savepoint();

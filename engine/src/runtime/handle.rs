@@ -406,11 +406,11 @@ impl JobHandle {
         self.outcome(end)
     }
 
-    /// The same, and calls `each` with the counters every so often: for a progress bar.
+    /// The same, and calls `each` with the handle every so often: for a progress bar, and to tell of commits that are being retried.
     pub fn wait_with(
         self,
         every: Duration,
-        mut each: impl FnMut(Counters),
+        mut each: impl FnMut(&JobHandle),
     ) -> Result<JobReport, JobError> {
         let mut tell_at = Instant::now() + every;
         let mut end = self.shared.end();
@@ -418,7 +418,7 @@ impl JobHandle {
             let wait = tell_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 drop(end);
-                each(self.counters());
+                each(&self);
                 tell_at = Instant::now() + every;
                 end = self.shared.end();
             } else {

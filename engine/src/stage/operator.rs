@@ -83,7 +83,8 @@ pub trait Operator<In>: Send + 'static {
         Ok(false)
     }
 
-    /// Everything has been loaded: what follows from it (timers, what is next due) is made anew.
+    /// Everything has been loaded: what follows from it (timers, what is next due) is made anew. [`Operator::resume`] comes
+    /// next, before any frame: for what is overdue, where M is higher now than on the shard that wrote.
     fn loaded(&mut self) {}
 
     /// M as it was restored, asked after [`Operator::loaded`]: no record that comes may count as if it had been lower.
@@ -327,6 +328,8 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn loaded(&mut self) -> Result<(), JobError> {
         self.op.loaded();
         self.inbox.restored(self.op.restored_watermark());
+        // As after a tick: what is overdue is done before a frame is taken.
+        self.doing = Doing::Ticked;
         Ok(())
     }
 }

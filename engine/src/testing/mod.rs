@@ -203,7 +203,7 @@ impl Stepper {
     /// Has the job stop after a last checkpoint.
     pub fn stop(&mut self, how: Stop) {
         if let Some(control) = &mut self.control {
-            control.stop(how);
+            control.stop(how, self.now.ns);
         }
     }
 

@@ -56,8 +56,6 @@ pub(super) struct Control {
     parts: Vec<Part>,
     coordinator: Coordinator,
     told: Arc<Told>,
-    /// Sources are to end as soon as no epoch is under way.
-    draining: bool,
     events: Events,
     /// The handle of the coordinator.
     disk: SharedDisk,
@@ -90,6 +88,7 @@ pub(super) fn open(
         pace: Pace {
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
+            end_timeout_ns: config.end_timeout.nanos(),
             segment_bytes: on.sweep_bytes,
         },
         writer: on.writer.clone(),
@@ -129,7 +128,6 @@ pub(super) fn open(
         parts,
         coordinator,
         told,
-        draining: false,
         events,
         disk,
         from,
@@ -152,7 +150,7 @@ impl Control {
     }
 
     pub fn figures(&self) -> Checkpoints {
-        self.coordinator.figures
+        self.coordinator.figures.clone()
     }
 
     pub fn phase(&self) -> &'static str {
@@ -163,11 +161,8 @@ impl Control {
         self.coordinator.want();
     }
 
-    pub fn stop(&mut self, how: Stop) {
-        match how {
-            Stop::Keep => self.coordinator.stop(),
-            Stop::Drain => self.draining = true,
-        }
+    pub fn stop(&mut self, how: Stop, now_ns: u64) {
+        self.coordinator.stop(how, now_ns);
     }
 
     /// Steps actor `at`: see [`Control::actors`]. A panic is the part's.
@@ -221,11 +216,6 @@ impl Control {
         let before = self.coordinator.place();
         let stepped = self.coordinator.step(now_ns, &mut self.disk);
         stepped.map_err(|e| e.of_job(job))?;
-        if self.draining && self.coordinator.is_idle() {
-            self.draining = false;
-            self.told.drain();
-            worked = true;
-        }
         worked |= self.coordinator.place() != before;
         Ok(match worked {
             true => Progress::Worked,

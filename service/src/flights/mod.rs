@@ -8,7 +8,7 @@ mod tally;
 
 use crate::stopped::Stopped;
 use crate::{Done, Failure, Place, tell};
-use pelton::{Epoch, JobError, Runtime, Span, Spans};
+use pelton::{Epoch, JobError, Retrying, Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -179,9 +179,15 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
         stopped.by_signals(handle.stopper(), args.savepoint.clone())?;
     }
     let bar = progress(args.json);
-    let report = handle.wait_with(Duration::from_millis(100), |counters| {
+    let mut warned = Warned::default();
+    let report = handle.wait_with(Duration::from_millis(100), |handle| {
+        let counters = handle.counters();
         bar.set_position(counters.records_in);
         bar.set_message(format!("{} late", table::grouped(counters.late)));
+        let retrying = handle.checkpoints().and_then(|c| c.retrying);
+        if let Some(warning) = warned.of(retrying.as_ref()) {
+            bar.suspend(|| tell(format_args!("{warning}")));
+        }
     });
     bar.finish_and_clear();
     let results = shared.take();
@@ -261,6 +267,23 @@ fn tell_savepoint(args: &Args, taken: Option<Result<Epoch, JobError>>) -> Result
     }
 }
 
+/// Whether somebody has been told that a commit is being retried: once for each time that it begins.
+#[derive(Debug, Default)]
+struct Warned(bool);
+
+impl Warned {
+    /// What is to be said now, if anything.
+    fn of(&mut self, retrying: Option<&Retrying>) -> Option<String> {
+        let warned = std::mem::replace(&mut self.0, retrying.is_some());
+        let Retrying {
+            sink, epoch, what, ..
+        } = retrying.filter(|_| !warned)?;
+        Some(format!(
+            "pelton: warning: {sink} could not commit epoch {epoch}, and is asked again until it can: {what}\n"
+        ))
+    }
+}
+
 /// January 2013, where the repository lies or in the current folder.
 fn sample() -> Result<PathBuf, Failure> {
     const SAMPLE: &str = "examples/data/flights-2013-01.jsonl.gz";
@@ -309,5 +332,29 @@ impl Args {
     /// The allowed lateness as a span.
     fn allowed_lateness(&self) -> Span {
         i64::from(self.lateness).hours()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton::Epoch;
+
+    #[test]
+    fn a_commit_that_is_retried_is_told_once_until_it_is_done() {
+        let retrying = |times| Retrying {
+            sink: "out".into(),
+            epoch: Epoch(7),
+            what: "the device is full".into(),
+            times,
+        };
+        let mut warned = Warned::default();
+        assert_eq!(warned.of(None), None);
+        let told = warned.of(Some(&retrying(1))).unwrap();
+        assert!(told.contains("out could not commit epoch 7"), "{told}");
+        assert!(told.contains("the device is full"), "{told}");
+        assert_eq!(warned.of(Some(&retrying(2))), None);
+        assert_eq!(warned.of(None), None);
+        assert!(warned.of(Some(&retrying(1))).is_some());
     }
 }

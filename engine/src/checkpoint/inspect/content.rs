@@ -27,6 +27,8 @@ pub(super) enum OwnValue {
 
 /// M of an operator on one shard: see [`crate::checkpoint::Keeping`].
 const SHARDS_WATERMARK: u8 = b'M';
+/// And among how many shards: of no interest to anybody else.
+const OF_SHARDS: u8 = b'S';
 
 impl Own {
     pub fn of(state: &Declared) -> Option<Own> {
@@ -91,6 +93,9 @@ impl Counted {
     /// Law 3.
     pub fn take(&mut self, frame: &Frame<'_>) {
         self.written += 1;
+        if self.own == Some(Own::Keyed) && frame.key.first() == Some(&OF_SHARDS) {
+            return;
+        }
         let Some(value) = frame.value else {
             match (self.own, frame.key) {
                 (Some(Own::Keyed), [WINDOW, start @ ..]) => self.remove_window(start),

@@ -8,10 +8,12 @@
 //! 3. A key that is removed leaves a tombstone.
 //! 4. At a barrier all windows up to M have fired, all corrections that are due have been made, and no turn of a stack is half
 //!    done. So what is due next follows from M and the slices, and is not kept.
+//!    Where the key's shard stood at a lower M than is restored, law 4 holds for that M, and the key catches up ([`super::overdue`]).
 //! 5. With early firing, all windows above M that a slice lies in count as changed after a restore.
 
 use super::early::{Early, Stretch};
 use super::entry::{Kept as Behind, NO_SLICE, Rest, Side, SlidingKey};
+use super::overdue::Overdue;
 use super::stacks::Part;
 use super::{NEVER, State};
 use crate::checkpoint::{Cut, Frame, Loaded, Parts, Saved, Snapshot, Stored, Value};
@@ -165,54 +167,84 @@ impl<K: Key, A: Clone + state::State> State<K, A> {
 
     /// Law 4.
     pub(super) fn loaded(&mut self, mut early: Option<&mut Early<A>>) {
-        let slicing = self.slicing;
-        let bounded = |m: i64| m.clamp(EventTime::MIN.micros(), EventTime::MAX.micros());
         let m = self.watermark.micros();
-        let next = slicing.end_after(bounded(m));
-        let next_correction = slicing.end_after(bounded(m.saturating_sub(self.allowed)));
-        for id in (0..self.table.id_end()).filter(|&id| self.table.is_live(id)) {
-            let mut changed = |from: i64, slice: i64| {
-                let last = slicing.last_end(slice);
-                self.last_end = self.last_end.max(last);
-                if last > m
-                    && let Some(early) = &mut early
-                {
-                    early.mark(id, Stretch { from, last }, m, 0);
-                }
-            };
-            let (newest, rest) = (self.table.value(id).slice, self.rests.get(id));
-            let open = rest.stacks.oldest_open().unwrap_or(newest);
-            if open != NO_SLICE {
-                self.fire_at = self.fire_at.min(slicing.first_end(open));
+        let lags = self.kept.as_ref().and_then(|kept| kept.keeping.lags());
+        let mut overdue = Overdue::default();
+        for id in 0..self.table.id_end() {
+            if !self.table.is_live(id) {
+                continue;
             }
-            if rest.stacks.has_closed() {
-                self.fire_at = self.fire_at.min(next);
-            }
-            let newest = (newest != NO_SLICE).then_some(newest);
-            for slice in rest.stacks.slices().chain(newest) {
-                changed(slicing.first_end(slice), slice);
-            }
-            let Some(kept) = &rest.kept else { continue };
-            for part in &kept.closed {
-                changed(slicing.first_end(part.slice), part.slice);
-            }
-            for side in &kept.sides {
-                changed(side.on_time, side.slice);
-                let last = slicing.last_end(side.slice);
-                let fires = side.on_time.max(next);
-                if fires <= last {
-                    self.fire_at = self.fire_at.min(fires);
-                }
-                let corrected = side.from.max(next_correction);
-                if corrected <= last.min(side.on_time - slicing.step()) {
-                    self.correct_at = self.correct_at.min(corrected);
-                }
-            }
-            if let Some(oldest) = kept.oldest() {
-                let forgotten = self.forget_after(slicing.last_end(oldest));
-                self.forget_at = self.forget_at.min(forgotten);
+            self.mark_changed(id, early.as_deref_mut());
+            let stood = lags
+                .as_ref()
+                .map_or(m, |l| l.of(self.table.key(id)).micros());
+            match stood < m {
+                true => overdue.keys.push((id, stood)),
+                false => self.arm(id, m),
             }
         }
         debug_assert!(self.fire_at > m || self.fire_at == NEVER, "law 4");
+        if !overdue.keys.is_empty() {
+            overdue.keys.reverse();
+            self.overdue = Some(Box::new(overdue));
+        }
+    }
+
+    /// A key's slices are known, and with early firing what of it may have changed (law 5).
+    fn mark_changed(&mut self, id: u32, mut early: Option<&mut Early<A>>) {
+        let (slicing, m) = (self.slicing, self.watermark.micros());
+        let mut changed = |from: i64, slice: i64| {
+            let last = slicing.last_end(slice);
+            self.last_end = self.last_end.max(last);
+            if last > m
+                && let Some(early) = &mut early
+            {
+                early.mark(id, Stretch { from, last }, m, 0);
+            }
+        };
+        let (newest, rest) = (self.table.value(id).slice, self.rests.get(id));
+        let newest = (newest != NO_SLICE).then_some(newest);
+        for slice in rest.stacks.slices().chain(newest) {
+            changed(slicing.first_end(slice), slice);
+        }
+        let Some(kept) = &rest.kept else { return };
+        for part in &kept.closed {
+            changed(slicing.first_end(part.slice), part.slice);
+        }
+        for side in &kept.sides {
+            changed(side.on_time, side.slice);
+        }
+    }
+
+    /// What is next due of a key for which all that was due up to `m` has been done.
+    pub(super) fn arm(&mut self, id: u32, m: i64) {
+        let slicing = self.slicing;
+        let bounded = |m: i64| m.clamp(EventTime::MIN.micros(), EventTime::MAX.micros());
+        let next = slicing.end_after(bounded(m));
+        let next_correction = slicing.end_after(bounded(m.saturating_sub(self.allowed)));
+        let (newest, rest) = (self.table.value(id).slice, self.rests.get(id));
+        let open = rest.stacks.oldest_open().unwrap_or(newest);
+        if open != NO_SLICE {
+            self.fire_at = self.fire_at.min(slicing.first_end(open));
+        }
+        if rest.stacks.has_closed() {
+            self.fire_at = self.fire_at.min(next);
+        }
+        let Some(kept) = &rest.kept else { return };
+        for side in &kept.sides {
+            let last = slicing.last_end(side.slice);
+            let fires = side.on_time.max(next);
+            if fires <= last {
+                self.fire_at = self.fire_at.min(fires);
+            }
+            let corrected = side.from.max(next_correction);
+            if corrected <= last.min(side.on_time - slicing.step()) {
+                self.correct_at = self.correct_at.min(corrected);
+            }
+        }
+        if let Some(oldest) = kept.oldest() {
+            let forgotten = self.forget_after(slicing.last_end(oldest));
+            self.forget_at = self.forget_at.min(forgotten);
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! What a checkpoint has of tumbling windows: entries by window and key, a tombstone for each window that has gone (law 6).
 
-use super::{Slice, TumblingOp};
+use super::{Doing, Slice, TumblingOp};
 use crate::aggregate::Aggregate;
 use crate::checkpoint::{Cut, Frame, Saver, Snapshot, Tracker};
 use crate::key::{Key, KeyOf};
 use crate::state::{LoadError, State};
 use crate::table::KeyTable;
-use crate::time::EventTime;
+use crate::time::{EventTime, Span};
 
 /// What an entry's key begins with in a checkpoint: what it is, and the start of its window.
 pub(super) const ENTRY: u8 = b'E';
@@ -86,6 +86,31 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
             slice.changed.mark(id);
         }
         Ok(())
+    }
+}
+
+impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
+    /// Everything has been loaded: which windows have fired, what is owed, and what is next due (law 7).
+    pub(super) fn arrange(&mut self) {
+        self.fired = 0;
+        // Without lateness a window that has fired is gone at the barrier: what is here has not, whatever M is now.
+        if self.lateness.allowed > Span::ZERO {
+            let ends = self.slices.iter().map(|s| self.end_of(s.start));
+            self.fired = ends.take_while(|&end| end <= self.watermark).count();
+        }
+        if let Some(lags) = self.keeping.as_ref().and_then(|k| k.lags()) {
+            for slice in self.slices.range(..self.fired) {
+                let (start, table) = (slice.start, &slice.table);
+                let end = self.end_of(start);
+                let unfired = (0..table.id_end()).filter(|&id| lags.of(table.key(id)) < end);
+                self.owed.extend(unfired.map(|id| (start, id)));
+            }
+            self.owed.reverse();
+        }
+        self.doing = match self.owed.is_empty() {
+            true => self.next_work(),
+            false => Doing::Owed,
+        };
     }
 }
 

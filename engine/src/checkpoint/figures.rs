@@ -1,0 +1,58 @@
+//! What a job's checkpoints tell of themselves while it runs.
+
+use super::Epoch;
+
+/// What is known of the checkpoints so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Epochs that were decided and committed.
+    pub completed: u64,
+    /// Epochs that took too long and were given up; the next one had what they had.
+    pub given_up: u64,
+    /// The last one: its number, and bytes written for it.
+    pub last: Epoch,
+    /// Bytes written for it.
+    pub last_bytes: u64,
+    /// Entries written for it.
+    pub last_entries: u64,
+    /// From its barrier to its sinks' commit, nanoseconds.
+    pub last_ns: u64,
+    /// Bytes written by all.
+    pub bytes: u64,
+    /// Entries written by all.
+    pub entries: u64,
+    /// Segments that were given back.
+    pub segments_removed: u64,
+    /// How often sinks were asked to commit and could not, and were or will be asked again.
+    pub commits_failed: u64,
+    /// The commit that is being tried again: no epoch begins until it is done. `None` while all is well.
+    pub retrying: Option<Retrying>,
+}
+
+/// A decided epoch that a sink could not commit yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retrying {
+    /// The sink.
+    pub sink: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What the last attempt failed with.
+    pub what: String,
+    /// Attempts that have failed, at least 1.
+    pub times: u64,
+}
+
+impl Checkpoints {
+    /// A sink could not commit, and will be asked again.
+    pub(super) fn commit_failed(&mut self, sink: String, epoch: Epoch, what: String) {
+        self.commits_failed += 1;
+        let before = self.retrying.take();
+        let same = before.filter(|b| b.sink == sink && b.epoch == epoch);
+        self.retrying = Some(Retrying {
+            times: same.map_or(0, |b| b.times) + 1,
+            sink,
+            epoch,
+            what,
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! Sinks that cannot commit what was decided: who is told, how a job ends meanwhile, and that its next start makes up for it.
+
+#[allow(dead_code, reason = "other tests need the rest")]
+mod support;
+
+use pelton::port::Ports;
+use pelton::sink::{CommitError, Committer, Sink};
+use pelton::{Checkpointing, Epoch, Job, JobError, JobHandle, Runtime, Spans, Stop, sources};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use support::{Folder, Transactions, runtime};
+
+/// What commits fail with for as long as it is there.
+type Refusal = Arc<Mutex<Option<CommitError>>>;
+
+/// A sink of two phases that refuses to commit.
+#[derive(Clone)]
+struct Refusing {
+    to: Transactions<u64>,
+    with: Refusal,
+}
+
+impl Refusing {
+    fn new(is_retryable: bool) -> Self {
+        let refusal = CommitError {
+            what: "the table is locked".into(),
+            is_retryable,
+        };
+        Refusing {
+            to: Transactions::new(),
+            with: Arc::new(Mutex::new(Some(refusal))),
+        }
+    }
+
+    fn mend(&self) {
+        *self.with.lock().unwrap() = None;
+    }
+}
+
+impl Sink<u64> for Refusing {
+    type Writer = <Transactions<u64> as Sink<u64>>::Writer;
+    fn name(&self) -> String {
+        "refusing".into()
+    }
+    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
+        self.to.open(ports)
+    }
+    fn committer(&mut self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Committer for Refusing {
+    fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError> {
+        match &*self.with.lock().unwrap() {
+            Some(refusal) => Err(refusal.clone()),
+            None => self.to.commit(epoch, prepared),
+        }
+    }
+    fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {
+        self.to.recover(last)
+    }
+}
+
+/// `records` numbers, as they are.
+fn submit(runtime: &Runtime, folder: &Path, records: u64, sink: &Refusing) -> JobHandle {
+    let job = Job::new("numbers");
+    job.checkpoints(
+        Checkpointing::in_folder(folder)
+            .every(1.millis())
+            .end_timeout(300.millis())
+            .segment_bytes(16 << 20)
+            .reserve_bytes(0),
+    );
+    job.source(sources::generate("numbers", records, 2, |id| id))
+        .sink(sink.clone());
+    runtime.submit(&job).unwrap()
+}
+
+/// Waits until a commit has failed so often.
+fn until_failed(handle: &JobHandle, times: u64) {
+    while handle.checkpoints().unwrap().commits_failed < times {
+        assert!(!handle.is_over(), "it goes on meanwhile");
+        std::thread::yield_now();
+    }
+}
+
+const FOREVER: u64 = u64::MAX / 2;
+
+#[test]
+fn a_commit_that_is_retried_is_told_while_it_is() {
+    let folder = Folder::new("retried");
+    let sink = Refusing::new(true);
+    let runtime = runtime(1);
+    let handle = submit(&runtime, folder.path(), FOREVER, &sink);
+    until_failed(&handle, 3);
+    let told = handle.checkpoints().unwrap();
+    let retrying = told.retrying.unwrap();
+    assert_eq!(
+        (retrying.sink.as_str(), retrying.what.as_str()),
+        ("refusing", "the table is locked")
+    );
+    assert!(retrying.times >= 3 && retrying.epoch > Epoch(0));
+    assert_eq!(told.completed, 0);
+    sink.mend();
+    while handle.checkpoints().unwrap().retrying.is_some() {
+        std::thread::yield_now();
+    }
+    handle.stop(Stop::Keep);
+    let done = handle.wait().unwrap().checkpoints.unwrap();
+    assert!(done.completed > 0 && done.commits_failed >= 3, "{done:?}");
+    assert!(!sink.to.visible().is_empty());
+}
+
+#[test]
+fn a_commit_that_is_of_no_use_to_retry_ends_its_job_and_is_made_up_for() {
+    let folder = Folder::new("refused");
+    let sink = Refusing::new(false);
+    let runtime = runtime(1);
+    let error = submit(&runtime, folder.path(), 1000, &sink)
+        .wait()
+        .unwrap_err();
+    assert!(matches!(error, JobError::Checkpoint { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("sink refusing"), "{text}");
+    assert!(text.contains("commit epoch "), "{text}");
+    assert!(text.contains("the table is locked"), "{text}");
+    assert!(text.contains("start the job again"), "{text}");
+    sink.mend();
+    let next = submit(&runtime, folder.path(), 1000, &sink);
+    next.wait().unwrap();
+    assert_eq!(sink.to.visible(), (0..1000).collect::<Vec<_>>());
+}
+
+/// Law 8 of the coordinator: neither a stop nor the end of the input waits for ever.
+#[test]
+fn a_job_ends_although_its_last_commit_does_not_come_about() {
+    for (records, stop) in [
+        (1000, None),
+        (FOREVER, Some(Stop::Keep)),
+        (FOREVER, Some(Stop::Drain)),
+    ] {
+        let folder = Folder::new("ends");
+        let sink = Refusing::new(true);
+        let runtime = runtime(2);
+        let handle = submit(&runtime, folder.path(), records, &sink);
+        if let Some(how) = stop {
+            until_failed(&handle, 1);
+            handle.stop(how);
+        }
+        let text = handle.wait().unwrap_err().to_string();
+        assert!(text.contains("was not committed within 300ms"), "{text}");
+        assert!(text.contains("sink refusing failed"), "{text}");
+        assert!(text.contains("started again"), "{text}");
+        sink.mend();
+        let next = submit(&runtime, folder.path(), records, &sink);
+        if stop.is_some() {
+            next.stop(Stop::Keep);
+        }
+        next.wait().unwrap();
+        let visible = sink.to.visible();
+        if records == 1000 {
+            assert_eq!(visible, (0..1000).collect::<Vec<_>>());
+        }
+        // Two partitions: each without a gap from its beginning.
+        let odd = visible.iter().filter(|n| *n % 2 == 1).count() as u64;
+        let even = visible.len() as u64 - odd;
+        assert!(
+            visible
+                .iter()
+                .all(|n| n / 2 < if n % 2 == 1 { odd } else { even })
+        );
+        assert!(!visible.is_empty());
+    }
+}
+
+/// The same for a share that is never prepared.
+#[test]
+fn a_job_ends_although_its_last_epoch_is_never_written() {
+    let folder = Folder::new("unwritten");
+    let sink = Refusing::new(true);
+    sink.mend();
+    sink.to.slow(u64::MAX / 4);
+    let runtime = runtime(1);
+    let handle = submit(&runtime, folder.path(), 1000, &sink);
+    let text = handle.wait().unwrap_err().to_string();
+    assert!(text.contains("was not written within 300ms"), "{text}");
+    assert!(text.contains("goes on anew"), "{text}");
+    sink.to.slow(0);
+    submit(&runtime, folder.path(), 1000, &sink).wait().unwrap();
+    assert_eq!(sink.to.visible(), (0..1000).collect::<Vec<_>>());
+}
