@@ -45,7 +45,7 @@ mod watermark;
 pub mod wheel;
 mod window;
 
-pub use checkpoint::{Checkpointing, Checkpoints, Epoch, Stop};
+pub use checkpoint::{Checkpointing, Checkpoints, DiskKind, Epoch, Stop};
 pub use error::{BuildError, JobError};
 pub use key::{DEFAULT_KEY_GROUPS, Key, KeyOf, KeySpace, KeyWords, stable_hash};
 pub use keyed::KeyedStream;

@@ -60,7 +60,7 @@ pub struct Cut {
     pub is_last: bool,
 }
 
-pub use config::{Checkpointing, Stop};
+pub use config::{Checkpointing, DiskKind, Stop};
 pub use coordinator::Checkpoints;
 pub(crate) use coordinator::{Coordinator, Pace};
 pub use frames::{Frame, Saved, Snapshot};
