@@ -46,7 +46,7 @@ mod watermark;
 pub mod wheel;
 mod window;
 
-pub use checkpoint::{Checkpointing, Checkpoints, Epoch, Retrying, Stop};
+pub use checkpoint::{Checkpointing, Checkpoints, DiskKind, Epoch, Retrying, Stop};
 pub use error::{BuildError, JobError};
 pub use key::{DEFAULT_KEY_GROUPS, Key, KeyOf, KeySpace, KeyWords, stable_hash};
 pub use keyed::KeyedStream;

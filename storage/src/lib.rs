@@ -79,6 +79,7 @@
 #![deny(unsafe_code)]
 
 mod buffer;
+pub mod conformance;
 mod disk;
 mod error;
 pub mod format;

@@ -20,6 +20,20 @@ pub struct Checkpointing {
     pub(crate) reserve_bytes: u64,
     pub(crate) from: Option<PathBuf>,
     pub(crate) dropped: Vec<String>,
+    pub(crate) disk: DiskKind,
+}
+
+/// What shards write their states with: see [`Checkpointing::disk`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskKind {
+    /// The one whose p99 is the lower as measured: at present [`DiskKind::Std`]. docs/benchmarks.md has both.
+    #[default]
+    Auto,
+    /// System calls, made by a helper thread for each shard.
+    Std,
+    /// io_uring, from the shard's own thread. It needs [`Driver::Glommio`](crate::Driver::Glommio), and is refused elsewhere. What comes once a
+    /// file (opening, allocating, names) is still done by a helper thread.
+    IoUring,
 }
 
 impl Checkpointing {
@@ -36,6 +50,7 @@ impl Checkpointing {
             reserve_bytes: 64 << 20,
             from: None,
             dropped: vec![],
+            disk: DiskKind::Auto,
         }
     }
 
@@ -100,6 +115,13 @@ impl Checkpointing {
     /// that is. Once for each.
     pub fn allow_dropped(mut self, state: impl Into<String>) -> Self {
         self.dropped.push(state.into());
+        self
+    }
+
+    /// What shards write their states with. The decision of a checkpoint is always written by the control thread. Default:
+    /// [`DiskKind::Auto`].
+    pub fn disk(mut self, disk: DiskKind) -> Self {
+        self.disk = disk;
         self
     }
 

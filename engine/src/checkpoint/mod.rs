@@ -64,7 +64,7 @@ pub struct Cut {
 }
 
 pub(crate) use arriving::Arriving;
-pub use config::{Checkpointing, Stop};
+pub use config::{Checkpointing, DiskKind, Stop};
 pub(crate) use coordinator::{Coordinator, Pace};
 pub use figures::{Checkpoints, Retrying};
 pub use frames::{Frame, Saved, Snapshot};

@@ -6,6 +6,7 @@
 //! 3. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
 
 use super::clock::Clock;
+use super::drivers::Shards;
 use super::handle::JobShared;
 use super::savepoints::{Ask, Savepoints};
 use crate::checkpoint::{
@@ -40,7 +41,7 @@ pub(crate) enum Message {
     Gone,
 }
 
-/// Tells the control thread that a part is gone, when it is dropped.
+/// Tells the control thread that a part is gone and nothing of it is under way, when it is dropped.
 struct Gone(Sender<Message>);
 
 impl Drop for Gone {
@@ -120,11 +121,11 @@ pub(crate) fn open(
     built: &mut BuiltJob,
     config: &Checkpointing,
     key_groups: u32,
-    shards: usize,
     clock: Clock,
-    bells: &[Doorbell],
+    on: &Shards,
 ) -> Result<Opened, JobError> {
     let job = built.name.clone();
+    let shards = on.refs.len();
     let folder = config.folder.as_path();
     let lock = FolderLock::acquire(folder).map_err(|e| failed(&job, folder, e))?;
     let (to, messages) = mpsc::channel();
@@ -152,15 +153,16 @@ pub(crate) fn open(
         .start(built, clock.now_ns())
         .map_err(|e| failed(&job, folder, e.what))?;
     let mut parts = Vec::new();
-    let bells = bells.iter().cloned();
-    for (shard, (writer, bell)) in writers.into_iter().zip(bells).enumerate() {
-        let disk = StdDisk::new(folder, Box::new(move || bell.ring()))
+    for (shard, (writer, at)) in writers.into_iter().zip(&on.refs).enumerate() {
+        // Told when the last of both has gone: the part, and what it had under way.
+        let gone = Arc::new(Gone(to.clone()));
+        let disk = at
+            .disks
+            .open(config.disk, folder, &at.doorbell, Box::new(gone.clone()))
             .map_err(|e| failed(&job, folder, e))?;
-        let gone = Gone(to.clone());
         let report = Box::new(move |event| {
             let _ = gone.0.send(Message::Event(event));
         });
-        let disk = Box::new(disk);
         parts.push(Part::new(shard, told.clone(), writer, disk, report));
     }
     Ok(Opened {
@@ -295,9 +297,9 @@ impl Opened {
         let name = format!("pelton-control-{}", shared.number);
         let run = move || {
             let ring = || bells.iter().for_each(Doorbell::ring);
+            let mut gone = 0;
             // Sinks commit here, and that is user code.
             let caught = catch(|| {
-                let mut gone = 0;
                 loop {
                     let before = coordinator.place();
                     if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
@@ -329,7 +331,7 @@ impl Opened {
                             // Both before the next step: one epoch is the last, and the savepoint's.
                             savepoints.ask(ask);
                             coordinator.savepoint();
-                            coordinator.stop();
+                            coordinator.stop(Stop::Keep, clock.now_ns());
                         }
                         Some(Message::Copied(pin)) => coordinator.unpin(pin),
                         Some(Message::Gone) => gone += 1,
@@ -352,7 +354,12 @@ impl Opened {
             // Law 2. Nothing is removed meanwhile.
             told_of(catch(|| savepoints.finish()));
             told_of(catch(|| drop(coordinator)));
-            // Law 1.
+            // Law 1: also what the shards have under way, a spare segment or its closing.
+            while gone < shards
+                && let Ok(message) = from.recv()
+            {
+                gone += usize::from(matches!(message, Message::Gone));
+            }
             drop(disk);
             drop(lock);
             shared.shard_over();

@@ -3,6 +3,7 @@
 use crate::error::BuildError;
 use crate::runtime::clock::Clock;
 use crate::runtime::config::{Driver, Placement, Waiting};
+use crate::runtime::disks::Disks;
 use crate::runtime::duty::Duty;
 use crate::runtime::shard::{Command, Mailbox, Shard};
 use crate::runtime::threads;
@@ -29,6 +30,7 @@ const AUTO: &[Driver] = &[Driver::Threads];
 pub(crate) struct ShardRef {
     pub mailbox: Arc<Mailbox>,
     pub doorbell: Doorbell,
+    pub disks: Disks,
 }
 
 /// Why a driver cannot be had, and what would allow it.
@@ -45,6 +47,13 @@ impl Ready {
     pub fn yes(self) {
         // The runtime may have given up waiting.
         let _ = self.0.send(Ok(()));
+    }
+
+    /// For a test that runs a shard by itself.
+    #[cfg(all(test, feature = "glommio", target_os = "linux"))]
+    pub fn channel() -> (Ready, mpsc::Receiver<Result<(), Refused>>) {
+        let (tell, ready) = mpsc::channel();
+        (Ready(tell), ready)
     }
 
     #[cfg(all(feature = "glommio", target_os = "linux"))]
@@ -97,7 +106,8 @@ impl Shards {
             Driver::Glommio => Self::on_glommio(placement, clock)?,
             Driver::Auto | Driver::Threads => {
                 Self::with(placement, Driver::Threads, clock, || {
-                    (Sleeper::thread(), Box::new(threads::run) as Run)
+                    let run = Box::new(threads::run) as Run;
+                    (Sleeper::thread(), Disks::default(), run)
                 })?
             }
         };
@@ -124,10 +134,10 @@ impl Shards {
         clock: Clock,
     ) -> Result<Result<Self, Refused>, BuildError> {
         Self::with(placement, Driver::Glommio, clock, || {
-            let (sleeper, seat) = crate::runtime::glommio::seat();
+            let (sleeper, seat, desk) = crate::runtime::glommio::seat();
             let run =
                 move |duty: Duty, sleeper: Sleeper, ready: Ready| seat.run(duty, sleeper, ready);
-            (sleeper, Box::new(run) as Run)
+            (sleeper, Disks::with_ring(desk), Box::new(run) as Run)
         })
     }
 
@@ -146,16 +156,18 @@ impl Shards {
         placement: &Placement,
         driver: Driver,
         clock: Clock,
-        mut seat: impl FnMut() -> (Sleeper, Run),
+        mut seat: impl FnMut() -> (Sleeper, Disks, Run),
     ) -> Result<Result<Self, Refused>, BuildError> {
-        let seats: Vec<_> = placement.cores.iter().map(|_| seat()).collect();
-        let refs: Vec<_> = seats
-            .iter()
-            .map(|(sleeper, _)| ShardRef {
+        let (mut seats, mut refs) = (vec![], vec![]);
+        for _ in &placement.cores {
+            let (sleeper, disks, run) = seat();
+            refs.push(ShardRef {
                 mailbox: Arc::default(),
                 doorbell: sleeper.doorbell(),
-            })
-            .collect();
+                disks,
+            });
+            seats.push((sleeper, run));
+        }
         let bells: Arc<[Doorbell]> = refs.iter().map(|s| s.doorbell.clone()).collect();
         let (tell_end, ended) = mpsc::channel();
         let mut shards = Shards {

@@ -58,6 +58,12 @@ impl Duty {
         self.shard.id
     }
 
+    /// The driver's nanoseconds.
+    #[cfg(all(target_os = "linux", feature = "glommio"))]
+    pub fn now_ns(&self) -> u64 {
+        self.shard.clock().now_ns()
+    }
+
     /// One round.
     #[inline]
     pub fn round(&mut self) -> Next {

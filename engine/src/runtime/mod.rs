@@ -8,6 +8,7 @@
 mod checkpoints;
 mod clock;
 mod config;
+mod disks;
 mod drivers;
 mod duty;
 #[cfg(all(feature = "glommio", target_os = "linux"))]
@@ -26,16 +27,20 @@ pub use handle::{JobHandle, Stopper};
 pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
 pub use report::{JobReport, LongestStep, StageReport};
 
+use crate::checkpoint::DiskKind;
 use crate::error::{BuildError, JobError};
 use crate::plan::PlanConfig;
 use crate::port::{Helper, Ports};
 use crate::stream::Job;
 use clock::Clock;
 use config::Placement;
+use disks::Disks;
 use drivers::Shards;
 use handle::{JobShared, Jobs};
 use pelton_ring::Doorbell;
+use pelton_storage::Disk;
 use shard::{Command, ShardJob, TaskletSlot};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use watchdog::Watchdog;
@@ -104,6 +109,9 @@ impl Runtime {
             checkpoints: plan.checkpointing.is_some(),
         };
         let checkpointing = plan.checkpointing.clone();
+        if let Some(c) = &checkpointing {
+            Disks::check(c.disk, self.shards.driver)?;
+        }
         let mut built = {
             let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
             plan.build(&config, &mut Ports::threaded(&mut helper, &bells))?
@@ -111,9 +119,8 @@ impl Runtime {
         let opened = match &checkpointing {
             Some(c) => {
                 let groups = self.config.key_groups;
-                Some(checkpoints::open(
-                    &mut built, c, groups, shards, self.clock, &bells,
-                )?)
+                let on = &self.shards;
+                Some(checkpoints::open(&mut built, c, groups, self.clock, on)?)
             }
             None => None,
         };
@@ -139,6 +146,25 @@ impl Runtime {
             shard.doorbell.ring();
         }
         Ok(JobHandle::new(shared, self.shards.mailboxes(), self.clock))
+    }
+
+    /// See [`crate::testing::shard_disk`].
+    pub(crate) fn shard_disk(
+        &self,
+        shard: usize,
+        kind: DiskKind,
+        folder: &Path,
+    ) -> Result<Box<dyn Disk + Send>, BuildError> {
+        Disks::check(kind, self.shards.driver)?;
+        let refused = |what: String| BuildError::Config {
+            what,
+            advice: "name a shard that there is, and a folder that can be made".into(),
+        };
+        let at = self.shards.refs.get(shard);
+        let at = at.ok_or_else(|| refused(format!("there is no shard {shard}")))?;
+        at.disks
+            .open(kind, folder, &at.doorbell, Box::new(()))
+            .map_err(|e| refused(format!("{}: {e}", folder.display())))
     }
 
     /// Number of shards.

@@ -29,6 +29,8 @@ pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
 pub use on_disk::OnDisk;
 
+use crate::checkpoint::DiskKind;
+
 use crate::checkpoint::{Checkpoints, Epoch, Restored, Stop};
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
@@ -64,6 +66,21 @@ impl Sizes {
             key_groups: DEFAULT_KEY_GROUPS,
         }
     }
+}
+
+/// A folder as a shard of a running runtime has it for its checkpoints, with this kind of disk: whoever holds it may measure it or hold
+/// it to [`pelton_storage::conformance`]. Used on the shard itself (by a source's reader) it is as a job's; from elsewhere each
+/// operation has to reach the shard first. The shard's doorbell is rung after each completion.
+///
+/// # Errors
+/// There is no such disk on this driver, or no such shard; the folder cannot be made.
+pub fn shard_disk(
+    runtime: &crate::Runtime,
+    shard: usize,
+    kind: DiskKind,
+    folder: &std::path::Path,
+) -> Result<Box<dyn pelton_storage::Disk + Send>, BuildError> {
+    runtime.shard_disk(shard, kind, folder)
 }
 
 struct Place {

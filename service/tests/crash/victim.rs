@@ -4,8 +4,8 @@ use super::Subject;
 use super::lives::Draw;
 use super::outputs::{last_of_keys, lines, same_last, same_rows};
 use pelton::{
-    Checkpointing, Config, Driver, EventTime, Job, Runtime, Session, Span, Spans, Stop, Tumbling,
-    Watermarks, Windowed, sources,
+    Checkpointing, Config, DiskKind, Driver, EventTime, Job, Runtime, Session, Span, Spans, Stop,
+    Tumbling, Watermarks, Windowed, sources,
 };
 use pelton_connectors::lines as sink;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Life {
     interval_us: i64,
     timeout_us: i64,
     rate: u64,
+    /// On glommio, with checkpoints written by io_uring, where both can be had.
+    io_uring: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -109,6 +111,7 @@ impl Subject for Generated {
             interval_us: 100_000,
             timeout_us: 60_000_000,
             rate: 10_000_000,
+            io_uring: false,
         };
         super::lives::through(undisturbed.command(&expected)).unwrap();
         Variant {
@@ -128,6 +131,7 @@ impl Subject for Generated {
             // One in three gives up whatever takes as long as an interval.
             timeout_us: [60_000_000, 60_000_000, interval_us][draw.index(3)],
             rate: v.rate,
+            io_uring: draw.one_in(3),
         };
         life.command(folder)
     }
@@ -174,8 +178,13 @@ pub fn run(folder: &Path) {
     let life = std::fs::read_to_string(folder.join("life")).unwrap();
     let life: Life = serde_json::from_str(&life).unwrap();
     let config = Config::default().shards(life.shards).batch_size(life.batch);
-    let runtime = Runtime::start(config.driver(Driver::Threads)).unwrap();
-    let handle = runtime.submit(&job(&life, folder));
+    let start = |driver| Runtime::start(config.clone().driver(driver));
+    let (runtime, disk) = match life.io_uring.then(|| start(Driver::Glommio)) {
+        Some(Ok(runtime)) => (runtime, DiskKind::IoUring),
+        // Where it is refused, or not part of the build, the crashes are those of the others.
+        Some(Err(_)) | None => (start(Driver::Threads).unwrap(), DiskKind::Auto),
+    };
+    let handle = runtime.submit(&job(&life, disk, folder));
     let handle = handle.unwrap_or_else(|e| panic!("{e}"));
     let (stopper, stopped) = (handle.stopper(), Arc::new(AtomicBool::new(false)));
     let mut signals = Signals::new([SIGTERM]).unwrap();
@@ -194,7 +203,7 @@ pub fn run(folder: &Path) {
     }
 }
 
-fn job(life: &Life, folder: &Path) -> Job {
+fn job(life: &Life, disk: DiskKind, folder: &Path) -> Job {
     let to = |name: &str| {
         sink::parts(
             folder.join(name),
@@ -211,7 +220,8 @@ fn job(life: &Life, folder: &Path) -> Job {
             .every(Span::from_micros(life.interval_us))
             .timeout(Span::from_micros(life.timeout_us))
             .segment_bytes(16 << 20)
-            .reserve_bytes(0),
+            .reserve_bytes(0)
+            .disk(disk),
     );
     let seed = life.seed;
     let events = sources::generate("events", RECORDS, PARTITIONS, move |id| {

@@ -279,9 +279,7 @@ impl MemoryDisk {
     fn plain(&mut self, op: Op) -> Result<Done, DiskError> {
         match op {
             Op::Open { name, mode, direct } => return self.open(name, mode, direct),
-            Op::Close { file } => {
-                self.files.remove(&file).ok_or(ErrorKind::InvalidInput)?;
-            }
+            Op::Close { file } => drop(self.files.remove(&file)),
             Op::Allocate { file, len } => self.allocate(file, len)?,
             Op::SyncData { file } => {
                 let inode = self.handle(file, false)?.inode;
@@ -293,11 +291,13 @@ impl MemoryDisk {
                 self.forget_unnamed();
             }
             Op::Rename { from, to } => {
+                flat(&from).and_then(|()| flat(&to))?;
                 let inode = self.names.remove(&from).ok_or(ErrorKind::NotFound)?;
                 self.names.insert(to.clone(), inode);
                 self.changes.push(Change::Rename { from, to });
             }
             Op::Remove { name } => {
+                flat(&name)?;
                 self.names.remove(&name).ok_or(ErrorKind::NotFound)?;
                 self.changes.push(Change::Remove { name });
             }
@@ -315,6 +315,7 @@ impl MemoryDisk {
     }
 
     fn open(&mut self, name: String, mode: Mode, direct: bool) -> Result<Done, DiskError> {
+        flat(&name)?;
         let inode = match (mode, self.names.get(&name)) {
             (Mode::Create, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
             (Mode::Create, None) => {
@@ -382,6 +383,10 @@ impl MemoryDisk {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), DiskError> {
+        if bytes.is_empty() {
+            // As a system call has it: nothing grows.
+            return self.handle(file, false).map(drop);
+        }
         let handle = self.handle(file, true)?;
         Self::aligned(handle, offset, bytes.len())?;
         let inode = handle.inode;
@@ -402,6 +407,14 @@ impl MemoryDisk {
         inode.read(from, &mut buffer[..filled]);
         Ok(filled)
     }
+}
+
+/// Law 4 of the disk: one flat folder.
+fn flat(name: &str) -> Result<(), DiskError> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    Ok(())
 }
 
 impl Disk for MemoryDisk {

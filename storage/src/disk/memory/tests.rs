@@ -1,4 +1,5 @@
 use super::*;
+use crate::conformance;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -40,6 +41,13 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..12_000).prop_map(Step::Allocate),
         2 => Just(Step::Sync),
     ]
+}
+
+#[test]
+fn as_disks_do() {
+    conformance::bounded(&mut MemoryDisk::new());
+    conformance::each_to_its_own(&mut MemoryDisk::new());
+    conformance::direct_where_allowed(&mut MemoryDisk::new());
 }
 
 proptest! {
