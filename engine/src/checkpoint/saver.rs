@@ -56,6 +56,26 @@ impl Saver {
         self.key.extend_from_slice(&self.value);
     }
 
+    /// Writes to `out` a key that is two, after `prefix`: the first with its length, then the second.
+    pub fn pair<A: State, B: State>(&mut self, prefix: u8, a: &A, b: &B, out: &mut Vec<u8>) {
+        out.clear();
+        out.push(prefix);
+        self.codec.save(a, &mut self.part);
+        out.extend_from_slice(&(self.part.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.part);
+        self.codec.save(b, &mut self.part);
+        out.extend_from_slice(&self.part);
+    }
+
+    /// What [`Saver::pair`] wrote after its prefix.
+    pub fn load_pair<A: State, B: State>(&mut self, key: &[u8]) -> Result<(A, B), LoadError> {
+        let short = || LoadError::new("a key of two parts is too short");
+        let (length, rest) = key.split_first_chunk::<4>().ok_or_else(short)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (a, b) = rest.split_at_checked(length).ok_or_else(short)?;
+        Ok((self.codec.load(a)?, self.codec.load(b)?))
+    }
+
     fn value<V: Stored>(&mut self, value: &V) {
         value.store(&mut Value::new(
             &mut self.codec,
