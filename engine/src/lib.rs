@@ -26,6 +26,7 @@ mod ordered;
 mod pipeline;
 mod plan;
 pub mod port;
+pub mod process;
 pub mod push;
 mod running;
 mod runtime;

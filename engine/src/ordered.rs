@@ -3,10 +3,9 @@
 use crate::aggregate::{Aggregate, Aggs};
 use crate::key::{Computed, KeyOf};
 use crate::keyed::KeyedStream;
-use crate::operators::forward::Forward;
 use crate::operators::global::Global;
 use crate::operators::late::LateTo;
-use crate::operators::order::MakeInOrder;
+use crate::operators::order::{MakeInOrder, OrderRoot};
 use crate::operators::running::{Fold, Reduce, Running, SoFar};
 use crate::pipeline::{MakeForward, MakeOperator, Pipeline};
 use crate::plan::Results;
@@ -131,7 +130,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     pub fn records(self) -> Stream<impl Pipeline<Item = P::Item>> {
         let op = self.op;
         let forward = |_| MakeForward;
-        self.behind::<_, Forward<P::Item>>(op, Results::ROWS, forward)
+        self.behind(op, Results::ROWS, forward)
     }
 
     /// As [`KeyedStream::reduce`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
@@ -185,16 +184,20 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self.behind(op, Results::ROWS, move |key| maker(key, running, op))
     }
 
+    /// The stream whose order it is.
+    pub(crate) fn keyed(&self) -> &KeyedStream<P, K> {
+        &self.keyed
+    }
+
     /// Puts an operator behind the order, in one stage with it.
-    fn behind<M, Op>(
+    pub(crate) fn behind<M>(
         self,
         op: OpId,
         results: Results,
         make: impl FnOnce(K) -> M,
-    ) -> Stream<impl Pipeline<Item = Op::Out>>
+    ) -> Stream<OrderRoot<P::Item, K, M>>
     where
-        M: MakeOperator<P::Item, Op = Op>,
-        Op: Operator<P::Item, Out: Send>,
+        M: MakeOperator<P::Item, Op: Operator<P::Item, Out: Send>>,
     {
         let order = self.op;
         let (lateness, late) = (self.lateness, self.late);

@@ -191,6 +191,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.hasher.hash_one(key)
     }
 
+    /// The hash of a key by something borrowed that hashes as it does.
+    #[inline(always)]
+    pub fn hash_as<Q: Hash>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     #[inline(always)]
     fn page_of(&self, hash: u64) -> u32 {
         self.directory[((hash >> 1) >> self.shift) as usize]
@@ -299,8 +305,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The id of a key, or [`NONE`].
     pub fn find(&self, hash: u64, key: &K) -> u32 {
+        self.find_by(hash, |other| other == key)
+    }
+
+    /// The same for a key that is not at hand as one: which has this hash and which `same` says yes to.
+    pub fn find_by(&self, hash: u64, same: impl Fn(&K) -> bool) -> u32 {
         let Some(page) = self.pages.get(self.page_of(hash) as usize) else {
-            return self.find_unindexed(key);
+            return self.find_unindexed(same);
         };
         let slots = &*page.slots;
         let fingerprint = fingerprint_of(hash);
@@ -308,9 +319,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         loop {
             let slot = slots[at & SLOT_MASK];
             match slot as u32 {
-                0 => return self.find_crowded(hash, key),
+                0 => return self.find_crowded(hash, same),
                 REMOVED => {}
-                id if (slot >> 32) as u32 == fingerprint && self.key(id - 1) == key => {
+                id if (slot >> 32) as u32 == fingerprint && same(self.key(id - 1)) => {
                     return id - 1;
                 }
                 _ => {}
@@ -320,16 +331,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     }
 
     /// Law 4.
-    fn find_unindexed(&self, key: &K) -> u32 {
-        let same = |&id: &u32| self.key(id) == key && self.is_live(id);
+    fn find_unindexed(&self, same: impl Fn(&K) -> bool) -> u32 {
+        let same = |&id: &u32| same(self.key(id)) && self.is_live(id);
         (0..self.issued as u32).find(same).unwrap_or(NONE)
     }
 
-    fn find_crowded(&self, hash: u64, key: &K) -> u32 {
-        let same = self.crowded.get(&hash).map_or(&[][..], |ids| ids);
-        same.iter()
+    fn find_crowded(&self, hash: u64, same: impl Fn(&K) -> bool) -> u32 {
+        let all = self.crowded.get(&hash).map_or(&[][..], |ids| ids);
+        all.iter()
             .copied()
-            .find(|&id| self.key(id) == key)
+            .find(|&id| same(self.key(id)))
             .unwrap_or(NONE)
     }
 
@@ -339,20 +350,33 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     where
         K: Clone,
     {
+        self.searched();
+        let found = self.find(hash, key);
+        if found != NONE {
+            return (found, false);
+        }
+        (self.put_new(hash, key.clone(), value()), true)
+    }
+
+    /// Law 4: a search that may make an entry.
+    #[inline]
+    fn searched(&mut self) {
         if self.pages.is_empty() {
             self.searches += 1;
             if self.searches > UNINDEXED_SEARCHES {
                 self.make_first_page();
             }
         }
-        let found = self.find(hash, key);
-        if found != NONE {
-            return (found, false);
-        }
-        let entry = Entry {
-            key: key.clone(),
-            value: value(),
-        };
+    }
+
+    /// Makes an entry for a key that has none, which was looked for by [`KeyTable::find_by`]; its id.
+    pub fn insert_new(&mut self, hash: u64, key: K, value: V) -> u32 {
+        self.searched();
+        self.put_new(hash, key, value)
+    }
+
+    fn put_new(&mut self, hash: u64, key: K, value: V) -> u32 {
+        let entry = Entry { key, value };
         let id = match self.free.pop() {
             Some(id) => {
                 self.removed[id as usize / 64] &= !(1 << (id % 64));
@@ -381,7 +405,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
             }
         };
         self.index(hash, id);
-        (id, true)
+        id
     }
 
     /// Gives a key this value, whatever it had; its id, and whether it is new.

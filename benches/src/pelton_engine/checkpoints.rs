@@ -54,7 +54,7 @@ fn job(config: &KeyedConfig, tally: &Tally) -> Job {
 }
 
 /// What is known of a job at a time.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Look {
     at: Instant,
     events: u64,
@@ -82,14 +82,14 @@ pub fn keyed(config: &KeyedConfig) -> Result<KeyedReport, BenchError> {
     let job = job(config, &tally);
     let handle = runtime.submit(&job).map_err(failed)?;
     let mut began = Look::at(&handle);
-    let mut ended = began;
+    let mut ended = began.clone();
     let mut epochs_us = Vec::new();
     // The last look before the end counts: what comes after 95 of a hundred is another's.
     while !handle.is_over() && ended.events < config.events / 100 * 95 {
         thread::sleep(LOOK);
         ended = Look::at(&handle);
         if began.events < warm_up(config) {
-            began = ended;
+            began = ended.clone();
         } else if ended.checkpoints.last != began.checkpoints.last {
             epochs_us.push(ended.checkpoints.last_ns as f64 / 1e3);
         }

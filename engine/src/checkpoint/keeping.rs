@@ -71,7 +71,16 @@ impl Keeping {
         build: &mut ShardBuild<'_, '_>,
         op: OpId,
     ) -> Option<Keeping> {
-        let keeping = Self::of::<(K, V)>(build, op)?;
+        Self::of_named_values::<K, V>("keyed", build, op)
+    }
+
+    /// The same for a state of another name.
+    pub fn of_named_values<K: State, V: State>(
+        name: &str,
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> Option<Keeping> {
+        let keeping = Self::named::<(K, V)>(name, build, op)?;
         build.migrates(keeping.saver.state(), saver::migrates::<K, V>);
         Some(keeping)
     }

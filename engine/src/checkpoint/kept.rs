@@ -41,6 +41,15 @@ impl Kept {
         Keeping::of_values::<K, V>(build, op).map(Self::with)
     }
 
+    /// The same for a state of another name.
+    pub fn of_named<K: State, V: State>(
+        name: &str,
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> Option<Kept> {
+        Keeping::of_named_values::<K, V>(name, build, op).map(Self::with)
+    }
+
     fn with(keeping: Keeping) -> Kept {
         Kept {
             keeping,

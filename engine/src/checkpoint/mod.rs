@@ -37,6 +37,8 @@ mod kill;
 mod opening;
 mod origin;
 mod part;
+#[cfg(test)]
+mod process_tests;
 mod registry;
 mod restore;
 #[cfg(test)]

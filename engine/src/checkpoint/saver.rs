@@ -40,6 +40,30 @@ impl Saver {
         self.state
     }
 
+    /// Writes to `out` a key that is two, after `prefix`: the first with its length, then the second.
+    pub fn pair<A: State, B: State>(&mut self, prefix: u8, a: &A, b: &B, out: &mut Vec<u8>) {
+        let mut encoder = self.codec.encoder();
+        out.resize(out.capacity().max(64), 0);
+        loop {
+            let mut to = Space::new(out);
+            pair(&mut encoder, &mut to, prefix, a, b);
+            let (used, fits) = (to.used(), to.fits());
+            out.resize(used, 0);
+            if fits {
+                return;
+            }
+        }
+    }
+
+    /// What [`Saver::pair`] wrote after its prefix.
+    pub fn load_pair<A: State, B: State>(&mut self, key: &[u8]) -> Result<(A, B), LoadError> {
+        let short = || LoadError::new("a key of two parts is too short");
+        let (length, rest) = key.split_first_chunk::<4>().ok_or_else(short)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (a, b) = rest.split_at_checked(length).ok_or_else(short)?;
+        Ok((self.codec.load(a)?, self.codec.load(b)?))
+    }
+
     /// Saves an entry before it changes.
     #[cold]
     pub fn before<K: State, V: Stored>(&mut self, prefix: &[u8], key: &K, value: &V) {
@@ -161,6 +185,25 @@ impl InTurn<'_> {
         )
     }
 
+    /// The same, its key a pair as [`Saver::pair`] writes it.
+    #[inline]
+    pub fn write_pair<A: State, B: State, V: Stored>(
+        &mut self,
+        prefix: u8,
+        (a, b): (&A, &B),
+        value: &V,
+        to: &mut Snapshot<'_>,
+    ) -> bool {
+        let encoder = &mut self.encoder;
+        to.put(self.state, |to, epoch| {
+            let mut frame = OpenFrame::begin(to, epoch);
+            pair(encoder, to, prefix, a, b);
+            frame.key_ends(to);
+            value.store(&mut Value::new(encoder, to));
+            frame.finish(to, true);
+        })
+    }
+
     /// The same, its key as bytes.
     pub fn write_bytes<V: Stored>(&mut self, key: &[u8], value: &V, to: &mut Snapshot<'_>) -> bool {
         let encoder = &mut self.encoder;
@@ -168,6 +211,22 @@ impl InTurn<'_> {
             entry_of_bytes(encoder, to, epoch, key, value);
         })
     }
+}
+
+/// Writes a key that is two.
+fn pair<A: State, B: State>(
+    encoder: &mut Encoder<'_>,
+    to: &mut Space<'_>,
+    prefix: u8,
+    a: &A,
+    b: &B,
+) {
+    let start = to.used() + 5;
+    to.extend(&[prefix, 0, 0, 0, 0]);
+    encoder.save(a, to);
+    let length = (to.used() - start) as u32;
+    to.replace(start - 4, &length.to_le_bytes());
+    encoder.save(b, to);
 }
 
 /// Writes the frame of an entry whose key begins with `prefix`.

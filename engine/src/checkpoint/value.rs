@@ -109,9 +109,14 @@ impl<'a> Parts<'a> {
     }
 
     pub fn part<V: State>(&mut self) -> Result<V, LoadError> {
-        let length = u32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default());
-        let bytes = self.take(length as usize)?;
+        let bytes = self.part_bytes()?;
         self.codec.load(bytes)
+    }
+
+    /// A part as it was written.
+    pub fn part_bytes(&mut self) -> Result<&'a [u8], LoadError> {
+        let length = u32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default());
+        self.take(length as usize)
     }
 
     /// That is all.

@@ -1,7 +1,6 @@
 //! What a record is in a log: bytes.
 
 use crate::state::{self, State, fingerprint, shape_of};
-use rkyv::util::AlignedVec;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -41,7 +40,6 @@ pub fn states<T: State>() -> States<T> {
     States {
         shape: fingerprint(&shape_of::<T>()).to_le_bytes(),
         codec: state::Codec::default(),
-        archive: AlignedVec::new(),
         record: PhantomData,
     }
 }
@@ -50,7 +48,6 @@ pub fn states<T: State>() -> States<T> {
 pub struct States<T> {
     shape: [u8; 8],
     codec: state::Codec,
-    archive: AlignedVec,
     record: PhantomData<fn(T) -> T>,
 }
 
@@ -68,9 +65,8 @@ impl<T: State> Clone for States<T> {
 
 impl<T: State> Codec<T> for States<T> {
     fn encode(&mut self, record: &T, to: &mut Vec<u8>) -> Result<(), String> {
-        self.codec.save(record, &mut self.archive);
         to.extend_from_slice(&self.shape);
-        to.extend_from_slice(&self.archive);
+        self.codec.append(record, to);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ pub mod forward;
 pub mod global;
 pub mod late;
 pub mod order;
+pub mod process;
 pub mod processing_time;
 pub mod replay;
 pub mod running;

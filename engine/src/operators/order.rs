@@ -21,7 +21,7 @@ use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
 use crate::operators::replay::Replay;
-use crate::pipeline::MakeOperator;
+use crate::pipeline::{MakeOperator, OperatorRoot};
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push};
 use crate::stage::operator::Operator;
@@ -41,6 +41,9 @@ pub struct MakeInOrder<T, K, M> {
     pub(crate) lateness: Span,
     pub(crate) late: Option<LateTo<T>>,
 }
+
+/// The root of a stage in which an operator stands behind an order.
+pub(crate) type OrderRoot<T, K, M> = OperatorRoot<T, MakeInOrder<T, K, M>>;
 
 #[allow(private_interfaces)]
 impl<T: State, K: KeyOf<T>, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, K, M> {

@@ -141,15 +141,24 @@ impl Codec {
 
     /// The bytes of `value`.
     pub fn to_vec<T: State>(&mut self, value: &T) -> Vec<u8> {
-        let mut bytes = vec![0; 256];
+        let mut bytes = vec![];
+        self.append(value, &mut bytes);
+        bytes
+    }
+
+    /// Appends the bytes of `value`.
+    pub fn append<T: State>(&mut self, value: &T, to: &mut Vec<u8>) {
+        let start = to.len();
+        let mut room = 256;
         loop {
-            let mut space = Space::new(&mut bytes);
+            to.resize(start + room, 0);
+            let mut space = Space::new(&mut to[start..]);
             self.encoder().save(value, &mut space);
             let (used, fits) = (space.used(), space.fits());
-            bytes.resize(used, 0);
             if fits {
-                return bytes;
+                return to.truncate(start + used);
             }
+            room = used;
         }
     }
 

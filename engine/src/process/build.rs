@@ -1,0 +1,336 @@
+//! How a process function is written: states, then what is done with records and timers.
+
+use super::context::Context;
+use super::states::{KeptStates, Named, States};
+use crate::error::BuildError;
+use crate::key::{Key, KeyOf};
+use crate::keyed::KeyedStream;
+use crate::operators::order::OrderRoot;
+use crate::operators::process::{MakeProcess, ProcessOp};
+use crate::ordered::OrderedStream;
+use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
+use crate::plan::{Class, Results};
+use crate::push::OpId;
+use crate::stage::operator::Operator;
+use crate::state::State;
+use crate::stream::Stream;
+use crate::time::{EventTime, Span};
+use std::marker::PhantomData;
+use std::panic::Location;
+
+/// The states of a key as a function sees them.
+type Of<'a, K, S> = <<S as States<K>>::Kept as KeptStates<K>>::Of<'a>;
+
+/// What is done with a timer: a function, or nothing.
+pub trait OnTimer<K: Key, S: States<K>, O>: Clone + Send + 'static {
+    /// Whether there is a function.
+    const IS_SOME: bool;
+    /// Calls it with the timer's time.
+    fn call(&self, time: EventTime, states: &mut Of<'_, K, S>, cx: &mut Context<'_, K, O>);
+}
+
+/// No function for timers: none may be set.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTimer;
+
+impl<K: Key, S: States<K>, O> OnTimer<K, S, O> for NoTimer {
+    const IS_SOME: bool = false;
+    fn call(&self, _: EventTime, _: &mut Of<'_, K, S>, _: &mut Context<'_, K, O>) {}
+}
+
+/// See [`Process::on_timer`].
+#[derive(Clone)]
+#[allow(missing_debug_implementations)]
+pub struct Call<F>(pub(crate) F);
+
+impl<K, S, O, F> OnTimer<K, S, O> for Call<F>
+where
+    K: Key,
+    S: States<K>,
+    F: Fn(EventTime, &mut Of<'_, K, S>, &mut Context<'_, K, O>) + Clone + Send + 'static,
+{
+    const IS_SOME: bool = true;
+    #[inline]
+    fn call(&self, time: EventTime, states: &mut Of<'_, K, S>, cx: &mut Context<'_, K, O>) {
+        (self.0)(time, states, cx);
+    }
+}
+
+/// What a process function can stand behind: a keyed stream of records `T`, in the order of arrival or of event time.
+#[allow(private_interfaces)]
+pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
+    /// Whether records come in the order of event time.
+    #[doc(hidden)]
+    const IN_ORDER: bool;
+    /// The pipeline that an operator begins behind it.
+    #[doc(hidden)]
+    type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>>: Pipeline<
+        Item = <M::Op as Operator<T>>::Out,
+    >;
+    /// Notes the operator.
+    #[doc(hidden)]
+    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId;
+    /// Tells of an operator noted that it needs event time, or what is wrong with it.
+    #[doc(hidden)]
+    fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>);
+    /// Puts an operator behind it.
+    #[doc(hidden)]
+    fn place<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>;
+}
+
+#[allow(private_interfaces)]
+impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
+    for KeyedStream<P, K>
+{
+    const IN_ORDER: bool = false;
+    type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>> = OperatorRoot<T, M>;
+
+    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId {
+        let op = self.note("process", location, false);
+        self.stream.plan.lock().info_mut(op).uid = Some(uid);
+        op
+    }
+
+    fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
+        let mut plan = self.stream.plan.lock();
+        if needs_time && !self.stream.meta.timed {
+            let op = plan.info(op).to_string();
+            plan.errors.push(BuildError::NoEventTime { op });
+        }
+        if let Some((what, advice)) = wrong {
+            let e = BuildError::argument(plan.info(op), what, advice);
+            plan.errors.push(e);
+        }
+    }
+
+    fn place<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>,
+    {
+        self.operator(op, results, make)
+    }
+}
+
+#[allow(private_interfaces)]
+impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for OrderedStream<P, K> {
+    const IN_ORDER: bool = true;
+    type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>> = OrderRoot<T, K, M>;
+
+    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId {
+        ProcessInput::note(self.keyed(), location, uid)
+    }
+
+    fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
+        self.keyed().check(op, needs_time, wrong);
+    }
+
+    fn place<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>,
+    {
+        self.behind(op, results, make)
+    }
+}
+
+impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> KeyedStream<P, K> {
+    /// Begins an operator of your own, known to state, savepoints, metrics and errors by `uid`: it has these states by key,
+    /// and [`Process::each`] says what is done with a record. See [`mod@crate::process`] for an example.
+    ///
+    /// In the order of arrival, so of class EXEMPT; records that are behind come as well and say so.
+    #[track_caller]
+    pub fn process<S, O>(self, uid: impl Into<String>, states: S) -> Process<Self, T, K, S, O>
+    where
+        S: States<K::Key>,
+        O: Send + 'static,
+    {
+        Process::new(self, uid.into(), states, Location::caller())
+    }
+}
+
+impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> OrderedStream<P, K> {
+    /// As [`KeyedStream::process`], in event-time order: class ROWS, unless it goes by the clock. A timer for t fires after the
+    /// records at t and before those that follow, those of other keys included.
+    #[track_caller]
+    pub fn process<S, O>(self, uid: impl Into<String>, states: S) -> Process<Self, T, K, S, O>
+    where
+        S: States<K::Key>,
+        O: Send + 'static,
+    {
+        Process::new(self, uid.into(), states, Location::caller())
+    }
+}
+
+/// A process function being written: [`Process::each`] ends it.
+#[must_use = "a process function does nothing until `each` says what it does with records"]
+#[allow(missing_debug_implementations)]
+pub struct Process<I, T, K, S, O, G = NoTimer, C = NoTimer> {
+    input: I,
+    op: OpId,
+    states: S,
+    on_timer: G,
+    on_clock: C,
+    types: PhantomData<fn(T, K) -> O>,
+}
+
+impl<I, T, K, S, O> Process<I, T, K, S, O>
+where
+    I: ProcessInput<T, K>,
+    T: Send + 'static,
+    K: KeyOf<T>,
+    S: States<K::Key>,
+    O: Send + 'static,
+{
+    fn new(input: I, uid: String, states: S, location: &'static Location<'static>) -> Self {
+        let op = input.note(location, uid);
+        Process {
+            input,
+            op,
+            states,
+            on_timer: NoTimer,
+            on_clock: NoTimer,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I, T, K, S, O, G, C> Process<I, T, K, S, O, G, C>
+where
+    I: ProcessInput<T, K>,
+    T: Send + 'static,
+    K: KeyOf<T>,
+    S: States<K::Key>,
+    O: Send + 'static,
+    G: OnTimer<K::Key, S, O>,
+    C: OnTimer<K::Key, S, O>,
+{
+    /// What is done when a timer by event time fires ([`Context::timer_at`]): it is called with the timer's time, its key's
+    /// states, and the context.
+    pub fn on_timer<F>(self, f: F) -> Process<I, T, K, S, O, Call<F>, C>
+    where
+        F: Fn(EventTime, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>)
+            + Clone
+            + Send
+            + 'static,
+    {
+        Process {
+            input: self.input,
+            op: self.op,
+            states: self.states,
+            on_timer: Call(f),
+            on_clock: self.on_clock,
+            types: PhantomData,
+        }
+    }
+
+    /// What is done when a timer by the clock fires ([`Context::clock_timer_after`]). Results are of class EXEMPT then.
+    pub fn on_clock_timer<F>(self, f: F) -> Process<I, T, K, S, O, G, Call<F>>
+    where
+        F: Fn(EventTime, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>)
+            + Clone
+            + Send
+            + 'static,
+    {
+        Process {
+            input: self.input,
+            op: self.op,
+            states: self.states,
+            on_timer: self.on_timer,
+            on_clock: Call(f),
+            types: PhantomData,
+        }
+    }
+
+    /// What is done with each record: it is called with the record, its key's states (as they were asked for: one, or a
+    /// tuple), and the context.
+    pub fn each<F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
+    where
+        F: Fn(&T, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>) + Clone + Send + 'static,
+    {
+        let Process {
+            input,
+            op,
+            states,
+            on_timer,
+            on_clock,
+            ..
+        } = self;
+        let mut names = vec![];
+        states.names(&mut names);
+        let by_event = |n: &Named| n.ttl.is_some_and(|t| !t.by_clock);
+        let needs_time = G::IS_SOME || names.iter().any(by_event);
+        input.check(op, needs_time, wrong(&names));
+        let by_clock = C::IS_SOME || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock));
+        let class = match I::IN_ORDER && !by_clock {
+            true => Class::Rows,
+            false => Class::Exempt,
+        };
+        input.place(op, Results::last(class), move |key| {
+            make(MakeProcess {
+                key,
+                states,
+                on_timer,
+                on_clock,
+                each: f,
+                op,
+                in_order: I::IN_ORDER,
+                by_clock,
+                types: PhantomData,
+            })
+        })
+    }
+}
+
+/// Says which operator it makes, for the sake of its output's type.
+fn make<T, K, S, O, F, G, C, M>(make: M) -> M
+where
+    T: Send + 'static,
+    K: KeyOf<T>,
+    S: States<K::Key>,
+    M: MakeOperator<T, Op = ProcessOp<T, K, S, O, F, G, C>>,
+    ProcessOp<T, K, S, O, F, G, C>: Operator<T, Out = O>,
+{
+    make
+}
+
+/// What is wrong with the states of a function.
+fn wrong(names: &[Named]) -> Option<(String, String)> {
+    for (n, named) in names.iter().enumerate() {
+        let name = named.name;
+        if names[..n].iter().any(|other| other.name == name) {
+            return Some((
+                format!("it has two states named '{name}'"),
+                "give each a name of its own".into(),
+            ));
+        }
+        if name.is_empty() || name == "timers" {
+            return Some((
+                format!("a state cannot be named '{name}'"),
+                "give it another name".into(),
+            ));
+        }
+        if named.ttl.is_some_and(|ttl| ttl.span <= Span::ZERO) {
+            return Some((
+                format!("the time to live of its state '{name}' is not above 0"),
+                "give it one, or none".into(),
+            ));
+        }
+    }
+    None
+}

@@ -1,0 +1,94 @@
+//! What a process function is told of the record or timer in hand, and what it can ask for.
+
+use super::timers::Ask;
+use crate::time::{EventTime, Span};
+
+/// The record or timer in hand, and the way out.
+#[derive(Debug)]
+pub struct Context<'a, K, O> {
+    pub(crate) key: &'a K,
+    pub(crate) time: EventTime,
+    pub(crate) behind: Option<EventTime>,
+    pub(crate) watermark: EventTime,
+    /// Timers by event time are set for no earlier one.
+    pub(crate) floor: EventTime,
+    /// What event timers have nobody to call.
+    pub(crate) has_timer: bool,
+    pub(crate) has_clock_timer: bool,
+    pub(crate) clock: EventTime,
+    pub(crate) out: &'a mut Vec<O>,
+    pub(crate) asks: &'a mut Vec<Ask>,
+}
+
+impl<K, O> Context<'_, K, O> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        self.key
+    }
+
+    /// The event time of the record; the time that a timer was set for.
+    pub fn time(&self) -> EventTime {
+        self.time
+    }
+
+    /// V(r), if the record is behind it: the watermark of its own source partition just before it. No record is too late
+    /// for a process function; what to do with one that others would drop is for the function to say.
+    pub fn behind(&self) -> Option<EventTime> {
+        self.behind
+    }
+
+    /// M, the watermark of the operator: [`EventTime::END`] in the last timers. How far it is when a record comes is not the
+    /// same in every run.
+    pub fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+
+    /// Emits a record. It has the time of the record or timer in hand, and a record's behind mark; of a timer by the clock
+    /// it has M.
+    pub fn emit(&mut self, record: O) {
+        self.out.push(record);
+    }
+
+    /// Sets a timer of this key for an event time: `on_timer` is called once all records up to and including that time
+    /// have come (M > time). A time that has passed is now. A key has one timer a time. The time that it is set for.
+    ///
+    /// What has no end (a timer that sets the next one, for ever) must look at [`Context::watermark`]: at the end of the
+    /// input all timers fire, those among them that were set by others as well.
+    ///
+    /// # Panics
+    /// Where the function has no `on_timer`.
+    pub fn timer_at(&mut self, time: EventTime) -> EventTime {
+        assert!(
+            self.has_timer,
+            "a timer was set, and there is no `on_timer`"
+        );
+        let time = time.max(self.floor).min(EventTime::MAX);
+        self.asks.push(Ask::Set((false, time.micros())));
+        time
+    }
+
+    /// Deletes the timer of this key for an event time, if there is one.
+    pub fn delete_timer(&mut self, time: EventTime) {
+        self.asks.push(Ask::Delete((false, time.micros())));
+    }
+
+    /// Sets a timer of this key for so long after now by the clock: `on_clock_timer` is called then. The clock's time that it
+    /// is set for. Timers by the clock that still stand when the input ends do not fire.
+    ///
+    /// # Panics
+    /// Where the function has no `on_clock_timer`.
+    pub fn clock_timer_after(&mut self, wait: Span) -> EventTime {
+        assert!(
+            self.has_clock_timer,
+            "a timer by the clock was set, and there is no `on_clock_timer`"
+        );
+        let time = (self.clock + wait).max(self.clock);
+        self.asks.push(Ask::Set((true, time.micros())));
+        time
+    }
+
+    /// Deletes the timer of this key for a time of the clock, if there is one.
+    pub fn delete_clock_timer(&mut self, time: EventTime) {
+        self.asks.push(Ask::Delete((true, time.micros())));
+    }
+}

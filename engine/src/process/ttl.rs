@@ -1,0 +1,183 @@
+//! How long a state lives without being used, and how what has expired goes.
+//!
+//! Laws
+//! 1. What has expired is never seen: each look compares its time with the one at which it expires, whether it has been
+//!    cleaned away or not.
+//! 2. It is cleaned away by a wheel, a bounded piece a step. Its timer is lazy: what is used again and again is put off
+//!    without a word to the wheel, which asks when the timer comes up.
+//! 3. An id has one timer, which may outlive the entry that it was set for: whoever has the id then is served by it, since what
+//!    is written later expires later, or is cleaned a little after it has expired.
+
+use super::states::Who;
+use crate::time::Span;
+use crate::wheel::{Popped, Timers, Wheel};
+
+/// It does not expire.
+pub(crate) const NEVER: i64 = i64::MAX;
+
+/// How long a state is kept without being written: its *time to live*.
+///
+/// Event time: it goes by the record in hand (or the watermark, where that is later): a value that was written by a record
+/// at t is not seen by records at t + ttl or later, and is cleaned away when the watermark is there. Behind
+/// `.in_event_time_order()` that is the same in every run.
+///
+/// Processing time: it goes by the clock, so results are of class EXEMPT.
+///
+/// ```
+/// use pelton::Spans;
+/// use pelton::process::{Ttl, value};
+/// let visits = value::<u64>("visits").ttl(Ttl::event_time(30.minutes()));
+/// let seen = value::<u64>("seen").ttl(Ttl::processing_time(1.hours()).refreshed_on_read());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    pub(crate) span: Span,
+    pub(crate) by_clock: bool,
+    pub(crate) on_read: bool,
+}
+
+impl Ttl {
+    /// So long after the last write, by event time.
+    pub fn event_time(span: Span) -> Self {
+        Ttl {
+            span,
+            by_clock: false,
+            on_read: false,
+        }
+    }
+
+    /// So long after the last write, by the clock.
+    pub fn processing_time(span: Span) -> Self {
+        Ttl {
+            by_clock: true,
+            ..Ttl::event_time(span)
+        }
+    }
+
+    /// Reads put it off as well. A read is then a change: it is written to the next checkpoint.
+    pub fn refreshed_on_read(self) -> Self {
+        Ttl {
+            on_read: true,
+            ..self
+        }
+    }
+}
+
+/// What a state with a time to live has besides.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    span: i64,
+    by_clock: bool,
+    pub on_read: bool,
+    wheel: Wheel<u32>,
+    /// Ids that have a timer: law 3.
+    armed: Vec<u64>,
+}
+
+impl Expiry {
+    pub fn of(ttl: Ttl) -> Self {
+        let span = ttl.span.micros();
+        Expiry {
+            span,
+            by_clock: ttl.by_clock,
+            on_read: ttl.on_read,
+            // A life ahead is sixteen slots.
+            wheel: Wheel::new((span / 16).max(1).ilog2()),
+            armed: vec![],
+        }
+    }
+
+    /// The time that it goes by.
+    #[inline]
+    pub fn now<K>(&self, who: &Who<'_, K>) -> i64 {
+        match self.by_clock {
+            true => who.clock,
+            false => who.event,
+        }
+    }
+
+    /// When what is used now expires. `until` is what was said before, if it lives.
+    #[inline]
+    pub fn until(&self, now: i64, until: Option<i64>) -> i64 {
+        let next = now.saturating_add(self.span).min(NEVER - 1);
+        until.map_or(next, |until| next.max(until))
+    }
+
+    /// Sees to it that `id` has a timer.
+    #[inline]
+    pub fn arm(&mut self, id: u32, until: i64) {
+        let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
+        if self.armed.len() <= word {
+            self.armed.resize(word + 1, 0);
+        }
+        if self.armed[word] & bit == 0 {
+            self.armed[word] |= bit;
+            self.wheel.insert(until, id);
+        }
+    }
+
+    /// The next id that has expired, given until when each lives, if it is one's; or whether there are more than `budget`.
+    pub fn next(
+        &mut self,
+        now: Now,
+        budget: &mut u32,
+        until: impl Fn(u32) -> Option<i64>,
+    ) -> Popped<u32> {
+        let now = self.pick(now);
+        let until = Until(until);
+        loop {
+            let popped = self.wheel.pop(now, &until, budget);
+            let Popped::Due { value: id, .. } = popped else {
+                return popped;
+            };
+            self.armed[id as usize / 64] &= !(1 << (id % 64));
+            match (until.0)(id) {
+                None => {}
+                Some(until) if until > now => self.arm(id, until),
+                Some(_) => return popped,
+            }
+        }
+    }
+
+    fn pick(&self, now: Now) -> i64 {
+        match self.by_clock {
+            true => now.clock,
+            false => now.event,
+        }
+    }
+
+    /// Until when an entry lives that was loaded: one from before there was a time to live begins its life now.
+    pub fn loaded(&mut self, id: u32, until: i64, now: Now) -> i64 {
+        let until = match until {
+            NEVER => self.until(self.pick(now), None),
+            until => until,
+        };
+        self.arm(id, until);
+        until
+    }
+
+    /// The clock's time before which nothing expires by it.
+    pub fn next_by_clock(&self) -> Option<i64> {
+        self.wheel.next_at().filter(|_| self.by_clock)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.wheel.bytes() + self.armed.capacity() * 8
+    }
+}
+
+/// M and the clock, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub event: i64,
+    pub clock: i64,
+}
+
+struct Until<F>(F);
+
+impl<F: Fn(u32) -> Option<i64>> Timers<u32> for Until<F> {
+    fn deadline(&self, id: u32, set: i64) -> i64 {
+        (self.0)(id).unwrap_or(set)
+    }
+}

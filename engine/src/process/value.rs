@@ -1,0 +1,366 @@
+//! Value state: one value a key, in the key's row.
+//!
+//! Cost: nothing besides the probe for the row. In a checkpoint it is one entry a key, written when it has changed.
+
+use super::rows::Rows;
+use super::states::{KeptStates, Named, Size, States, Who};
+use super::ttl::{Expiry, NEVER, Now, Ttl};
+use crate::checkpoint::{Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Value};
+use crate::key::Key;
+use crate::plan::ShardBuild;
+use crate::push::OpId;
+use crate::state::{LoadError, State};
+use crate::wheel::Popped;
+use std::marker::PhantomData;
+
+/// A value state of this name: see [`value`].
+#[derive(Debug)]
+pub struct ValueOf<V> {
+    pub(super) name: &'static str,
+    pub(super) ttl: Option<Ttl>,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for ValueOf<V> {
+    fn clone(&self) -> Self {
+        ValueOf { ..*self }
+    }
+}
+
+/// Asks for a state of one value a key: `value::<u64>("visits")`. Names are those of the operator: each once.
+pub fn value<V: State>(name: &'static str) -> ValueOf<V> {
+    ValueOf {
+        name,
+        ttl: None,
+        value: PhantomData,
+    }
+}
+
+impl<V> ValueOf<V> {
+    /// It expires: see [`Ttl`].
+    pub fn ttl(self, ttl: Ttl) -> Self {
+        ValueOf {
+            ttl: Some(ttl),
+            ..self
+        }
+    }
+}
+
+/// A key's value.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Place<V> {
+    pub(super) value: Option<V>,
+    /// When it expires; [`NEVER`] without a time to live.
+    until: i64,
+}
+
+impl<V> Default for Place<V> {
+    fn default() -> Self {
+        Place {
+            value: None,
+            until: NEVER,
+        }
+    }
+}
+
+/// A value with when it expires, as a checkpoint has it.
+pub(super) struct Lived<'a, V> {
+    pub until: i64,
+    pub value: &'a Option<V>,
+}
+
+impl<V: State> Stored for Lived<'_, V> {
+    fn store(&self, to: &mut Value<'_, '_, '_>) {
+        to.number(self.until);
+        debug_assert!(self.value.is_some(), "what is due is there");
+        if let Some(value) = self.value {
+            to.part(value);
+        }
+    }
+}
+
+impl<V> Place<V> {
+    fn lived(&self) -> Lived<'_, V> {
+        Lived {
+            until: self.until,
+            value: &self.value,
+        }
+    }
+}
+
+/// The values of a shard, but for the values.
+#[doc(hidden)]
+#[allow(missing_debug_implementations)]
+pub struct KeptValue<V> {
+    kept: Option<Kept>,
+    expiry: Option<Expiry>,
+    /// Keys that have one.
+    len: u64,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V: State> KeptValue<V> {
+    pub(super) fn open<K: Key>(
+        named: Named,
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> KeptValue<V> {
+        KeptValue {
+            kept: Kept::of_named::<K, V>(named.name, build, op),
+            expiry: named.ttl.map(Expiry::of),
+            len: 0,
+            value: PhantomData,
+        }
+    }
+
+    /// A key's value goes.
+    fn remove<K: Key>(&mut self, id: u32, key: &K, place: &mut Place<V>) -> Option<V> {
+        place.value.as_ref()?;
+        if let Some(kept) = &mut self.kept {
+            kept.tracked().gone(id, key, &place.lived());
+        }
+        self.len -= 1;
+        place.until = NEVER;
+        place.value.take()
+    }
+}
+
+#[allow(private_interfaces)]
+impl<K: Key, V: State> States<K> for ValueOf<V> {
+    type Kept = KeptValue<V>;
+    fn names(&self, out: &mut Vec<Named>) {
+        let ValueOf { name, ttl, .. } = *self;
+        out.push(Named { name, ttl });
+    }
+    fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> KeptValue<V> {
+        let ValueOf { name, ttl, .. } = *self;
+        KeptValue::open::<K>(Named { name, ttl }, build, op)
+    }
+}
+
+#[allow(private_interfaces)]
+impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
+    type Place = Place<V>;
+    type Of<'a> = ValueState<'a, K, V>;
+
+    #[inline(always)]
+    fn of<'a>(&'a mut self, place: &'a mut Place<V>, who: Who<'a, K>) -> ValueState<'a, K, V> {
+        // No time at all where nothing expires: whatever there is lives.
+        let now = self.expiry.as_ref().map_or(i64::MIN, |e| e.now(&who));
+        ValueState {
+            place,
+            kept: self,
+            key: who.key,
+            id: who.id,
+            now,
+        }
+    }
+
+    fn is_empty(place: &Place<V>) -> bool {
+        place.value.is_none()
+    }
+
+    fn begin_epoch(&mut self, cut: Cut, rows: &mut dyn Rows<K, Place<V>>) {
+        if let Some(kept) = &mut self.kept {
+            let has = |id| rows.is_live(id) && rows.place(id).value.is_some();
+            kept.begin_timeless(cut, rows.id_end(), has);
+        }
+    }
+
+    fn save(&mut self, to: &mut Snapshot<'_>, rows: &mut dyn Rows<K, Place<V>>) -> Saved {
+        let rows = &*rows;
+        self.kept.as_mut().map_or(Saved::All, |kept| {
+            kept.save(to, |id| (rows.key(id), rows.place(id).lived()))
+        })
+    }
+
+    fn load(
+        &mut self,
+        frame: &Frame<'_>,
+        rows: &mut dyn Rows<K, Place<V>>,
+    ) -> Result<bool, LoadError> {
+        let Some(kept) = &mut self.kept else {
+            return Ok(false);
+        };
+        match kept.load::<K>(frame)? {
+            Loaded::Others => return Ok(false),
+            Loaded::Entry(key, Some(bytes)) => {
+                let mut from = Parts::of(bytes);
+                let until = from.number()?;
+                let bytes = from.part_bytes()?;
+                from.end()?;
+                let value = kept.keeping.saver.load_value::<K, V>(frame, bytes)?;
+                let id = rows.make(&key);
+                *rows.entry(id).1 = Place {
+                    value: Some(value),
+                    until,
+                };
+                kept.restored(id, true);
+            }
+            Loaded::Entry(key, None) => {
+                if let Some(id) = rows.get(&key) {
+                    *rows.entry(id).1 = Place::default();
+                    kept.restored(id, false);
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn loaded(&mut self, rows: &mut dyn Rows<K, Place<V>>, now: Now) {
+        self.len = 0;
+        for id in 0..rows.id_end() {
+            let place = rows.entry(id).1;
+            if place.value.is_some() {
+                self.len += 1;
+                place.until = match &mut self.expiry {
+                    Some(expiry) => expiry.loaded(id, place.until, now),
+                    None => NEVER,
+                };
+            }
+        }
+    }
+
+    fn expire(&mut self, rows: &mut dyn Rows<K, Place<V>>, now: Now, budget: &mut u32) -> bool {
+        loop {
+            let Some(expiry) = &mut self.expiry else {
+                return true;
+            };
+            let until = |id| {
+                let place = rows.place(id);
+                place.value.as_ref().map(|_| place.until)
+            };
+            match expiry.next(now, budget, until) {
+                Popped::Due { value: id, .. } => {
+                    let (key, place) = rows.entry(id);
+                    self.remove(id, key, place);
+                }
+                Popped::More => return false,
+                Popped::Nothing => return true,
+            }
+        }
+    }
+
+    fn next_by_clock(&self) -> Option<i64> {
+        self.expiry.as_ref().and_then(Expiry::next_by_clock)
+    }
+
+    fn sizes(&self, out: &mut Vec<Size>) {
+        let expiry = self.expiry.as_ref().map_or(0, Expiry::bytes);
+        out.push(Size {
+            entries: self.len,
+            bytes: self.len * size_of::<Place<V>>() as u64 + expiry as u64,
+        });
+    }
+}
+
+/// A key's value state, for as long as a record or timer is in hand.
+#[allow(missing_debug_implementations)]
+pub struct ValueState<'a, K, V> {
+    place: &'a mut Place<V>,
+    kept: &'a mut KeptValue<V>,
+    key: &'a K,
+    id: u32,
+    /// The time by which it expires.
+    now: i64,
+}
+
+impl<K: Key, V: State> ValueState<'_, K, V> {
+    #[inline(always)]
+    fn lives(&self) -> bool {
+        self.place.value.is_some() && self.place.until > self.now
+    }
+
+    /// It is about to change.
+    #[inline(always)]
+    fn touch(&mut self) {
+        if let Some(kept) = &mut self.kept.kept {
+            let place = &*self.place;
+            kept.touch(self.id, self.key, || place.lived());
+        }
+    }
+
+    /// It lives on.
+    #[inline(always)]
+    fn refresh(&mut self, lived: bool) {
+        if let Some(expiry) = &mut self.kept.expiry {
+            let before = lived.then_some(self.place.until);
+            self.place.until = expiry.until(self.now, before);
+            expiry.arm(self.id, self.place.until);
+        }
+    }
+
+    #[cold]
+    fn refresh_read(&mut self) {
+        let expiry = self.kept.expiry.as_ref();
+        let later = expiry.is_some_and(|e| e.on_read && e.until(self.now, None) > self.place.until);
+        if later {
+            self.touch();
+            self.refresh(true);
+        }
+    }
+
+    /// The value, if there is one.
+    #[inline(always)]
+    pub fn get(&mut self) -> Option<&V> {
+        if !self.lives() {
+            return None;
+        }
+        if self.kept.expiry.is_some() {
+            self.refresh_read();
+        }
+        self.place.value.as_ref()
+    }
+
+    /// Sets the value.
+    #[inline(always)]
+    pub fn set(&mut self, value: V) {
+        let lived = self.lives();
+        self.touch();
+        self.kept.len += u64::from(self.place.value.is_none());
+        self.place.value = Some(value);
+        self.refresh(lived);
+    }
+
+    /// The value to be changed in place, made by `first` where there is none: `*visits.or_insert_with(|| 0) += 1`. It counts as
+    /// changed, whatever becomes of it.
+    #[inline(always)]
+    pub fn or_insert_with(&mut self, first: impl FnOnce() -> V) -> &mut V {
+        let lived = self.lives();
+        // Before it is marked: what a panic leaves must be as it was.
+        let made = (!lived).then(first);
+        self.touch();
+        self.kept.len += u64::from(self.place.value.is_none());
+        if made.is_some() {
+            self.place.value = made;
+        }
+        self.refresh(lived);
+        match &mut self.place.value {
+            Some(value) => value,
+            None => unreachable!("it lived or was made"),
+        }
+    }
+
+    /// The same where there is a default: `*visits.or_default() += 1`.
+    #[inline(always)]
+    pub fn or_default(&mut self) -> &mut V
+    where
+        V: Default,
+    {
+        self.or_insert_with(V::default)
+    }
+
+    /// Takes the value out: the key has none.
+    pub fn take(&mut self) -> Option<V> {
+        let lives = self.lives();
+        let value = self.kept.remove(self.id, self.key, self.place);
+        value.filter(|_| lives)
+    }
+
+    /// Forgets the value.
+    pub fn clear(&mut self) {
+        self.take();
+    }
+}

@@ -1,0 +1,372 @@
+//! Process functions: states, timers and times to live against models that keep everything and recompute.
+
+use crate::order::model;
+use crate::{Record, Run, config, partitions, run, runs, time};
+use pelton::process::{Ttl, aggregating, list, map, reducing, value};
+use pelton::testing::{Stepper, collect, feed};
+use pelton::{BuildError, EventTime, Job, Spans, Tumbling, Watermarks, sources};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a function says: key, time in seconds, what.
+type Told = (u8, i64, String);
+
+fn second(time: EventTime) -> i64 {
+    time.micros() / 1_000_000
+}
+
+/// The functions of the job below over one key's records, with timers between: a count, and how many records ago each of
+/// the last numbers was seen.
+#[derive(Default)]
+struct Naive {
+    count: u64,
+    timers: BTreeSet<i64>,
+    told: Vec<(i64, String)>,
+}
+
+impl Naive {
+    fn fire_below(&mut self, time: i64) {
+        while let Some(&at) = self.timers.first().filter(|&&at| at < time) {
+            self.timers.pop_first();
+            self.told.push((at, format!("timer {}", self.count)));
+            if at % 4 == 0 {
+                self.timers.insert(at + 3);
+            }
+        }
+    }
+
+    fn record(&mut self, r: &Record) {
+        self.fire_below(r.1);
+        self.count += 1;
+        self.told.push((r.1, format!("{} {}", r.2, self.count)));
+        // One that has passed is now.
+        self.timers.insert((r.1 + r.2 as i64 % 9 - 2).max(r.1));
+        if r.2.is_multiple_of(3) {
+            self.timers.remove(&(r.1 + 4));
+        }
+    }
+}
+
+fn told(records: &[Record]) -> Vec<Told> {
+    let mut keys: BTreeMap<u8, Naive> = BTreeMap::new();
+    for r in records {
+        keys.entry(r.0).or_default().record(r);
+    }
+    let mut all = vec![];
+    for (key, mut naive) in keys {
+        naive.fire_below(i64::MAX);
+        all.extend(naive.told.into_iter().map(|(time, what)| (key, time, what)));
+    }
+    all.sort();
+    all
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// In order every record and timer has one place, on any shards; and what comes out is at its time, which windows behind see.
+    #[test]
+    fn functions_in_order_have_one_answer(records in partitions(), how in runs(), bound in 0i64..20) {
+        let (results, sink) = collect();
+        let (windows, window_sink) = collect();
+        let (late, late_sink) = collect();
+        let job = Job::new("process in order");
+        let [one, two] = job.source(sources::partitions(records.clone()))
+            .event_time(time, Watermarks::bounded(bound.seconds()))
+            .key_by(|r| r.0)
+            .in_event_time_order()
+            .process("counts", value::<u64>("count"))
+            .on_timer(|at, count, cx| {
+                cx.emit((*cx.key(), second(at), format!("timer {}", count.get().unwrap())));
+                if second(at) % 4 == 0 {
+                    cx.timer_at(at + 3.seconds());
+                }
+            })
+            .each(|r, count, cx| {
+                *count.or_default() += 1;
+                cx.emit((r.0, r.1, format!("{} {}", r.2, count.get().unwrap())));
+                cx.timer_at(cx.time() + (r.2 as i64 % 9 - 2).seconds());
+                if r.2.is_multiple_of(3) {
+                    cx.delete_timer(cx.time() + 4.seconds());
+                }
+            })
+            .fork();
+        one.sink(sink);
+        two.key_by(|t| t.0).window(Tumbling::of(1.seconds())).late_to(late_sink).aggregate(|a| a.count()).sink(window_sink);
+        let counters = run(&job, how).unwrap();
+        prop_assert_eq!(counters.invariant_broken, 0);
+        let (in_time, _) = model(&records, bound, 0);
+        let expected = told(&in_time);
+        let mut results = results.take();
+        results.sort();
+        prop_assert_eq!(&results, &expected);
+        let mut counts: BTreeMap<(u8, i64), u64> = BTreeMap::new();
+        for (key, time, _) in &expected {
+            *counts.entry((*key, *time)).or_default() += 1;
+        }
+        prop_assert!(late.take().is_empty(), "a result lies at or above the watermark before it");
+        let found: BTreeMap<_, _> = windows.take().into_iter().map(|w| ((w.key, second(w.window.start)), w.value)).collect();
+        prop_assert_eq!(found, counts);
+    }
+
+    /// What has expired by event time is not there, and the rest is, whenever it is cleaned away.
+    #[test]
+    fn what_has_expired_is_never_seen(records in partitions(), how in runs(), life in 1i64..20, on_read: bool) {
+        let ttl = Ttl::event_time(life.seconds());
+        let ttl = if on_read { ttl.refreshed_on_read() } else { ttl };
+        let (results, sink) = collect();
+        let job = Job::new("expiring");
+        let states = (
+            value::<u64>("last").ttl(ttl),
+            list::<u64>("list").ttl(ttl),
+            map::<u64, u64>("map").ttl(ttl),
+            reducing("most", |a: &mut u64, b: u64| *a = b.max(*a)).ttl(ttl),
+            aggregating("sum", |a| a.sum(|v: &u64| *v)).ttl(ttl),
+        );
+        job.source(sources::partitions(records.clone()))
+            .event_time(time, Watermarks::monotonous())
+            .key_by(|r| r.0)
+            .in_event_time_order()
+            .process("expiring", states)
+            .each(|r, (last, list, map, most, sum), cx| {
+                let all: Vec<u64> = list.iter().copied().collect();
+                let entries: Vec<_> = map.iter().map(|(k, v)| (*k, *v)).collect();
+                cx.emit(format!("{} {:?} {all:?} {entries:?} {:?} {:?}", r.2, last.get(), most.get(), sum.get()));
+                if r.2.is_multiple_of(2) {
+                    last.set(r.2);
+                    most.add(r.2);
+                    sum.add(&r.2);
+                }
+                if r.2.is_multiple_of(3) {
+                    list.push(r.2);
+                    map.insert(r.2 % 4, r.2);
+                }
+            })
+            .sink(sink);
+        run(&job, how).unwrap();
+        let (in_time, _) = model(&records, 0, 0);
+        let mut results = results.take();
+        results.sort();
+        prop_assert_eq!(results, expiring(&in_time, life, on_read));
+    }
+}
+
+/// A key's values with the second at which each was used last.
+#[derive(Default)]
+struct Expiring {
+    last: Option<(u64, i64)>,
+    most: Option<(u64, i64)>,
+    sum: Option<(u64, i64)>,
+    list: Vec<(u64, i64)>,
+    map: Vec<(u64, u64, i64)>,
+}
+
+fn expiring(records: &[Record], life: i64, on_read: bool) -> Vec<String> {
+    let mut keys: BTreeMap<u8, Expiring> = BTreeMap::new();
+    let mut all = vec![];
+    for r in records {
+        let of = keys.entry(r.0).or_default();
+        for one in [&mut of.last, &mut of.most, &mut of.sum] {
+            *one = one.filter(|(_, at)| r.1 < at + life);
+            if let Some((_, at)) = one.as_mut().filter(|_| on_read) {
+                *at = r.1;
+            }
+        }
+        of.list.retain(|(_, at)| r.1 < at + life);
+        of.map.retain(|(_, _, at)| r.1 < at + life);
+        if on_read {
+            of.list.iter_mut().for_each(|(_, at)| *at = r.1);
+            of.map.iter_mut().for_each(|(_, _, at)| *at = r.1);
+        }
+        let list: Vec<_> = of.list.iter().map(|l| l.0).collect();
+        let map: Vec<_> = of.map.iter().map(|m| (m.0, m.1)).collect();
+        let first = |v: &Option<(u64, i64)>| v.map(|v| v.0);
+        all.push(format!(
+            "{} {:?} {list:?} {map:?} {:?} {:?}",
+            r.2,
+            first(&of.last),
+            first(&of.most),
+            first(&of.sum)
+        ));
+        if r.2.is_multiple_of(2) {
+            of.last = Some((r.2, r.1));
+            of.most = Some((of.most.map_or(r.2, |m| m.0.max(r.2)), r.1));
+            of.sum = Some((of.sum.map_or(r.2, |s| s.0 + r.2), r.1));
+        }
+        if r.2.is_multiple_of(3) {
+            of.list.push((r.2, r.1));
+            match of.map.iter_mut().find(|m| m.0 == r.2 % 4) {
+                Some(entry) => *entry = (entry.0, r.2, r.1),
+                None => of.map.push((r.2 % 4, r.2, r.1)),
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn records_that_are_behind_come_and_say_so() {
+    let (results, sink) = collect();
+    let job = Job::new("behind");
+    job.source(sources::items([(1u8, 10i64, 0u64), (1, 4, 1), (1, 10, 2)]))
+        .event_time(time, Watermarks::bounded(2.seconds()))
+        .key_by(|r| r.0)
+        .process("behind", value::<u64>("count"))
+        .each(|r, count, cx| {
+            *count.or_default() += 1;
+            cx.emit((r.2, cx.behind().map(second), *count.get().unwrap()));
+        })
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    stepper.run().unwrap();
+    assert_eq!(
+        results.take(),
+        [(0, None, 1), (1, Some(8), 2), (2, None, 3)]
+    );
+    assert_eq!(stepper.counters().late, 0);
+}
+
+/// A time to live and timers by the clock of the stepper.
+#[test]
+fn the_clock_fires_and_expires() {
+    for shards in [1, 3] {
+        let (feed, source) = feed::<Record>(1);
+        let (results, sink) = collect();
+        let job = Job::new("clock");
+        job.source(source)
+            .key_by(|r| r.0)
+            .process(
+                "clock",
+                value::<u64>("seen").ttl(Ttl::processing_time(10.seconds())),
+            )
+            .on_clock_timer(|_, seen, cx| cx.emit(format!("{} timer {:?}", cx.key(), seen.get())))
+            .each(|r, seen, cx| {
+                cx.emit(format!("{} {:?}", r.0, seen.get()));
+                seen.set(r.2);
+                let first = cx.clock_timer_after(4.seconds());
+                if r.2 == 2 {
+                    cx.delete_clock_timer(first);
+                    cx.clock_timer_after(11.seconds());
+                }
+            })
+            .sink(sink);
+        let mut stepper = Stepper::new(&job, shards).unwrap();
+        let seen = |stepper: &mut Stepper, record: Option<Record>, seconds: i64| {
+            stepper.advance_clock(seconds.seconds());
+            stepper.until_idle().unwrap();
+            record.into_iter().for_each(|r| feed.push(0, r));
+            stepper.until_idle().unwrap();
+            results.take()
+        };
+        assert_eq!(seen(&mut stepper, Some((7, 0, 1)), 0), ["7 None"]);
+        assert_eq!(seen(&mut stepper, None, 3), [""; 0]);
+        assert_eq!(seen(&mut stepper, None, 1), ["7 timer Some(1)"]);
+        assert_eq!(seen(&mut stepper, Some((7, 0, 2)), 5), ["7 Some(1)"]);
+        assert_eq!(seen(&mut stepper, Some((8, 0, 3)), 9), ["8 None"]);
+        // The value of 7 has been gone for a second when its timer fires.
+        assert_eq!(seen(&mut stepper, None, 2), ["7 timer None"]);
+        assert_eq!(seen(&mut stepper, Some((7, 0, 4)), 1), ["7 None"]);
+    }
+}
+
+fn refused(job: &Job) -> BuildError {
+    Stepper::new(job, 1).unwrap_err()
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_when_the_job_is_built() {
+    let name = |first: &'static str, second: &'static str| {
+        let (_, sink) = collect::<u8>();
+        let job = Job::new("names");
+        job.source(sources::items([(1u8, 1i64, 1u64)]))
+            .key_by(|r| r.0)
+            .process("one", (value::<u64>(first), list::<u64>(second)))
+            .each(|r, _, cx| cx.emit(r.0))
+            .sink(sink);
+        refused(&job).to_string()
+    };
+    let twice = name("same", "same");
+    assert!(
+        twice.contains("two states named 'same'") && twice.contains("process 'one'"),
+        "{twice}"
+    );
+    assert!(name("a", "timers").contains("cannot be named 'timers'"));
+    let (_, sink) = collect::<u8>();
+    let job = Job::new("time");
+    job.source(sources::items([(1u8, 1i64, 1u64)]))
+        .key_by(|r| r.0)
+        .process("one", value::<u64>("a").ttl(Ttl::event_time(1.seconds())))
+        .each(|r, _, cx| cx.emit(r.0))
+        .sink(sink);
+    assert!(matches!(refused(&job), BuildError::NoEventTime { .. }));
+    let (_, sink) = collect::<u8>();
+    let job = Job::new("ttl");
+    job.source(sources::items([(1u8, 1i64, 1u64)]))
+        .key_by(|r| r.0)
+        .process(
+            "one",
+            value::<u64>("a").ttl(Ttl::processing_time(0.seconds())),
+        )
+        .each(|r, _, cx| cx.emit(r.0))
+        .sink(sink);
+    assert!(refused(&job).to_string().contains("not above 0"));
+}
+
+#[test]
+fn the_class_goes_by_order_and_clock() {
+    let (_, sink) = collect::<u8>();
+    let explained = |in_order: bool, ttl: Ttl| {
+        let job = Job::new("class");
+        let keyed = job
+            .source(sources::items([(1u8, 1i64, 1u64)]))
+            .event_time(time, Watermarks::monotonous())
+            .key_by(|r| r.0);
+        let states = value::<u64>("a").ttl(ttl);
+        match in_order {
+            true => keyed
+                .in_event_time_order()
+                .process("one", states)
+                .each(|r, _, cx| cx.emit(r.0))
+                .sink(sink.clone()),
+            false => keyed
+                .process("one", states)
+                .each(|r, _, cx| cx.emit(r.0))
+                .sink(sink.clone()),
+        }
+        let text = job.explain();
+        let line = text.lines().find(|l| l.contains("process 'one'")).unwrap();
+        line[line.rfind('[').unwrap()..].to_string()
+    };
+    let (event, clock) = (
+        Ttl::event_time(1.seconds()),
+        Ttl::processing_time(1.seconds()),
+    );
+    assert_eq!(explained(true, event), "[ROWS]");
+    assert_eq!(explained(true, clock), "[EXEMPT]");
+    assert_eq!(explained(false, event), "[EXEMPT]");
+}
+
+#[test]
+fn a_timer_without_a_function_names_the_operator() {
+    let (_, sink) = collect::<u8>();
+    let job = Job::new("timer");
+    job.source(sources::items([(1u8, 1i64, 1u64)]))
+        .key_by(|r| r.0)
+        .process("one", ())
+        .each(|r, _, cx| {
+            cx.timer_at(EventTime::from_seconds(1));
+            cx.emit(r.0);
+        })
+        .sink(sink);
+    let how = Run {
+        shards: 1,
+        batch_size: 1,
+        seed: 1,
+    };
+    let e = run(&job, how).unwrap_err().to_string();
+    assert!(
+        e.contains("process 'one'") && e.contains("no `on_timer`"),
+        "{e}"
+    );
+}
