@@ -14,7 +14,7 @@ pub(crate) const MIXED: KeyGroup = KeyGroup(u16::MAX);
 
 /// Bytes that one piece writes at most, but for its last entry: some 60 to 100 µs of small entries. Smaller pieces take longer in all:
 /// records between them change entries before their turn, which costs twice.
-const PIECE_BYTES: usize = 256 << 10;
+pub(crate) const PIECE_BYTES: isize = 256 << 10;
 
 /// Frames up to this length are what most are: a key and a value of a few words.
 const LIKELY: u64 = 256;
@@ -102,6 +102,7 @@ impl<'a> Snapshot<'a> {
         writer: &'a mut dyn TakeFrames,
         failure: &'a mut Option<SaveError>,
         committables: &'a mut Vec<(StateId, Vec<u8>)>,
+        left: isize,
         now_ns: u64,
     ) -> Self {
         Snapshot {
@@ -113,7 +114,7 @@ impl<'a> Snapshot<'a> {
             writer,
             failure,
             committables,
-            left: PIECE_BYTES as isize,
+            left,
             likely: LIKELY,
             frames: 0,
             swept: cut.sweep,
@@ -222,6 +223,11 @@ impl<'a> Snapshot<'a> {
     /// A sink could not prepare its share: the job ends.
     pub(crate) fn sink_failed(&mut self, sink: String, what: String) {
         self.failure.get_or_insert(SaveError::Sink { sink, what });
+    }
+
+    /// Bytes that may still be written in this piece; at most 0 where none may.
+    pub(crate) fn left(&self) -> isize {
+        self.left
     }
 
     /// Frames written in this piece.

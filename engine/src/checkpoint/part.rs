@@ -3,10 +3,10 @@
 //!
 //! Laws
 //! 1. One epoch at a time: the next barrier passes when what was written for the last is durable.
-//! 2. A piece of at most [`super::frames`]' length is written for one tasklet a turn, so a job's steps come between pieces.
+//! 2. At most a piece is written a turn, whoever it is of, so a job's steps come between pieces.
 //! 3. A tasklet that is done answers barriers too: what it had is kept by each checkpoint as it was.
 
-use super::frames::{SaveError, Saved, Snapshot};
+use super::frames::{PIECE_BYTES, SaveError, Saved, Snapshot};
 use super::{Cut, Epoch};
 use crate::tasklet::Tasklet;
 use pelton_storage::{Completion, Disk, Sealed, SegmentWriter, StateId};
@@ -282,14 +282,14 @@ impl Part {
     }
 }
 
-/// Has the tasklets that the barrier has reached write a piece each; whether any wrote something.
+/// Has the tasklets that the barrier has reached write, a piece in all; whether any wrote something.
 fn save(
     writing: &mut Writing,
     writer: &mut SegmentWriter,
     tasklets: &mut dyn Tasklets,
     now_ns: u64,
 ) -> Result<bool, SaveError> {
-    let mut worked = false;
+    let (mut worked, mut left) = (false, PIECE_BYTES);
     let epoch = writing.cut.epoch;
     for at in 0..writing.saved.len() {
         if writing.saved[at] {
@@ -308,10 +308,12 @@ fn save(
             writer,
             &mut failure,
             &mut writing.committables,
+            left,
             now_ns,
         );
         let saved = tasklet.save(&mut snapshot);
         let frames = snapshot.frames();
+        left = snapshot.left();
         writing.swept = writing.swept.min(snapshot.swept());
         if let Some(failure) = failure {
             return Err(failure);

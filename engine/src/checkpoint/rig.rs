@@ -6,7 +6,7 @@
 //! these, what came out since that epoch's barrier is forgotten, and the script goes on from there. What has come out in the end
 //! must be the same.
 
-use super::frames::TakeFrames;
+use super::frames::{PIECE_BYTES, TakeFrames};
 use super::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::aggregate::scramble::Dice;
 use crate::batch::{Batch, Origin, Stamp};
@@ -209,7 +209,8 @@ impl<Op: Operator<Record, Out: Told>> Machine<Op> {
             head: None,
         };
         let (mut failure, mut prepared) = (None, vec![]);
-        let mut to = Snapshot::new(cut, &mut log, &mut failure, &mut prepared, self.cx.now_ns);
+        let (left, now_ns) = (PIECE_BYTES, self.cx.now_ns);
+        let mut to = Snapshot::new(cut, &mut log, &mut failure, &mut prepared, left, now_ns);
         let saved = self.op.save(&mut to);
         self.swept = self.swept.min(to.swept());
         log.read();

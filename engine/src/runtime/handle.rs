@@ -75,6 +75,8 @@ pub(crate) struct JobShared {
     pub control: Option<Arc<Control>>,
     /// `[stage][shard]`.
     live: Vec<Vec<CachePadded<Live>>>,
+    /// The longest turn of its checkpoints on each shard, nanoseconds. Written by the shard.
+    pieces_ns: Vec<AtomicU64>,
     cancelled: AtomicBool,
     shards_left: AtomicUsize,
     end: Mutex<End>,
@@ -118,6 +120,7 @@ impl JobShared {
             stages: built.stages.iter().map(|s| s.ops.clone()).collect(),
             started_ns,
             live: built.stages.iter().map(|_| live()).collect(),
+            pieces_ns: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             cancelled: AtomicBool::new(false),
             // The control thread ends as a shard does.
             shards_left: AtomicUsize::new(shards + usize::from(control.is_some())),
@@ -174,6 +177,23 @@ impl JobShared {
         self.live[stage][shard]
             .longest_step_ns
             .store(ns, Ordering::Relaxed);
+    }
+
+    /// A turn of the checkpoints' was longer than any before it on `shard`.
+    pub fn piece_took(&self, shard: usize, ns: u64) {
+        self.pieces_ns[shard].store(ns, Ordering::Relaxed);
+    }
+
+    /// The longest turn of the checkpoints' and the shard that made it.
+    fn longest_piece(&self) -> LongestStep {
+        let shards = self.pieces_ns.iter().enumerate();
+        let longest = shards.map(|(shard, ns)| (ns.load(Ordering::Relaxed), shard));
+        let (ns, shard) = longest.max().unwrap_or_default();
+        LongestStep {
+            stage: "a piece of a checkpoint".into(),
+            shard,
+            us: ns as f64 / 1e3,
+        }
     }
 
     /// The longest step of a stage and the shard that made it.
@@ -456,7 +476,8 @@ impl JobHandle {
                 longest_step: self.shared.longest_step(s),
             })
             .collect();
-        let longest = stages.iter().map(|s| &s.longest_step);
+        let piece = self.shared.longest_piece();
+        let longest = stages.iter().map(|s| &s.longest_step).chain([&piece]);
         JobReport {
             job: self.shared.name.clone(),
             shards: self.mailboxes.len(),

@@ -20,7 +20,7 @@ pub struct JobReport {
     pub stages: Vec<StageReport>,
     /// Where time went.
     pub latencies: Latencies,
-    /// The longest step of all: what any other record on that shard may have had to wait for.
+    /// The longest step of all, pieces of checkpoints among them: what any other record on that shard may have had to wait for.
     pub longest_step: LongestStep,
     /// What is known of its checkpoints, if it took any.
     pub checkpoints: Option<Checkpoints>,

@@ -95,6 +95,8 @@ pub(crate) struct ShardJob {
     next: usize,
     /// Its checkpoints, if it takes any.
     part: Option<Part>,
+    /// The longest turn of that.
+    longest_piece_ns: u64,
 }
 
 impl ShardJob {
@@ -104,6 +106,7 @@ impl ShardJob {
             tasklets,
             next: 0,
             part,
+            longest_piece_ns: 0,
         }
     }
 }
@@ -337,7 +340,12 @@ impl Shard {
                         round.until_ns = earliest(round.until_ns, Some(again));
                     }
                 }
-                *now = self.clock.now();
+                let began_ns = std::mem::replace(now, self.clock.now()).ns;
+                let took = now.ns - began_ns;
+                if took > job.longest_piece_ns {
+                    job.longest_piece_ns = took;
+                    job.shared.piece_took(self.id, took);
+                }
                 return true;
             }
             Ok(Err(e)) => e.of_job(&job.shared.name, self.id),
