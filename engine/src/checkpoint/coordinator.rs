@@ -22,6 +22,7 @@
 //! 6. So the last epoch of all is not given up, however long it takes: nothing comes after it that could have what it had.
 //! 7. What a savepoint copies is pinned once its epoch's sinks have committed, until it has been copied.
 
+use super::counting::{Counted, Counting};
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
 use super::restore::Sections;
@@ -148,6 +149,7 @@ pub(crate) struct Coordinator {
     /// Not yet decided: of the epoch under way, and of those given up before it.
     sealed: Vec<Sealed>,
     prepared: Vec<Prepared>,
+    counting: Counting,
     epoch_bytes: u64,
     epoch_entries: u64,
     /// Being committed, in order.
@@ -220,6 +222,7 @@ impl Coordinator {
             last: false,
             sealed: vec![],
             prepared: vec![],
+            counting: Counting::new(shards),
             epoch_bytes: 0,
             epoch_entries: 0,
             committing: VecDeque::new(),
@@ -232,6 +235,11 @@ impl Coordinator {
             completions: vec![],
             figures: Checkpoints::default(),
         }
+    }
+
+    /// Counters go on from `before`; `kinds` are those of each stage's operators.
+    pub fn count_from(&mut self, before: Counted, kinds: Vec<Vec<&'static str>>) {
+        self.counting.go_on(before, kinds);
     }
 
     /// An epoch is to begin as soon as none is under way.
@@ -329,6 +337,7 @@ impl Coordinator {
         );
         self.shares[share.shard] = true;
         self.sweep.swept[share.shard] = share.swept;
+        self.counting.take(share.shard, &share.counted);
         self.epoch_bytes += share.bytes;
         self.epoch_entries += share.frames;
         self.sealed.extend(share.sealed);
@@ -503,6 +512,7 @@ impl Coordinator {
         self.sweep.whole = Whole::No;
         let mut sections = self.sections.clone();
         Sections::put_prepared(&mut sections, &self.prepared);
+        Sections::put_counters(&mut sections, &self.counting.total());
         kill_point("sealed");
         self.store.commit(Commit {
             epoch: self.cut.epoch,

@@ -26,6 +26,7 @@
 
 mod config;
 mod coordinator;
+mod counting;
 mod frames;
 pub mod inspect;
 mod keeping;
