@@ -9,6 +9,8 @@ use crate::engine::{
     Workload,
 };
 use crate::ingest_log::{self, IngestLogConfig};
+#[cfg(feature = "engine")]
+use crate::kappa::{self, KappaConfig};
 use crate::limit;
 use crate::report::{LatencyRun, Ratios, ThroughputRun};
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +34,9 @@ enum Command {
     Latency(LatencyArgs),
     /// How many appends a second the ingest log acknowledges, and how fast it is read again, beside the disk's own speed.
     IngestLog(IngestLogArgs),
+    /// A log that one job writes and another reads, its history and what comes: how fast, how soon, and whether each record came once.
+    #[cfg(feature = "engine")]
+    Kappa(KappaArgs),
     /// What checkpoints cost.
     #[cfg(feature = "engine")]
     #[command(subcommand)]
@@ -125,6 +130,38 @@ struct IngestLogArgs {
     json: bool,
 }
 
+#[cfg(feature = "engine")]
+#[derive(Args)]
+struct KappaArgs {
+    /// Records of the history.
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    records: u64,
+    /// Records a second of the live part.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    rate: u64,
+    /// How long that is.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Shards of each job.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    shards: usize,
+    /// Partitions of the log.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    partitions: u32,
+    /// Between two checkpoints.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    interval_ms: u64,
+    /// How many times write and history are done; medians are printed.
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
+    pairs: usize,
+    /// A folder that does not exist yet, on the disk to be measured. It is gone afterwards.
+    #[arg(long, default_value = "target/kappa")]
+    folder: PathBuf,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1".to_owned()),
@@ -139,6 +176,8 @@ pub fn main() -> ExitCode {
         Command::Throughput(args) => throughput(&args),
         Command::Latency(args) => latency(&args),
         Command::IngestLog(args) => ingest_log(&args),
+        #[cfg(feature = "engine")]
+        Command::Kappa(args) => kappa(&args),
         #[cfg(feature = "engine")]
         Command::Checkpoint(command) => checkpoint::run(&command),
         #[cfg(feature = "engine")]
@@ -308,6 +347,25 @@ fn ingest_log(args: &IngestLogArgs) -> Result<(), BenchError> {
         records: args.records,
         pairs: args.pairs,
         syncs: SYNCS,
+    })?;
+    if args.json {
+        return print_json(&run);
+    }
+    println!("{}", run.lines());
+    Ok(())
+}
+
+#[cfg(feature = "engine")]
+fn kappa(args: &KappaArgs) -> Result<(), BenchError> {
+    let run = kappa::run(&KappaConfig {
+        folder: args.folder.clone(),
+        records: args.records,
+        rate: args.rate,
+        seconds: args.seconds,
+        shards: args.shards,
+        partitions: args.partitions,
+        interval_ms: args.interval_ms,
+        pairs: args.pairs,
     })?;
     if args.json {
         return print_json(&run);

@@ -4,6 +4,7 @@
 //! - [`limit`]: the hand-written loops;
 //! - `pelton_engine`: the same workloads as jobs of the engine (with the feature `engine`, on by default);
 //! - [`ingest_log`]: appends and replay of the storage crate's log, with limits of their own;
+//! - `kappa`: a log that one job writes and another reads, its history and what comes (with the feature `engine`);
 //! - `checkpoint`: what checkpoints cost, and going on from them (with the feature `engine`);
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
@@ -22,6 +23,8 @@ pub mod cores;
 pub mod engine;
 pub mod events;
 pub mod ingest_log;
+#[cfg(feature = "engine")]
+pub mod kappa;
 pub mod latency;
 pub mod limit;
 #[cfg(feature = "engine")]

@@ -121,3 +121,30 @@ fn nonsense_is_refused_with_exit_code_2() {
         assert!(output.stderr.starts_with(b"error: "), "{args:?}");
     }
 }
+
+#[test]
+fn kappa_prints_one_object_and_leaves_nothing() {
+    let folder = std::env::temp_dir().join(format!("pelton-bench-kappa-{}", std::process::id()));
+    let folder_name = folder.to_str().unwrap();
+    let small = "kappa --records 20000 --rate 20000 --seconds 1 --pairs 1 --json --folder";
+    let args: Vec<&str> = small.split(' ').chain([folder_name]).collect();
+    let lines = json_lines(&bench(&args));
+    let [run] = lines.as_slice() else {
+        panic!("{} lines", lines.len())
+    };
+    assert_eq!(run["workload"], "kappa");
+    assert_eq!(run["live_records"], 20_000);
+    for field in [
+        "write_records_per_second",
+        "history_records_per_second",
+        "reader_records_per_second",
+        "live_p50_ms",
+        "live_p99_ms",
+    ] {
+        assert!(run[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    assert!(!folder.exists());
+    std::fs::create_dir(&folder).unwrap();
+    assert_eq!(bench(&args).status.code(), Some(2), "a folder that exists");
+    std::fs::remove_dir(&folder).unwrap();
+}

@@ -34,6 +34,10 @@ pub struct Cx {
     pub offset_step: u64,
     /// Counted since the driver last took them.
     pub counters: Counters,
+    /// What the driver has taken of it so far.
+    taken: Counters,
+    /// Counted in all before the barrier that passed last.
+    at_barrier: Counters,
     /// Shards whose rings were published to in this step, a bit each (bit 63 stands for all from 63 up).
     pub published: u64,
     /// Records that could not be used, with their reasons, until the stage hands them to the dead-letter output.
@@ -62,6 +66,8 @@ impl Cx {
             origin: Origin::default(),
             offset_step: 0,
             counters: Counters::default(),
+            taken: Counters::default(),
+            at_barrier: Counters::default(),
             published: 0,
             dead: Vec::new(),
             keep_dead: false,
@@ -69,6 +75,24 @@ impl Cx {
             failure: None,
             latencies: Box::default(),
         }
+    }
+
+    /// What has been counted since the last call.
+    pub(crate) fn take_counters(&mut self) -> Counters {
+        let counters = std::mem::take(&mut self.counters);
+        self.taken.add(&counters);
+        counters
+    }
+
+    /// A barrier has passed: what was counted by now belongs to its epoch.
+    pub(crate) fn barrier_passed(&mut self) {
+        self.at_barrier = self.taken;
+        self.at_barrier.add(&self.counters);
+    }
+
+    /// Counted in all before the barrier that passed last.
+    pub(crate) fn at_barrier(&self) -> Counters {
+        self.at_barrier
     }
 
     /// The origin of record `index` of a source's batch whose first is `first`.
@@ -192,6 +216,50 @@ impl Counters {
             self.behind = 0;
         }
         self
+    }
+
+    /// As a checkpoint keeps them.
+    pub(crate) fn row(&self) -> [u64; 7] {
+        let Counters {
+            records_in,
+            records_out,
+            late,
+            partly_late,
+            malformed,
+            behind,
+            invariant_broken,
+        } = *self;
+        [
+            records_in,
+            records_out,
+            late,
+            partly_late,
+            malformed,
+            behind,
+            invariant_broken,
+        ]
+    }
+
+    /// From what a checkpoint has kept.
+    pub(crate) fn of_row(row: [u64; 7]) -> Self {
+        let [
+            records_in,
+            records_out,
+            late,
+            partly_late,
+            malformed,
+            behind,
+            invariant_broken,
+        ] = row;
+        Counters {
+            records_in,
+            records_out,
+            late,
+            partly_late,
+            malformed,
+            behind,
+            invariant_broken,
+        }
     }
 
     /// Adds another's counts.

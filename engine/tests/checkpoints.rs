@@ -119,17 +119,22 @@ fn a_job_that_is_stopped_keeps_its_windows() {
     let folder = Folder::new("stopped");
     let sink = Transactions::new();
     let mut stopped = 0;
+    // In all lives: counters go on where the last one stopped.
+    let mut read = 0;
     loop {
         let runtime = runtime(2);
         let handle = runtime.submit(&job(folder.path(), &sink)).unwrap();
-        while handle.counters().records_in < 20_000 && !handle.is_over() {
+        while handle.counters().records_in < read + 20_000 && !handle.is_over() {
             std::thread::yield_now();
         }
         handle.stop(Stop::Keep);
-        let report = handle.wait().unwrap();
-        if report.counters.records_in < 20_000 {
+        let counters = handle.wait().unwrap().counters;
+        if counters.records_in < read + 20_000 {
+            assert_eq!(counters.records_in, RECORDS);
+            assert_eq!(counters.records_out, expected().len() as u64);
             break;
         }
+        read = counters.records_in;
         stopped += 1;
     }
     assert!(stopped > 0);

@@ -89,17 +89,17 @@ fn write_another() {
     let write = |when: &str, rows: Vec<String>| {
         fs::write(to.join(when), rows.join("\n") + "\n").unwrap();
     };
-    wait_at(&gate, 0, &handle);
+    wait_at(&gate, &handle);
     handle.checkpoint();
     while handle.checkpoints().unwrap().completed < 1 {
         std::thread::yield_now();
     }
     gate.open_to(SAVEPOINT);
-    wait_at(&gate, 0, &handle);
+    wait_at(&gate, &handle);
     let epoch = handle.savepoint(to.join("savepoint")).unwrap();
     write("savepoint.shown", now.up_to(epoch));
     gate.open_to(CHECKPOINT);
-    wait_at(&gate, 0, &handle);
+    wait_at(&gate, &handle);
     handle.stop(Stop::Keep);
     handle.wait().unwrap();
     write("checkpoints.shown", now.all());

@@ -36,7 +36,7 @@ fn take<V: Sum>(shards: usize, parts: Parts) -> Taken {
     let handle = runtime
         .submit(&job::<V>(checkpoints(&own), &gate, &shown, parts))
         .unwrap();
-    wait_at(&gate, 0, &handle);
+    wait_at(&gate, &handle);
     // From here on it runs while the savepoint is taken.
     gate.open_to(RECORDS - 1);
     let epoch = handle.savepoint(at.path()).unwrap();
@@ -114,7 +114,7 @@ fn a_new_job_goes_on_from_the_last_checkpoint_of_another() {
         3,
         &job::<TotalV1>(checkpoints(&old), &gate, &shown, ALL),
         |handle| {
-            wait_at(&gate, 0, &handle);
+            wait_at(&gate, &handle);
             let config = checkpoints(&new).from_savepoint(old.path());
             let held = refusal(start::<TotalV1>(config, 1, ALL));
             assert!(held.contains("take a savepoint"), "{held}");
@@ -228,16 +228,15 @@ fn values_migrate_in_the_jobs_own_folder() {
         handle.wait()
     };
     runtime_of(2, &v1, |handle| {
-        wait_at(&gate, 0, &handle);
+        wait_at(&gate, &handle);
         stop(handle)
     })
     .unwrap();
     for (turn, shards) in [3, 1, 2].into_iter().enumerate() {
         gate.open_to(HALF + 500 * (turn as u64 + 1));
         let v2 = job::<TotalV2>(checkpoints(&own), &gate, &shown, ALL);
-        let read = 8 * (HALF + 500 * turn as u64);
         runtime_of(shards, &v2, |handle| {
-            wait_at(&gate, read, &handle);
+            wait_at(&gate, &handle);
             stop(handle)
         })
         .unwrap();
@@ -343,7 +342,7 @@ fn savepoints_are_taken_of_jobs_that_stand_still_and_refused_with_what_to_do() {
     let (gate, shown) = (Gate::at(HALF, RECORDS), Shown::default());
     let job = job::<TotalV1>(checkpoints(&own), &gate, &shown, ALL);
     runtime_of(2, &job, |handle| {
-        wait_at(&gate, 0, &handle);
+        wait_at(&gate, &handle);
         let first = handle.savepoint(at.path())?;
         assert!(first > Epoch(0));
         // One more, of a job that stands still.

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Rows of January 2013.
 const ROWS: usize = 9_388;
 
+/// What a run in several lives says as one that nobody interrupted does.
+const COUNTS: &str = "27,004 records in, 9,388 results out, 1,078 late, 0 malformed";
+
 struct Folder(PathBuf);
 
 impl Folder {
@@ -109,17 +112,32 @@ fn another_run_goes_on_from_the_savepoint_of_a_stopped_one() {
         ));
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("went on from checkpoint"), "{said}");
+        // It counts on, and gives no account of results that another run has.
+        assert!(
+            said.contains(COUNTS) && !said.contains("accounted"),
+            "{said}"
+        );
         let rest = folder.lines(&format!("out-{name}"));
         assert_eq!(begun.len() + rest.len(), ROWS, "--from {from}");
         // Named again, it does not count: the run has checkpoints of its own, and is through.
         let again = format!("flights --checkpoints state-{name} --out out-{name} --from {from}");
-        assert_eq!(folder.pelton(&again).0, 0);
+        let (code, _, said) = folder.pelton(&again);
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.contains(COUNTS) && !said.contains("accounted"),
+            "{said}"
+        );
         assert_eq!(folder.lines(&format!("out-{name}")), rest);
     }
     assert_eq!(folder.lines("out"), begun, "what was there is as it was");
     let (code, _, said) = folder.pelton("flights --checkpoints state --out out");
     assert_eq!(code, 0, "{said}");
     assert_eq!(folder.lines("out").len(), ROWS);
+    assert!(said.contains(COUNTS), "{said}");
+    assert!(
+        said.contains("every record is accounted for: 27,004 in = 25,926 in windows + 1,078 late + 0 malformed"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Small {
         let mut faults = Faults::default();
         let disk = self.life.disk(MemoryDisk::new());
         let (ended, disk) = live(&self.spec, &self.life, disk, &outputs, false, &mut faults)?;
-        if !matches!(ended, Ended::Over) {
+        if !matches!(ended, Ended::Over(_)) {
             return Err(format!("{ended:?}"));
         }
         judged(&self.spec, &self.outcome, &outputs)?;
@@ -87,8 +87,8 @@ impl Small {
         let struck = disk.look(FaultyDisk::faults) > 0;
         let came = match ended {
             Ended::Failed(e) if struck => Came::Failed(e.code()),
-            Ended::Over if struck => Came::Tolerated,
-            Ended::Over => Came::ToNothing,
+            Ended::Over(_) if struck => Came::Tolerated,
+            Ended::Over(_) => Came::ToNothing,
             other => return Err(format!("{other:?}")),
         };
         self.through(disk.kill(), &outputs, !matches!(came, Came::Failed(_)))?;
@@ -113,7 +113,7 @@ impl Small {
             return Err(e.to_string());
         }
         let unsynced = disk.look(|d| d.unsynced().len());
-        let is_over = matches!(ended, Ended::Over);
+        let is_over = matches!(ended, Ended::Over(_));
         self.through(disk.crash(&mut keep), &outputs, is_over)?;
         Ok(unsynced)
     }
@@ -131,7 +131,7 @@ impl Small {
             let mut faults = Faults::default();
             let (ended, disk) = live(&self.spec, &life, disk, outputs, false, &mut faults)?;
             match ended {
-                Ended::Over => return judged(&self.spec, &self.outcome, outputs),
+                Ended::Over(_) => return judged(&self.spec, &self.outcome, outputs),
                 Ended::Died => left = disk.kill(),
                 Ended::Failed(e) => return Err(format!("on a healthy disk: {e}")),
             }

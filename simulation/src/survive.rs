@@ -4,13 +4,14 @@
 //! A *life* is one process: it opens the folder, goes on from the last checkpoint, and ends as it was drawn to end. The sinks
 //! and the disk outlive it. The last life is left alone until the job is through.
 
-use crate::compare::{SHARDS, compare_out};
+use crate::compare::{SHARDS, compare_counters, compare_out};
 use crate::job::{Outputs, build};
 use crate::model::{Outcome, judge};
 use crate::random::Random;
 use crate::run::Out;
 use crate::schedule::Schedule;
 use crate::spec::{Case, Spec};
+use pelton::push::Counters;
 use pelton::tasklet::Progress;
 use pelton::testing::{OnDisk, Sizes, Stepper};
 use pelton::{Checkpointing, JobError, Span, Stop};
@@ -148,8 +149,8 @@ impl Life {
 /// Why a life ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// The job is over, by itself or because it was stopped.
-    Over,
+    /// The job is over, by itself or because it was stopped, and has counted this in all its lives.
+    Over(Counters),
     /// The process died.
     Died,
     /// The job failed, or could not be opened.
@@ -179,13 +180,16 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
         let started = life.disk(disk);
         let (ended, after) =
             live(&case.spec, &life, started, &outputs, rescales, &mut faults).map_err(&context)?;
-        disk = match ended {
-            Ended::Over => after.kill(),
+        disk = match &ended {
+            Ended::Over(_) => after.kill(),
             Ended::Died => die(&after, &mut random, &mut faults),
             Ended::Failed(e) => return Err(context(e.to_string())),
         };
         let stopped = matches!(life.fate, Fate::Stop(_));
-        if matches!(ended, Ended::Over) && !stopped {
+        if let Ended::Over(counters) = ended
+            && !stopped
+        {
+            compare_counters(&outcome, &counters).map_err(context)?;
             break;
         }
     }
@@ -218,8 +222,10 @@ fn again(
     let life = Life::draw(random, key_groups, true);
     faults.started_again += 1;
     let (ended, _) = live(&case.spec, &life, life.disk(disk), outputs, false, faults)?;
-    if let Ended::Failed(e) = ended {
-        return Err(format!("started again when it was through: {e}"));
+    match ended {
+        Ended::Failed(e) => return Err(format!("started again when it was through: {e}")),
+        Ended::Over(counters) => compare_counters(outcome, &counters)?,
+        Ended::Died => {}
     }
     judged(&case.spec, outcome, outputs)
         .map_err(|e| format!("{e}\nstarted again when it was through, {life:?}"))
@@ -345,5 +351,5 @@ fn steps(
             still = 0;
         }
     }
-    Ok(Ended::Over)
+    Ok(Ended::Over(stepper.counters()))
 }

@@ -27,6 +27,7 @@
 //!    which the job fails and falls back on what was decided last. Of a job that runs a commit is tried again for ever, and told
 //!    (`Checkpoints::retrying`).
 
+use super::counting::{Counted, Counting};
 use super::failed::Failed;
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
@@ -110,6 +111,7 @@ pub(crate) struct Coordinator {
     /// Not yet decided: of the epoch under way, and of those given up before it.
     sealed: Vec<Sealed>,
     prepared: Vec<Prepared>,
+    counting: Counting,
     epoch_bytes: u64,
     epoch_entries: u64,
     /// Being committed, in order.
@@ -185,6 +187,7 @@ impl Coordinator {
             last: false,
             sealed: vec![],
             prepared: vec![],
+            counting: Counting::new(shards),
             epoch_bytes: 0,
             epoch_entries: 0,
             committing: VecDeque::new(),
@@ -197,6 +200,11 @@ impl Coordinator {
             completions: vec![],
             figures: Checkpoints::default(),
         }
+    }
+
+    /// Counters go on from `before`; `kinds` are those of each stage's operators.
+    pub fn count_from(&mut self, before: Counted, kinds: Vec<Vec<&'static str>>) {
+        self.counting.go_on(before, kinds);
     }
 
     /// An epoch is to begin as soon as none is under way.
@@ -305,6 +313,7 @@ impl Coordinator {
         );
         self.shares[share.shard] = true;
         self.sweep.swept[share.shard] = share.swept;
+        self.counting.take(share.shard, &share.counted);
         self.epoch_bytes += share.bytes;
         self.epoch_entries += share.frames;
         self.sealed.extend(share.sealed);
@@ -512,6 +521,7 @@ impl Coordinator {
         self.sweep.whole = Whole::No;
         let mut sections = self.sections.clone();
         Sections::put_prepared(&mut sections, &self.prepared);
+        Sections::put_counters(&mut sections, &self.counting.total());
         kill_point("sealed");
         self.store.commit(Commit {
             epoch: self.cut.epoch,

@@ -27,6 +27,7 @@
 mod arriving;
 mod config;
 mod coordinator;
+mod counting;
 mod failed;
 mod figures;
 mod frames;

@@ -9,6 +9,7 @@
 //!
 //! Law: nothing of the job has run before all of it is through; the first that fails leaves the folder as good as it was.
 
+use super::counting::Counted;
 use super::origin::{self, Origin};
 use super::restore::{self, Fit, Restored, Sections, Unfit};
 use super::{Coordinator, Pace, Told};
@@ -121,6 +122,16 @@ impl Opening {
         }
     }
 
+    /// What that checkpoint's job had counted.
+    pub fn counted(&self) -> Result<Counted, Unfit> {
+        let Some((last, _)) = self.last() else {
+            return Ok(Counted::default());
+        };
+        let mut counted = Sections::counters(last)?;
+        counted.began_elsewhere |= self.elsewhere().is_some();
+        Ok(counted)
+    }
+
     /// The folder of that checkpoint, where it is not the job's own.
     pub fn elsewhere(&self) -> Option<&Path> {
         self.origin.as_ref().map(|o| o.folder.as_path())
@@ -128,6 +139,10 @@ impl Opening {
 
     /// What takes the checkpoints from here on.
     pub fn start(self, built: &mut BuiltJob, now_ns: u64) -> Result<Started, Unfit> {
+        let counted = self.counted()?;
+        let kinds = built.stages.iter();
+        let kinds = kinds.map(|stage| stage.ops.iter().map(|o| o.kind).collect());
+        let kinds = kinds.collect();
         let Opening {
             setup,
             store,
@@ -151,6 +166,7 @@ impl Opening {
             sections,
             now_ns,
         );
+        coordinator.count_from(counted, kinds);
         if whole {
             coordinator.write_whole();
         }

@@ -8,6 +8,7 @@
 
 use super::frames::{PIECE_BYTES, SaveError, Saved, Snapshot};
 use super::{Cut, Epoch};
+use crate::push::Counters;
 use crate::tasklet::Tasklet;
 use pelton_storage::{Completion, Disk, Sealed, SegmentWriter, StateId};
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub(crate) struct Share {
     /// Bytes given to the disk since the last share.
     pub bytes: u64,
     pub frames: u64,
+    /// Counted by each of its stages since the process began, up to the epoch's barrier.
+    pub counted: Vec<(usize, Counters)>,
 }
 
 /// Where events go. Called on the shard: it must not block.
@@ -114,6 +117,7 @@ struct Writing {
     committables: Vec<(StateId, Vec<u8>)>,
     frames: u64,
     swept: u64,
+    counted: Vec<(usize, Counters)>,
     /// Everything is written and is being made durable.
     sealing: bool,
 }
@@ -228,6 +232,7 @@ impl Part {
             committables: vec![],
             frames: 0,
             swept: cut.sweep,
+            counted: vec![],
             sealing: false,
         });
     }
@@ -259,6 +264,7 @@ impl Part {
             swept: writing.swept,
             bytes: bytes - std::mem::replace(&mut self.bytes, bytes),
             frames: writing.frames,
+            counted: writing.counted,
         };
         (self.report)(Event::Sealed(Box::new(share)));
     }
@@ -322,6 +328,9 @@ fn save(
         worked |= frames > 0 || saved == Saved::All;
         if saved == Saved::All {
             writing.saved[at] = true;
+            // No other barrier has passed there: one epoch at a time.
+            let counted = (tasklet.stage(), tasklet.cx().at_barrier());
+            writing.counted.push(counted);
             writing.left -= 1;
         }
     }

@@ -8,10 +8,12 @@
 //!    written, of which each operator takes the keys that are its own.
 
 use super::coordinator::{Prepared, commit_one};
+use super::counting::Counted;
 use super::frames::Frame;
 use super::registry::{Declared, Registry};
 use crate::error::JobError;
 use crate::plan::NamedCommitter;
+use crate::push::Counters;
 use crate::state::{Codec, LoadError, State};
 use crate::tasklet::Tasklet;
 use pelton_storage::{
@@ -26,6 +28,7 @@ const JOB: &str = "job";
 const STATES: &str = "states";
 const PREPARED: &str = "prepared";
 const LAYOUT: &str = "layout";
+const COUNTERS: &str = "counters";
 
 /// Of a state: its number, uid, whether that was given, operator, name and shape.
 type StateRow = (u64, (String, (bool, (String, (String, String)))));
@@ -33,6 +36,9 @@ type StateRow = (u64, (String, (bool, (String, (String, String)))));
 type PreparedRow = (u64, (u64, Vec<u8>));
 /// For each attempt of the store, the number of shards that wrote.
 type LayoutRow = (u32, u32);
+
+/// Counters as [`Counters::row`] has them, and whether the job began elsewhere.
+type CountersRow = ([u64; 7], bool);
 
 impl Sections {
     /// Those that do not change while the job runs.
@@ -56,6 +62,23 @@ impl Sections {
             .map(|p| (p.sink.0, (p.epoch.0, p.bytes.clone())))
             .collect();
         sections.insert(PREPARED.into(), save(&rows));
+    }
+
+    pub fn put_counters(sections: &mut BTreeMap<String, Vec<u8>>, counted: &Counted) {
+        let row: CountersRow = (counted.counters.row(), counted.began_elsewhere);
+        sections.insert(COUNTERS.into(), save(&row));
+    }
+
+    /// What the job had counted; nothing, if it was written before there were such.
+    pub fn counters(checkpoint: &Checkpoint) -> Result<Counted, LoadError> {
+        if !checkpoint.sections.contains_key(COUNTERS) {
+            return Ok(Counted::default());
+        }
+        let (row, began_elsewhere): CountersRow = load(checkpoint, COUNTERS)?;
+        Ok(Counted {
+            counters: Counters::of_row(row),
+            began_elsewhere,
+        })
     }
 
     pub fn layout(checkpoint: &Checkpoint) -> Result<Vec<LayoutRow>, LoadError> {
@@ -284,6 +307,10 @@ pub struct Restored {
     /// They came from the savepoint, or the other job's checkpoint, that [`crate::Checkpointing::from_savepoint`] names: the
     /// job's own folder held no checkpoint.
     pub is_from_elsewhere: bool,
+    /// What the job had counted by then: its counters go on from there.
+    pub counters: Counters,
+    /// The job was started from elsewhere, now or in an earlier life: not all that it has counted went to its own sinks.
+    pub began_elsewhere: bool,
 }
 
 /// Reads a shard's share and gives its entries to the tasklets.

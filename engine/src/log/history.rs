@@ -3,7 +3,8 @@
 //! Laws
 //! 1. A block holds whole batches: about [`BLOCK_BYTES`], and the rest of the batch that goes beyond.
 //! 2. A request is served by what can be had now. A block without records says that there were none: the reader asks again later.
-//! 3. Between two looks at the log's files lies whatever the reader lets pass; all partitions of a source share what a look has found.
+//! 3. Between two looks at the log's files lies whatever the reader lets pass. Partitions of a source share looks: who asks takes what
+//!    another's has found since its own last, and looks only if there was none. So as many partitions as there are cost one look a time.
 
 use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk};
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub(super) struct Watched {
     pub folder: PathBuf,
     disk: ReadDisk,
     follower: Follower,
+    /// How often it was looked.
+    looks: u64,
 }
 
 impl Watched {
@@ -30,6 +33,7 @@ impl Watched {
                 disk,
                 follower,
                 folder,
+                looks: 0,
             }),
             Ok(None) => Err(format!(
                 "{shown} holds no log; name the folder of one, or start first who writes it"
@@ -98,6 +102,8 @@ pub(super) struct History {
     partition: u32,
     reader: Option<LogReader<HistoryBytes>>,
     until: Option<u64>,
+    /// The look that it has the fruits of.
+    looked: u64,
 }
 
 impl History {
@@ -107,6 +113,7 @@ impl History {
             partition,
             reader: None,
             until: None,
+            looked: 0,
         }
     }
 
@@ -131,6 +138,7 @@ impl History {
                 let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = HistoryBytes::new(&watched.folder);
                 let view = watched.follower.view(self.partition);
+                self.looked = watched.looks;
                 let reader = LogReader::new(bytes, view, from).map_err(|e| e.to_string())?;
                 self.reader.insert(reader)
             }
@@ -146,7 +154,7 @@ impl History {
             if copy_batch(reader, self.until, block)? {
                 continue;
             }
-            if has_looked || !look(&self.watched, reader, self.partition, next)? {
+            if has_looked || !look(&self.watched, reader, self.partition, &mut self.looked)? {
                 block.then = Then::CaughtUp;
                 break;
             }
@@ -182,21 +190,22 @@ fn copy_batch(
     }
 }
 
-/// Looks for what is visible behind `next` (law 3); whether there is anything.
+/// Looks for what is visible behind the reader (law 3); whether there is anything.
 fn look(
     watched: &Mutex<Watched>,
     reader: &mut LogReader<HistoryBytes>,
     partition: u32,
-    next: u64,
+    looked: &mut u64,
 ) -> Result<bool, String> {
     let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-    let Watched { disk, follower, .. } = &mut *watched;
-    let mut view = follower.view(partition);
-    if view.end() <= next {
+    if *looked == watched.looks {
+        let Watched { disk, follower, .. } = &mut *watched;
         follower.refresh(disk).map_err(|e| e.to_string())?;
-        view = follower.view(partition);
+        watched.looks += 1;
     }
-    let more = view.end() > next;
+    *looked = watched.looks;
+    let view = watched.follower.view(partition);
+    let more = view.end() > reader.position().offset;
     reader.update(view);
     Ok(more)
 }

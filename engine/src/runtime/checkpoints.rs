@@ -141,6 +141,10 @@ pub(crate) fn open(
             let elsewhere = opening.elsewhere();
             let mut restored = load(built, elsewhere.unwrap_or(folder), last, shards)?;
             restored.is_from_elsewhere = elsewhere.is_some();
+            let counted = opening.counted();
+            let counted = counted.map_err(|e| failed(&job, folder, e.what))?;
+            restored.counters = counted.counters;
+            restored.began_elsewhere = counted.began_elsewhere;
             Some((last.0.epoch, restored))
         }
         None => None,

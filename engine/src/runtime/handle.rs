@@ -268,9 +268,10 @@ impl JobShared {
         sum
     }
 
-    /// The job's counters.
+    /// The job's counters: what the checkpoint held that it went on from, and since.
     fn totals(&self) -> Counters {
-        let mut total = Counters::default();
+        let from = self.control.as_ref().and_then(|c| c.from);
+        let mut total = from.map_or(Counters::default(), |(_, restored)| restored.counters);
         for (stage, ops) in self.stages.iter().enumerate() {
             let counters = self.stage_counters(stage);
             total.add(&counters.for_job(ops.iter().map(|o| o.kind)));
@@ -363,7 +364,7 @@ impl JobHandle {
         }
     }
 
-    /// What has been counted so far.
+    /// What has been counted so far. A job that went on from a checkpoint goes on counting from what that held.
     pub fn counters(&self) -> Counters {
         self.shared.totals()
     }

@@ -14,9 +14,11 @@ pub struct JobReport {
     pub shards: usize,
     /// From its start to its end.
     pub seconds: f64,
-    /// `records_in` from the sources, `records_out` to the sinks, late and malformed from anywhere.
+    /// `records_in` from the sources, `records_out` to the sinks, late and malformed from anywhere. They are of the job and not of the
+    /// process: what the checkpoint held that it [went on from](JobReport::from), and since. So a job that was killed and went on ends with the
+    /// counters of one that was not.
     pub counters: Counters,
-    /// Each stage.
+    /// Each stage, with what it has counted in this process.
     pub stages: Vec<StageReport>,
     /// Where time went.
     pub latencies: Latencies,

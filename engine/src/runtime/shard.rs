@@ -266,9 +266,8 @@ impl Shard {
             if self.sleepers && goes_elsewhere(self.id, published) {
                 ring(&self.bells, self.id, published);
             }
-            let counters = cx.counters;
+            let counters = cx.take_counters();
             if counters != Default::default() {
-                cx.counters = Default::default();
                 job.shared.count(self.id, stage, &counters);
             }
             let began = std::mem::replace(now, self.clock.now());

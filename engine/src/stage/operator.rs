@@ -256,6 +256,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         self.reached = cut.epoch;
         self.op.begin_epoch(cut);
         self.control(Control::Barrier(cut));
+        self.cx.barrier_passed();
     }
 
     /// Remembers when a batch arrived, for the results that will hold it. One that ends in a record behind the watermark

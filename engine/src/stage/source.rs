@@ -395,6 +395,7 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         self.note_positions(cut.is_full);
         self.stopped |= cut.is_last;
         self.control(Control::Barrier(cut));
+        self.cx.barrier_passed();
     }
 
     /// Law 4: notes the positions that have moved since the last barrier.

@@ -262,7 +262,7 @@ impl Stepper {
         let stepped = catch(|| place.tasklet.step(self.now));
         let cx = place.tasklet.cx();
         cx.published = 0;
-        place.counters.add(&std::mem::take(&mut cx.counters));
+        place.counters.add(&cx.take_counters());
         if let Some(failure) = cx.failure.take() {
             return Err(failure);
         }
@@ -351,9 +351,10 @@ impl Stepper {
         sum
     }
 
-    /// The job's counters so far.
+    /// The job's counters so far: what the checkpoint held that it went on from, and since.
     pub fn counters(&self) -> Counters {
-        let mut total = Counters::default();
+        let from = self.control.as_ref().and_then(|c| c.from);
+        let mut total = from.map_or(Counters::default(), |(_, restored)| restored.counters);
         for place in &self.places {
             let kinds = self.stages[place.stage].iter().map(|o| o.kind);
             total.add(&place.counters.for_job(kinds));

@@ -109,6 +109,8 @@ pub(super) fn open(
             restored.entries += one.entries;
             restored.bytes += one.bytes;
         }
+        let counted = opening.counted().map_err(|e| failed(e.what))?;
+        restored.counters = counted.counters;
         from = Some((last.0.epoch, restored));
     }
     let Started {

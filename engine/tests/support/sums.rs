@@ -258,9 +258,9 @@ pub fn merged(mut a: Vec<String>, b: Vec<String>) -> Vec<String> {
     a
 }
 
-/// Waits until the job has read what the gate lets through.
-pub fn wait_at(gate: &Gate, read_before: u64, handle: &JobHandle) {
-    while read_before + handle.counters().records_in < gate.let_through() {
+/// Waits until the job has read what the gate lets through, in all its lives.
+pub fn wait_at(gate: &Gate, handle: &JobHandle) {
+    while handle.counters().records_in < gate.let_through() {
         assert!(!handle.is_over(), "it waits for nobody");
         std::thread::yield_now();
     }

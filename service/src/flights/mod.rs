@@ -5,16 +5,17 @@ mod record;
 mod summary;
 mod table;
 mod tally;
+mod written;
 
 use crate::stopped::Stopped;
 use crate::{Done, Failure, Place, tell};
-use pelton::{Epoch, JobError, Retrying, Runtime, Span, Spans};
+use pelton::{Epoch, JobError, JobReport, Retrying, Runtime, Span, Spans};
 use pelton_connectors::files::OnError;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use summary::Summary;
-use tally::Shared;
+use tally::{Results, Shared};
 
 /// The longest lateness that a window can have, in hours.
 const LATENESS_MAX_H: i64 = Span::MAX.micros() / 3_600_000_000;
@@ -201,6 +202,7 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
         path: &path,
         report: &report,
         results: &results,
+        flights: in_windows(args, &report, &results, stopped.was_asked())?,
         driver: runtime.driver(),
         stopped: stopped.was_asked(),
     };
@@ -214,6 +216,25 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
     match summary.stopped {
         true => Ok(Done::Stopped),
         false => Ok(Done::Over),
+    }
+}
+
+/// Flights in the windows, from the results, if an account can be given of them: not of a run that was stopped, nor of one whose first
+/// results are another's.
+fn in_windows(
+    args: &Args,
+    report: &JobReport,
+    results: &Results,
+    stopped: bool,
+) -> Result<Option<u64>, Failure> {
+    let elsewhere = report.from.is_some_and(|(_, from)| from.began_elsewhere);
+    match args.folders() {
+        _ if stopped || elsewhere => Ok(None),
+        None => Ok(Some(results.flights())),
+        Some(Folders { out, .. }) => written::flights(out).map(Some).map_err(|e| {
+            let out = out.display();
+            Failure::Failed(format!("the results in {out} cannot be read again: {e}"))
+        }),
     }
 }
 

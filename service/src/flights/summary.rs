@@ -13,25 +13,35 @@ pub struct Summary<'a> {
     pub path: &'a Path,
     pub report: &'a JobReport,
     pub results: &'a Results,
+    /// Flights in the windows, where an account can be given: the run has read everything, and its results are all here.
+    pub flights: Option<u64>,
     pub driver: Driver,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
 }
 
 impl Summary<'_> {
-    /// Whether this run read everything and told all results: then there is an account to give.
-    fn is_whole(&self) -> bool {
-        self.report.from.is_none() && !self.stopped
+    /// Whether every record that was read is in exactly one place. The windows' part is summed from the results, those of earlier
+    /// lives of the run among them, not taken from the engine's counters. Nothing is claimed of a part of a job.
+    pub fn adds_up(&self) -> bool {
+        let c = &self.report.counters;
+        let told = |flights| c.records_in == flights + c.late + c.malformed;
+        self.flights.is_none_or(told)
     }
 
-    /// Whether every record that was read is in exactly one place. The windows' part is summed from the results, not
-    /// taken from the engine's counters. Nothing is claimed of a part of a job.
-    pub fn adds_up(&self) -> bool {
-        if !self.is_whole() {
-            return true;
+    /// Results, of all lives of the run where it has had several.
+    fn results_out(&self) -> u64 {
+        match self.report.checkpoints {
+            Some(_) => self.report.counters.records_out,
+            None => self.results.count,
         }
-        let c = &self.report.counters;
-        c.records_in == self.results.flights() + c.late + c.malformed
+    }
+
+    /// Records that this process has read.
+    fn read_here(&self) -> u64 {
+        let from = &self.report.from;
+        let before = from.map_or(0, |(_, restored)| restored.counters.records_in);
+        self.report.counters.records_in - before
     }
 }
 
@@ -44,19 +54,19 @@ impl fmt::Display for Summary<'_> {
             "{}: {} records in, {} results out, {} late, {} malformed",
             file.display(),
             grouped(c.records_in),
-            grouped(self.results.count),
+            grouped(self.results_out()),
             grouped(c.late),
             grouped(c.malformed)
         )?;
         self.checkpoints(f)?;
-        if self.is_whole() {
-            self.account(f)?;
+        if let Some(flights) = self.flights {
+            self.account(flights, f)?;
         }
         let shards = self.report.shards;
         writeln!(
             f,
             "{} records/s: {:.3} s on {shards} {} ({}){}",
-            grouped((c.records_in as f64 / self.report.seconds.max(1e-9)) as u64),
+            grouped((self.read_here() as f64 / self.report.seconds.max(1e-9)) as u64),
             self.report.seconds,
             if shards == 1 { "shard" } else { "shards" },
             match self.driver {
@@ -103,7 +113,7 @@ impl Summary<'_> {
     }
 
     /// Where each record is.
-    fn account(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn account(&self, flights: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.report.counters;
         writeln!(
             f,
@@ -114,7 +124,7 @@ impl Summary<'_> {
                 "RECORDS ARE NOT ACCOUNTED FOR"
             },
             grouped(c.records_in),
-            grouped(self.results.flights()),
+            grouped(flights),
             grouped(c.late),
             grouped(c.malformed)
         )

@@ -32,6 +32,37 @@ struct Expected {
     results: Vec<String>,
     late: Vec<String>,
     letters: Vec<String>,
+    accounts: Accounts,
+}
+
+/// What a summary says of records: how many went in and out, and where each is.
+#[derive(Debug, PartialEq)]
+struct Accounts {
+    read: String,
+    results: String,
+    fell_aside: String,
+    account: String,
+}
+
+impl Accounts {
+    /// `f.jsonl: 27,032 records in, 9,388 results out, 1,078 late, 28 malformed`, and `every record is accounted for: ..`.
+    fn of(said: &str) -> Result<Self, String> {
+        let no = || format!("no summary: {said}");
+        let (_, first) = said.split_once(".jsonl").ok_or_else(no)?;
+        let (_, first) = first.split_once(": ").ok_or_else(no)?;
+        let first = first.lines().next().ok_or_else(no)?;
+        let (read, rest) = first.split_once(" records in, ").ok_or_else(no)?;
+        let (results, aside) = rest.split_once(" results out, ").ok_or_else(no)?;
+        let account = said
+            .lines()
+            .find(|l| l.starts_with("every record is accounted for"));
+        Ok(Accounts {
+            read: read.into(),
+            results: results.into(),
+            fell_aside: aside.into(),
+            account: account.ok_or_else(no)?.into(),
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -118,6 +149,7 @@ impl Expected {
             results: results.lines().map(String::from).collect(),
             late: texts(&late),
             letters: texts(&letters),
+            accounts: Accounts::of(&String::from_utf8_lossy(&out.stderr)).unwrap(),
         }
     }
 }
@@ -172,8 +204,17 @@ impl Subject for Flights {
         command
     }
 
-    fn check(&self, v: &Variant, folder: &Path) -> Result<(), String> {
+    fn check(&self, v: &Variant, folder: &Path, said: &str) -> Result<(), String> {
         let expected = &self.expected[v.mode];
+        let mut accounts = Accounts::of(said)?;
+        if v.mode == NET {
+            // How often a result is replaced is not the same in every run.
+            accounts.results.clone_from(&expected.accounts.results);
+        }
+        if accounts != expected.accounts {
+            let expected = &expected.accounts;
+            return Err(format!("{accounts:?} instead of {expected:?}"));
+        }
         let results = lines(&folder.join("out"))?;
         if v.mode == NET {
             let (got, expected) = (

@@ -164,14 +164,14 @@ pub fn live(
     Ok(false)
 }
 
-/// Lets it come to its end.
-pub fn through(command: Command) -> Result<(), String> {
+/// Lets it come to its end; what it said.
+pub fn through(command: Command) -> Result<String, String> {
     let mut running = Running::start(command)?;
     let Some(said) = running.ends_within(PATIENCE) else {
         return Err(format!("it does not end within {PATIENCE:?}"));
     };
     match running.status()? {
-        status if status.success() => Ok(()),
+        status if status.success() => Ok(said),
         status => Err(format!("it ended with {status}: {said}")),
     }
 }

@@ -76,7 +76,7 @@ impl Subject for Logs {
         command
     }
 
-    fn check(&self, _: &u64, folder: &Path) -> Result<(), String> {
+    fn check(&self, _: &u64, folder: &Path, _: &str) -> Result<(), String> {
         let whole: Vec<u64> = (0..RECORDS).collect();
         for name in ["first", "second"] {
             let mut ids = read(&folder.join(name))?;

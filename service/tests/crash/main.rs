@@ -29,8 +29,8 @@ trait Subject {
     fn draw(&self, draw: &mut Draw) -> Self::Variant;
     /// Starts it, or has it go on, with its checkpoints and outputs in `folder`; the shards are drawn.
     fn command(&self, variant: &Self::Variant, folder: &Path, draw: &mut Draw) -> Command;
-    /// Whether what is in the folder is what it should be.
-    fn check(&self, variant: &Self::Variant, folder: &Path) -> Result<(), String>;
+    /// Whether what is in the folder is what it should be, and so what its last life said.
+    fn check(&self, variant: &Self::Variant, folder: &Path, said: &str) -> Result<(), String>;
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -86,7 +86,8 @@ fn torment<S: Subject>(subject: &S, least: u64) {
         }
         // Once more where it was through: it has nothing to add.
         let command = subject.command(&variant, &folder, &mut draw);
-        let checked = lives::through(command).and_then(|()| subject.check(&variant, &folder));
+        let checked =
+            lives::through(command).and_then(|said| subject.check(&variant, &folder, &said));
         checked.unwrap_or_else(|what| panic!("{title}: {kills}: {}: {what}", folder.display()));
         std::fs::remove_dir_all(&folder).unwrap();
     }

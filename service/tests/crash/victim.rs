@@ -136,7 +136,7 @@ impl Subject for Generated {
         life.command(folder)
     }
 
-    fn check(&self, v: &Variant, folder: &Path) -> Result<(), String> {
+    fn check(&self, v: &Variant, folder: &Path, _: &str) -> Result<(), String> {
         for name in OUTPUTS {
             let got = lines(&folder.join(name))?;
             let expected = lines(&v.expected.join(name))?;

@@ -112,7 +112,8 @@ fn sections(checkpoint: &Checkpoint) -> Result<u64, LoadError> {
     Sections::states(checkpoint)?;
     Sections::layout(checkpoint)?;
     Sections::prepared(checkpoint)?;
-    Ok(4)
+    Sections::counters(checkpoint)?;
+    Ok(5)
 }
 
 fn damage(error: &StorageError) -> Option<Damage> {
