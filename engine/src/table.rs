@@ -18,6 +18,7 @@
 //!         fingerprint        | id + 1, 0 = empty, u32::MAX = removed
 //! ```
 
+use crate::budget::Size;
 use pelton_ring::{prefetch_ends, prefetch_read};
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -559,6 +560,11 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.entries
             .truncate(self.entries.len().saturating_sub(PAGES));
         self.pages.is_empty() && self.entries.is_empty()
+    }
+
+    /// Entries, and the bytes that they take with their share of the index at its usual load. O(1).
+    pub(crate) fn size(&self) -> Size {
+        Size::of::<Entry<K, V>>(self.len(), 3 * 8)
     }
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.
