@@ -255,6 +255,20 @@ pub enum JobError {
         /// Why not.
         what: String,
     },
+    /// States have reached the job's budget, and nothing can free any: see [`crate::Job::max_state_bytes`].
+    #[error(
+        "[PLT-0114] job '{job}': its states have {bytes} bytes and may have {limit}, and nothing that it waits for frees any: {largest}. Give it a larger budget, or states that go: windows, a time to live, fewer keys"
+    )]
+    StateBudget {
+        /// The job.
+        job: String,
+        /// The budget, bytes.
+        limit: u64,
+        /// What they have, bytes.
+        bytes: u64,
+        /// The largest states, with operators, entries and bytes.
+        largest: String,
+    },
     /// The runtime went away under the job.
     #[error("[PLT-0107] job '{job}': the runtime ended: {what}")]
     RuntimeGone {
@@ -281,6 +295,7 @@ impl JobError {
             JobError::Restore { .. } => "PLT-0109",
             JobError::Start { .. } => "PLT-0112",
             JobError::Savepoint { .. } => "PLT-0113",
+            JobError::StateBudget { .. } => "PLT-0114",
         }
     }
 

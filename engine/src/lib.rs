@@ -11,6 +11,7 @@ extern crate self as pelton;
 pub mod aggregate;
 mod aside;
 pub mod batch;
+mod budget;
 pub mod checkpoint;
 mod dead_letters;
 mod edge;
@@ -47,6 +48,7 @@ mod watermark;
 pub mod wheel;
 mod window;
 
+pub use budget::StateSize;
 pub use checkpoint::{Checkpointing, Checkpoints, DiskKind, Epoch, Retrying, Stop};
 pub use error::{BuildError, JobError};
 pub use key::{DEFAULT_KEY_GROUPS, Key, KeyOf, KeySpace, KeyWords, stable_hash};

@@ -175,6 +175,8 @@ pub(crate) struct Plan {
     pub errors: Vec<BuildError>,
     /// How it takes checkpoints, if it does.
     pub checkpointing: Option<Checkpointing>,
+    /// How many bytes its states may have.
+    pub max_state_bytes: Option<u64>,
     /// Pitfalls: allowed, but they bite sooner or later.
     pub warnings: Vec<(OpId, &'static str)>,
     /// Operators at the open ends of streams that were dropped.
@@ -353,6 +355,12 @@ impl Plan {
             let advice = advice.into();
             return Err(BuildError::Config { what, advice });
         }
+        if self.max_state_bytes == Some(0) {
+            return Err(BuildError::Config {
+                what: format!("the states of job '{}' may have 0 bytes", self.name),
+                advice: "give it a budget above 0, or none".into(),
+            });
+        }
         self.check_uids()?;
         if let Some(&op) = self.dangling.first() {
             return Err(BuildError::Dangling {
@@ -459,6 +467,7 @@ impl Plan {
             name: self.name,
             ops: self.ops,
             stages,
+            max_state_bytes: self.max_state_bytes,
         })
     }
 
@@ -665,6 +674,8 @@ pub(crate) struct BuiltJob {
     pub stages: Vec<BuiltStage>,
     pub states: Registry,
     pub committers: Vec<NamedCommitter>,
+    /// How many bytes its states may have.
+    pub max_state_bytes: Option<u64>,
 }
 
 impl BuiltJob {

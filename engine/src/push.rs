@@ -44,6 +44,8 @@ pub struct Cx {
     pub dead: Vec<DeadLetter>,
     /// Whether dead letters are wanted at all; otherwise they are only counted.
     pub keep_dead: bool,
+    /// States have reached the job's budget: sources are not to read. Set by the driver before each step.
+    pub hold: bool,
     /// Whether the first of them stops the job: the policy of the source partition being read.
     pub stop_on_malformed: bool,
     /// The first failure that ends the job, set by a link that cannot go on.
@@ -71,6 +73,7 @@ impl Cx {
             published: 0,
             dead: Vec::new(),
             keep_dead: false,
+            hold: false,
             stop_on_malformed: false,
             failure: None,
             latencies: Box::default(),

@@ -93,6 +93,16 @@ impl Job {
         self.plan.lock().checkpointing = Some(checkpointing);
     }
 
+    /// How many bytes the states of all its operators may have together: live entries, what keys and values own elsewhere (a
+    /// string's text) not counted. Default: no bound. [`crate::JobHandle::state_sizes`] says how many they have.
+    ///
+    /// Above it sources wait, while what is under way, watermarks and the clock still free state. Where nothing can, the job fails
+    /// with [`JobError::StateBudget`](crate::JobError::StateBudget), which names the largest. It is measured every few
+    /// milliseconds: a fast job goes beyond by what it reads in that time. Jobs that are stepped by hand have no budget.
+    pub fn max_state_bytes(&self, bytes: u64) {
+        self.plan.lock().max_state_bytes = Some(bytes);
+    }
+
     /// Pitfalls of what has been written so far, each with its operator and place: a job with them runs, but they bite
     /// sooner or later (state that only grows, results that a replay does not repeat).
     pub fn warnings(&self) -> Vec<String> {

@@ -23,6 +23,7 @@
 //! slot apart are the bits of the directory's that their page does not share: 23 less its depth. With ten million keys that is 7
 //! bits, and one probe in some 400 meets an entry that is another key's.
 
+use crate::budget::Size;
 use pelton_ring::{prefetch_ends, prefetch_read};
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -571,6 +572,11 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.entries
             .truncate(self.entries.len().saturating_sub(PAGES));
         self.pages.is_empty() && self.entries.is_empty()
+    }
+
+    /// Entries, and the bytes that they take with their share of the index at its usual load. O(1).
+    pub(crate) fn size(&self) -> Size {
+        Size::of::<Entry<K, V>>(self.len(), 3 * 8)
     }
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.

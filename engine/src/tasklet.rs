@@ -5,6 +5,7 @@
 //! 2. A step is short: at most one batch of input, or a bounded piece of a firing window. No step is above 200 µs unless user code is.
 //! 3. A step that could do nothing says so, and until when; whatever could change that (a ring, a port) rings the shard's doorbell.
 
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::error::JobError;
 use crate::push::Cx;
@@ -35,6 +36,7 @@ pub enum Progress {
 }
 
 /// One stage of a job on one shard.
+#[allow(private_interfaces)]
 pub trait Tasklet: Send {
     /// Does a bounded amount of work.
     fn step(&mut self, now: Now) -> Result<Progress, JobError>;
@@ -61,6 +63,9 @@ pub trait Tasklet: Send {
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved;
     /// Takes an entry that was saved, before the first step; whether it was one of its states.
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError>;
+    /// Adds how large its states are: nothing where it has none. O(its tables).
+    #[doc(hidden)]
+    fn sizes(&self, _to: &mut Sizes) {}
     /// Everything has been loaded. An error: it cannot go on from there.
     fn loaded(&mut self) -> Result<(), JobError>;
 }

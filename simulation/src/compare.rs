@@ -61,7 +61,7 @@ pub fn compare_out(spec: &Spec, model: &Outcome, run: &Out) -> Result<(), String
         }
         _ => same_rows(false, &ordered(&model.rows), &ordered(&run.rows))?,
     }
-    if let End::Window(_) | End::Running | End::Ordered(_) = spec.end {
+    if let End::Window(_) | End::Running | End::Ordered(_) | End::Process(_) = spec.end {
         accounted(model, run)?;
     }
     Ok(())

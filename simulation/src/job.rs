@@ -7,6 +7,7 @@ use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
 use crate::source::Uneven;
 use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
 use pelton::aggregate::{Aggregate, At};
+use pelton::process::{Ttl, aggregating, list, map, reducing, value};
 use pelton::push::DeadLetter;
 use pelton::{
     Cumulate, EventTime, Firing, Inlet, Job, Pipeline, Session, Sliding, Span, Stream, Tumbling,
@@ -231,7 +232,7 @@ fn one_step(stream: Stream<Inlet<Rec>>, step: Step) -> Stream<Inlet<Rec>> {
 type Aggregated = (u64, i64, i64, i64, f64, Vec<(u64, u32)>);
 type Further = (f64, f64, i64, i64, Vec<i64>, Vec<i64>, u64);
 
-fn value((count, sum, min, max, tenths, names): Aggregated) -> Value {
+fn basic_value((count, sum, min, max, tenths, names): Aggregated) -> Value {
     Value {
         count,
         sum,
@@ -256,7 +257,7 @@ fn with_more((basic, further): (Aggregated, Further)) -> Value {
     });
     Value {
         more,
-        ..value(basic)
+        ..basic_value(basic)
     }
 }
 
@@ -286,7 +287,9 @@ macro_rules! basic {
 /// The aggregates over a keyed stream's windows, as rows.
 macro_rules! aggregated {
     ($windowed:expr) => {
-        $windowed.aggregate(|a| basic!(a)).map(|w| row(w, value))
+        $windowed
+            .aggregate(|a| basic!(a))
+            .map(|w| row(w, basic_value))
     };
 }
 
@@ -366,7 +369,7 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
                 start: 0,
                 end: 0,
                 firing: Firing::OnTime,
-                value: value(k.value),
+                value: basic_value(k.value),
             });
             rows.sink(sinks.rows);
         }
@@ -378,7 +381,75 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
             .fold(Folded::default(), fold)
             .map(|k| model::folded(k.key, k.value))
             .sink(sinks.rows),
+        End::Process(lateness) => process(stream, lateness, sinks),
     }
+}
+
+/// The process function that [`model::process`] judges.
+fn process<P: Pipeline<Item = Rec>>(stream: Stream<P>, lateness: i64, sinks: Sinks) {
+    use model::process::{LIFE, told};
+    let states = (
+        value::<u64>("count"),
+        map::<i64, i64>("sums"),
+        list::<(u64, u32)>("last").ttl(Ttl::event_time(Span::from_micros(LIFE))),
+        reducing("most", |a: &mut i64, b: i64| *a = b.max(*a)),
+        aggregating("sum", |a| a.sum(|r: &Rec| r.value)),
+    );
+    let micros = |n: i64| Span::from_micros(n);
+    stream
+        .key_by_ref(|r: &Rec| &r.key)
+        .in_event_time_order()
+        .allowed_lateness(Span::from_micros(lateness))
+        .late_to(sinks.late)
+        .process("judged", states)
+        .on_timer(|time, (count, sums, last, most, sum), cx| {
+            let time = time.micros();
+            let sums_now: Vec<_> = sums.iter().map(|(k, v)| (*k, *v)).collect();
+            let last_now: Vec<_> = last.iter().copied().collect();
+            let totals = (most.get().copied(), sum.get());
+            let count_now = count.get().copied();
+            cx.emit(told(
+                *cx.key(),
+                Some(time),
+                count_now,
+                &sums_now,
+                &last_now,
+                totals,
+            ));
+            if time % 2 == 0 {
+                last.clear();
+                most.clear();
+            } else {
+                sums.remove(&0);
+                sum.clear();
+            }
+        })
+        .each(move |r: &Rec, (count, sums, last, most, sum), cx| {
+            *count.or_default() += 1;
+            let of = sums.or_default(r.value % 3);
+            *of = of.wrapping_add(r.value);
+            last.push(r.name());
+            if last.len() > 3 {
+                last.pop_front();
+            }
+            most.add(r.value);
+            sum.add(r);
+            let sums_now: Vec<_> = sums.iter().map(|(k, v)| (*k, *v)).collect();
+            let last_now: Vec<_> = last.iter().copied().collect();
+            let totals = (most.get().copied(), sum.get());
+            let count_now = count.get().copied();
+            cx.emit(told(r.key, None, count_now, &sums_now, &last_now, totals));
+            if r.value % 4 == 0 {
+                cx.timer_at(cx.time() + micros(r.value % 50));
+            }
+            if r.value % 7 == 0 {
+                cx.delete_timer(cx.time() + micros(8));
+            }
+            if count.get() == Some(&6) {
+                count.clear();
+            }
+        })
+        .sink(sinks.rows);
 }
 
 fn windowed<P: Pipeline<Item = Rec>>(

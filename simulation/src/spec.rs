@@ -97,6 +97,8 @@ pub enum End {
     Running,
     /// A fold per key in the order of event time, with this lateness.
     Ordered(i64),
+    /// A process function in the order of event time, with this lateness: states of several kinds, timers, a time to live.
+    Process(i64),
 }
 
 /// A job.
@@ -129,6 +131,7 @@ pub enum KindName {
     Session,
     Running,
     Ordered,
+    Process,
 }
 
 impl Case {
@@ -151,6 +154,7 @@ impl Case {
         let end = match (name, window(r, name)) {
             (KindName::Running, _) => End::Running,
             (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
+            (KindName::Process, _) => End::Process(r.pick(&[0, 0, 10, 300])),
             _ if r.one_in(12) => End::Records,
             // The corrections of sessions take results back, which a window behind does not know.
             (name, window)
@@ -165,7 +169,7 @@ impl Case {
         // The copies that a fork makes are tied: no order among them is fixed.
         let tied = |s: &Step| matches!(s, Step::ForkUnion(_));
         let ordered = match end {
-            End::Ordered(_) => true,
+            End::Ordered(_) | End::Process(_) => true,
             End::Window(w) | End::Chained(w, _) => w.more,
             _ => false,
         };
@@ -326,10 +330,12 @@ fn window(r: &mut Random, name: KindName) -> WindowSpec {
     let step = r.pick(&[1, 7, 10, 50, 100]);
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
     let kind = match name {
-        KindName::Tumbling | KindName::Running | KindName::Ordered => Kind::Tumbling {
-            size: r.pick(&[step, 10, 100, 1_000]),
-            offset,
-        },
+        KindName::Tumbling | KindName::Running | KindName::Ordered | KindName::Process => {
+            Kind::Tumbling {
+                size: r.pick(&[step, 10, 100, 1_000]),
+                offset,
+            }
+        }
         KindName::Sliding => {
             let size = match r.below(3) {
                 0 => step,

@@ -32,3 +32,8 @@ fn sliding() {
 fn cumulate() {
     each("cumulate", &[KindName::Cumulate], 60);
 }
+
+#[test]
+fn process_functions() {
+    each("process_functions", &[KindName::Process], 60);
+}

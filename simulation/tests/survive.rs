@@ -43,3 +43,31 @@ fn crashes_leave_no_trace() {
     least("segments removed", all.segments_removed, 10);
     least("commits put off", all.refused, 2);
 }
+
+/// The states and timers of process functions, judged by the naive model.
+#[test]
+fn process_functions_survive() {
+    let mut all = Faults::default();
+    let default = 60;
+    each_by(
+        "process_functions_survive",
+        &[KindName::Process],
+        default,
+        |case| {
+            all.add(&survive(case)?);
+            Ok(())
+        },
+    );
+    println!("{all:?}");
+    let seeds = numbers(default);
+    let cases = seeds.end - seeds.start;
+    if cases < default {
+        return;
+    }
+    let least = |what: &str, n: u64, each: u64| {
+        assert!(n >= cases / each, "only {n} {what} in {cases} cases");
+    };
+    least("recoveries", all.recoveries, 2);
+    least("recoveries with other shards", all.rescaled, 2);
+    least("losses of power", all.power_losses, 3);
+}

@@ -18,6 +18,7 @@
 
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{
     Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Touch, Value, Whole,
 };
@@ -443,6 +444,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for GlobalOp<T
         if let Some(kept) = &mut self.kept {
             kept.begin(cut, self.watermark, table.id_end(), |id| table.is_live(id));
         }
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        to.push((self.op, "keyed", self.table.size()));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

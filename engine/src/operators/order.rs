@@ -16,6 +16,7 @@
 mod kept;
 
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
@@ -54,6 +55,7 @@ impl<T: State, K: KeyOf<T>, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<
             key: self.key.clone(),
             kept: Waiting::of(build, self.op, &mut waiting),
             inner: self.inner.make(build)?,
+            op: self.op,
             late: LateTo::open(&self.late, build),
             lateness: self.lateness,
             waiting,
@@ -82,6 +84,7 @@ impl<T: State, K: KeyOf<T>, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<
 pub struct InOrder<T, K, Op> {
     key: K,
     inner: Op,
+    op: OpId,
     /// Where the job takes checkpoints.
     kept: Option<Waiting<T>>,
     late: Late<T>,
@@ -202,6 +205,11 @@ impl<T: State, K: KeyOf<T>, Op: Operator<T>> Operator<T> for InOrder<T, K, Op> {
             kept.begin(cut, self.bound, &self.waiting);
         }
         self.inner.begin_epoch(cut);
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        to.push((self.op, "waiting", self.waiting.size()));
+        self.inner.sizes(to);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -16,6 +16,7 @@
 
 use crate::aggregate::At;
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
@@ -385,6 +386,12 @@ where
         let clock = self.by_clock.then_some(self.now.clock);
         self.timers.begin_epoch(cut, self.now.event, clock);
         self.states.begin_epoch(cut, &mut self.rows);
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        to.push((self.op, "keys", self.rows.rows.size()));
+        self.timers.sizes(self.op, to);
+        self.states.sizes(self.op, to);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -15,6 +15,7 @@
 
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
@@ -317,6 +318,10 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
             }
         }
         self.inner.begin_epoch(cut);
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        self.inner.sizes(to);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

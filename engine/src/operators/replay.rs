@@ -8,6 +8,7 @@
 //! 4. Pages are kept for the next time: its memory is that of the most records it ever held.
 
 use crate::batch::{Origin, Stamp};
+use crate::budget::Size;
 use crate::time::EventTime;
 
 const PAGE: usize = 1024;
@@ -60,6 +61,11 @@ impl<T> Replay<T> {
             free: NONE,
             next: 0,
         }
+    }
+
+    /// How many wait, and their bytes.
+    pub fn size(&self) -> Size {
+        Size::of::<Slot<T>>(self.len, size_of::<Entry>())
     }
 
     /// Whether nothing waits.

@@ -11,6 +11,7 @@
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{
     Arriving, Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole,
 };
@@ -309,6 +310,10 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
             // M means nothing here.
             kept.begin_timeless(cut, self.table.id_end(), |_| true);
         }
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        to.push((self.op, "keyed", self.table.size()));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -44,6 +44,7 @@ mod store;
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
@@ -438,6 +439,10 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
 
     fn begin_epoch(&mut self, cut: Cut) {
         self.core.begin_epoch(cut);
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        to.push((self.core.op, "keyed", self.core.store.table.size()));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -37,6 +37,7 @@ use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
@@ -874,6 +875,11 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
 
     fn begin_epoch(&mut self, cut: Cut) {
         self.state.begin_epoch(cut);
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        let state = &self.state;
+        to.push((state.op, "keyed", state.table.size()));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

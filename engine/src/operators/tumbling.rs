@@ -19,6 +19,7 @@
 
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::{Size, Sizes};
 use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot, Touch, Tracked, Tracker, Untracked};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
@@ -824,6 +825,15 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                 begin(&mut slice.parked_tracker, parked, cut);
             }
         }
+    }
+
+    fn sizes(&self, to: &mut Sizes) {
+        let tables = self.slices.iter().map(|slice| {
+            let parked = slice.parked.as_ref();
+            let parked = parked.map_or_else(Size::default, |table| table.size());
+            slice.table.size().and(parked)
+        });
+        to.push((self.op, "keyed", tables.fold(Size::default(), Size::and)));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

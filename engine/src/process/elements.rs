@@ -13,6 +13,7 @@ use super::rows::Rows;
 use super::states::Named;
 use super::ttl::{Expiry, NEVER, Now};
 use super::value::Lived;
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Kept, Parts, Saved, Snapshot, Stored, Value};
 use crate::key::Key;
 use crate::plan::ShardBuild;
@@ -110,6 +111,7 @@ impl<V> Node<V> {
 
 /// All elements of a state on a shard.
 pub(super) struct Elements<E, V> {
+    name: &'static str,
     pub kept: Option<Kept>,
     pub table: KeyTable<Of<E>, Node<V>>,
     pub expiry: Option<Expiry>,
@@ -120,6 +122,7 @@ pub(super) struct Elements<E, V> {
 impl<E: ElementKey, V: State> Elements<E, V> {
     pub fn open<K: Key>(named: Named, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self {
         Elements {
+            name: named.name,
             kept: Kept::of_named::<(K, E), V>(named.name, build, op),
             table: KeyTable::new(),
             expiry: named.ttl.map(Expiry::of),
@@ -392,10 +395,9 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         }
     }
 
-    /// Bytes held, what keys and values own elsewhere not counted.
-    pub fn bytes(&self) -> u64 {
-        let expiry = self.expiry.as_ref().map_or(0, Expiry::bytes);
-        (self.table.bytes() + expiry) as u64
+    /// Adds how large it is.
+    pub fn sizes(&self, op: OpId, out: &mut Sizes) {
+        out.push((op, self.name, self.table.size()));
     }
 }
 

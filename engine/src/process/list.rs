@@ -2,8 +2,9 @@
 
 use super::elements::{Elements, Head, Of};
 use super::rows::Rows;
-use super::states::{KeptStates, Named, Size, States, Who};
+use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Now, Ttl};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::plan::ShardBuild;
@@ -101,11 +102,8 @@ impl<K: Key, V: State> KeptStates<K> for KeptList<V> {
         let expiry = self.0.expiry.as_ref();
         expiry.and_then(super::ttl::Expiry::next_by_clock)
     }
-    fn sizes(&self, out: &mut Vec<Size>) {
-        out.push(Size {
-            entries: self.0.table.len() as u64,
-            bytes: self.0.bytes(),
-        });
+    fn sizes(&self, op: OpId, out: &mut Sizes) {
+        self.0.sizes(op, out);
     }
 }
 

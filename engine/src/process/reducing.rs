@@ -1,10 +1,11 @@
 //! Reducing and aggregating state: a value state that knows how what is added becomes part of it.
 
 use super::rows::Rows;
-use super::states::{KeptStates, Named, Size, States, Who};
+use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Now, Ttl};
 use super::value::{KeptValue, Place, ValueState};
 use crate::aggregate::{Aggregate, Aggs, At};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::plan::ShardBuild;
@@ -244,7 +245,7 @@ impl<K: Key, A: Adding> KeptStates<K> for KeptAdding<A> {
     fn next_by_clock(&self) -> Option<i64> {
         KeptStates::<K>::next_by_clock(&self.values)
     }
-    fn sizes(&self, out: &mut Vec<Size>) {
-        KeptStates::<K>::sizes(&self.values, out);
+    fn sizes(&self, op: OpId, out: &mut Sizes) {
+        KeptStates::<K>::sizes(&self.values, op, out);
     }
 }

@@ -3,6 +3,7 @@
 use super::rows::{Part, Rows};
 use super::ttl::{Now, Ttl};
 use crate::aggregate::At;
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::plan::ShardBuild;
@@ -36,13 +37,6 @@ impl<K> Copy for Who<'_, K> {}
 pub(crate) struct Named {
     pub name: &'static str,
     pub ttl: Option<Ttl>,
-}
-
-/// Of how many entries a state is, and of how many bytes about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub entries: u64,
-    pub bytes: u64,
 }
 
 /// The states that a process function asks for: one that [`super::value`], [`super::list`], [`super::map`],
@@ -93,8 +87,8 @@ pub trait KeptStates<K: Key>: Send + 'static {
     fn expire(&mut self, rows: &mut dyn Rows<K, Self::Place>, now: Now, budget: &mut u32) -> bool;
     /// The clock's time before which nothing expires by it.
     fn next_by_clock(&self) -> Option<i64>;
-    /// How large each is, in the order of their names.
-    fn sizes(&self, out: &mut Vec<Size>);
+    /// How large each is.
+    fn sizes(&self, op: OpId, out: &mut Sizes);
 }
 
 #[allow(private_interfaces)]
@@ -126,7 +120,7 @@ impl<K: Key> KeptStates<K> for () {
     fn next_by_clock(&self) -> Option<i64> {
         None
     }
-    fn sizes(&self, _: &mut Vec<Size>) {}
+    fn sizes(&self, _: OpId, _: &mut Sizes) {}
 }
 
 macro_rules! part {
@@ -194,8 +188,8 @@ macro_rules! tuples {
             fn next_by_clock(&self) -> Option<i64> {
                 [$(self.$index.next_by_clock()),+].into_iter().flatten().min()
             }
-            fn sizes(&self, out: &mut Vec<Size>) {
-                $(self.$index.sizes(out);)+
+            fn sizes(&self, op: OpId, out: &mut Sizes) {
+                $(self.$index.sizes(op, out);)+
             }
         }
     };

@@ -10,6 +10,7 @@ use super::elements::{Elements, Node, Of};
 use super::rows::{Row, Table, TimersOf};
 use super::states::Named;
 use super::ttl::{NEVER, Now};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::key_order;
@@ -161,6 +162,11 @@ impl Standing {
             self.kept_clock = clock;
             kept.keeping.note(CLOCK, EventTime::from_micros(clock));
         }
+    }
+
+    /// Adds how many there are, and their entries' bytes.
+    pub fn sizes(&self, op: OpId, out: &mut Sizes) {
+        self.all.sizes(op, out);
     }
 
     pub fn save<K: Key, S: Default>(

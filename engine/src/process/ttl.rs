@@ -160,11 +160,6 @@ impl Expiry {
     pub fn next_by_clock(&self) -> Option<i64> {
         self.wheel.next_at().filter(|_| self.by_clock)
     }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.wheel.bytes() + self.armed.capacity() * 8
-    }
 }
 
 /// M and the clock, microseconds.

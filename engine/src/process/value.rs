@@ -3,8 +3,9 @@
 //! Cost: nothing besides the probe for the row. In a checkpoint it is one entry a key, written when it has changed.
 
 use super::rows::Rows;
-use super::states::{KeptStates, Named, Size, States, Who};
+use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Expiry, NEVER, Now, Ttl};
+use crate::budget::{Size, Sizes};
 use crate::checkpoint::{Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Value};
 use crate::key::Key;
 use crate::plan::ShardBuild;
@@ -95,6 +96,7 @@ impl<V> Place<V> {
 pub struct KeptValue<V> {
     kept: Option<Kept>,
     expiry: Option<Expiry>,
+    name: &'static str,
     /// Keys that have one.
     len: u64,
     value: PhantomData<fn() -> V>,
@@ -109,6 +111,7 @@ impl<V: State> KeptValue<V> {
         KeptValue {
             kept: Kept::of_named::<K, V>(named.name, build, op),
             expiry: named.ttl.map(Expiry::of),
+            name: named.name,
             len: 0,
             value: PhantomData,
         }
@@ -247,12 +250,10 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
         self.expiry.as_ref().and_then(Expiry::next_by_clock)
     }
 
-    fn sizes(&self, out: &mut Vec<Size>) {
-        let expiry = self.expiry.as_ref().map_or(0, Expiry::bytes);
-        out.push(Size {
-            entries: self.len,
-            bytes: self.len * size_of::<Place<V>>() as u64 + expiry as u64,
-        });
+    fn sizes(&self, op: OpId, out: &mut Sizes) {
+        // The place itself is the row's, which counts it.
+        let more = if self.expiry.is_some() { 16 } else { 0 };
+        out.push((op, self.name, Size::of::<()>(self.len as usize, more)));
     }
 }
 

@@ -1,5 +1,6 @@
 //! A running job as its owner sees it.
 
+use crate::budget::{Budget, StateSize};
 use crate::checkpoint::{Checkpoints, Epoch, Stop};
 use crate::error::JobError;
 use crate::latency::Latencies;
@@ -70,6 +71,8 @@ pub(crate) struct JobShared {
     pub name: String,
     pub ops: Vec<OpInfo>,
     pub stages: Vec<Vec<OpInfo>>,
+    /// How large its states are, and may be.
+    pub budget: Budget,
     started_ns: u64,
     /// Where the job takes checkpoints.
     pub control: Option<Arc<Control>>,
@@ -118,6 +121,7 @@ impl JobShared {
             name: built.name.clone(),
             ops: built.ops.clone(),
             stages: built.stages.iter().map(|s| s.ops.clone()).collect(),
+            budget: Budget::new(built.max_state_bytes, built.stages.len(), shards),
             started_ns,
             live: built.stages.iter().map(|_| live()).collect(),
             pieces_ns: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -369,6 +373,11 @@ impl JobHandle {
         self.shared.totals()
     }
 
+    /// How large the job's states are, each operator's: live, some milliseconds old.
+    pub fn state_sizes(&self) -> Vec<StateSize> {
+        self.shared.budget.sizes(&self.shared.ops)
+    }
+
     /// Whether the job is over, or has been given up because a step does not return.
     pub fn is_over(&self) -> bool {
         self.shared.end().is_known()
@@ -491,6 +500,7 @@ impl JobHandle {
             stages,
             latencies,
             checkpoints: self.checkpoints(),
+            states: self.state_sizes(),
             from: self.shared.control.as_ref().and_then(|c| c.from),
         }
     }

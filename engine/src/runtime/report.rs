@@ -1,5 +1,6 @@
 //! What a job did.
 
+use crate::budget::StateSize;
 use crate::checkpoint::{Checkpoints, Epoch, Restored};
 use crate::latency::Latencies;
 use crate::push::Counters;
@@ -24,6 +25,8 @@ pub struct JobReport {
     pub latencies: Latencies,
     /// The longest step of all, pieces of checkpoints among them: what any other record on that shard may have had to wait for.
     pub longest_step: LongestStep,
+    /// How large its states were at its end, each operator's.
+    pub states: Vec<StateSize>,
     /// What is known of its checkpoints, if it took any.
     pub checkpoints: Option<Checkpoints>,
     /// The checkpoint that it went on from, and what was read of it.

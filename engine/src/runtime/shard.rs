@@ -10,6 +10,7 @@
 //! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
+use crate::budget::EVERY_NS;
 use crate::checkpoint::{Part, Tasklets, Turn};
 use crate::error::JobError;
 use crate::plan::BuiltJob;
@@ -75,6 +76,8 @@ pub(crate) struct TaskletSlot {
     done: bool,
     /// Its longest step so far; told to the job whenever it grows.
     longest_ns: u64,
+    /// When its states are measured next; never where it has none.
+    measure_ns: u64,
 }
 
 impl TaskletSlot {
@@ -83,7 +86,25 @@ impl TaskletSlot {
             tasklet,
             done: false,
             longest_ns: 0,
+            measure_ns: 0,
         }
+    }
+}
+
+impl TaskletSlot {
+    /// Measures its states.
+    fn measure(&mut self, shared: &JobShared, shard: usize, now_ns: u64) -> Result<(), JobError> {
+        let place = (self.tasklet.stage(), shard);
+        let tasklet = &self.tasklet;
+        let measured = shared
+            .budget
+            .measure(place, now_ns, |sizes| tasklet.sizes(sizes));
+        match measured {
+            Ok(true) => self.measure_ns = now_ns + EVERY_NS,
+            Ok(false) => self.measure_ns = u64::MAX,
+            Err(over) => return Err(shared.budget.error(&shared.name, &shared.ops, over)),
+        }
+        Ok(())
     }
 }
 
@@ -259,6 +280,8 @@ impl Shard {
             let stage = slot.tasklet.stage();
             let step = Mailbox::step_named(job.shared.number, stage);
             self.mailbox.current.store(step, Relaxed);
+            let hold = job.shared.budget.is_over();
+            slot.tasklet.cx().hold = hold;
             let stepped = catch(|| slot.tasklet.step(*now));
             let cx = slot.tasklet.cx();
             let published = std::mem::take(&mut cx.published);
@@ -297,6 +320,24 @@ impl Shard {
                     return false;
                 }
             };
+            if hold {
+                Self::on_hold(
+                    &job.shared,
+                    slot.tasklet.as_ref(),
+                    handled,
+                    progress,
+                    now.ns,
+                );
+            }
+            if now.ns >= slot.measure_ns || progress == Progress::Done {
+                match slot.measure(&job.shared, self.id, now.ns) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        job.shared.fail(error);
+                        return false;
+                    }
+                }
+            }
             match progress {
                 Progress::Worked => round.worked = true,
                 Progress::Idle { until_ns } => round.until_ns = earliest(round.until_ns, until_ns),
@@ -316,6 +357,24 @@ impl Shard {
             return live;
         }
         self.checkpoint(at, !live, now, round)
+    }
+
+    /// States are above the job's budget: says that this step has done something about it, or for how long the clock may yet.
+    #[cold]
+    fn on_hold(
+        shared: &JobShared,
+        tasklet: &dyn Tasklet,
+        handled: u64,
+        progress: Progress,
+        now_ns: u64,
+    ) {
+        match progress {
+            Progress::Idle { until_ns: Some(ns) } if !tasklet.is_source() => {
+                shared.budget.happens(ns);
+            }
+            _ if handled > 0 => shared.budget.happens(now_ns),
+            _ => {}
+        }
     }
 
     /// The turn of a job's checkpoints; whether the job goes on here.
@@ -514,6 +573,7 @@ mod tests {
                 .collect(),
             states: Registry::default(),
             committers: vec![],
+            max_state_bytes: None,
         };
         let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();
         let tasklets = steps.iter().enumerate().map(|(stage, steps)| {

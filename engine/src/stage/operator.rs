@@ -6,6 +6,7 @@
 //! 3. Nothing is taken from a ring while the terminal is blocked.
 
 use crate::batch::{Batch, Origin, Stamp};
+use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::dead_letters::Letters;
 use crate::edge::{Arrival, Inbox};
@@ -91,6 +92,9 @@ pub trait Operator<In>: Send + 'static {
     fn restored_watermark(&self) -> EventTime {
         EventTime::BEGINNING
     }
+
+    /// Adds how large its states are. O(its tables).
+    fn sizes(&self, _to: &mut Sizes) {}
 
     /// Control events for edges beside the chain: each as the chain is given it, and after what was made before it.
     fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
@@ -325,6 +329,9 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     }
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
         Ok(self.op.load(frame)? || self.chain.load(frame)?)
+    }
+    fn sizes(&self, to: &mut Sizes) {
+        self.op.sizes(to);
     }
     fn loaded(&mut self) -> Result<(), JobError> {
         self.op.loaded();

@@ -489,6 +489,12 @@ where
         if self.stopped {
             return Ok(Progress::Idle { until_ns: None });
         }
+        if self.cx.hold {
+            self.control(Control::Flush);
+            return Ok(Progress::Idle {
+                until_ns: earliest(Some(now.ns + RETRY_NS), self.chain.wake_at()),
+            });
+        }
         let mut until: Option<u64> = None;
         let mut worked = false;
         let mut open = false;

@@ -3,6 +3,7 @@
 //! V(r) is had partition by partition ([`watermark`]), windows from their definition ([`window`]), values from the
 //! records kept ([`value`]). Nothing here knows an order of arrival, except the order within a partition.
 
+pub mod process;
 pub mod value;
 pub mod watermark;
 pub mod window;
@@ -82,6 +83,7 @@ pub fn judge(spec: &Spec) -> Outcome {
         }
         End::Running => running(stream, &mut outcome),
         End::Ordered(lateness) => in_order(lateness, stream, &mut outcome),
+        End::Process(lateness) => process::judge(lateness, stream, &mut outcome),
     }
     outcome
 }
@@ -270,16 +272,22 @@ fn running(stream: Vec<Seen>, outcome: &mut Outcome) {
         .collect();
 }
 
-/// A fold in the order of event time. Late iff t + lateness < V(r) (rule 6); ties go by origin.
-fn in_order(lateness: i64, mut stream: Vec<Seen>, outcome: &mut Outcome) {
+/// The order of event time. Late iff t + lateness < V(r) (rule 6); ties go by origin.
+fn sorted(lateness: i64, mut stream: Vec<Seen>, outcome: &mut Outcome) -> Vec<Seen> {
     outcome.entered = stream.iter().map(|s| s.record.name()).collect();
     stream.sort_by_key(|s| (s.time, s.origin.clone()));
+    let late = |s: &Seen| i128::from(s.time) + i128::from(lateness) < i128::from(s.watermark);
+    let (late, in_time): (Vec<_>, Vec<_>) = stream.into_iter().partition(late);
+    outcome
+        .late
+        .extend(late.into_iter().map(|s| (s.record, s.time)));
+    in_time
+}
+
+/// A fold in that order.
+fn in_order(lateness: i64, stream: Vec<Seen>, outcome: &mut Outcome) {
     let mut keys: BTreeMap<u32, Folded> = BTreeMap::new();
-    for seen in stream {
-        if i128::from(seen.time) + i128::from(lateness) < i128::from(seen.watermark) {
-            outcome.late.push((seen.record, seen.time));
-            continue;
-        }
+    for seen in sorted(lateness, stream, outcome) {
         let state = keys.entry(seen.record.key).or_default();
         fold(state, &seen.record);
         outcome

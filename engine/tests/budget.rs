@@ -1,0 +1,149 @@
+//! A budget of state: what is large is told, what frees itself is waited for, and what does not fails and is named.
+
+#[allow(dead_code, reason = "other tests need the rest")]
+mod support;
+
+use pelton::process::{Ttl, list, value};
+use pelton::testing::collect;
+use pelton::{EventTime, Job, JobError, Session, Sliding, Spans, Tumbling, Watermarks, sources};
+use support::runtime;
+
+const RECORDS: u64 = 300_000;
+
+fn numbers() -> impl pelton::source::Source<Item = u64> {
+    sources::generate("numbers", RECORDS, 2, |id| id)
+}
+
+#[test]
+fn state_that_only_grows_fails_and_is_named() {
+    let job = Job::new("grows");
+    job.max_state_bytes(1 << 20);
+    let (_, sink) = collect();
+    job.source(numbers())
+        .key_by(|n| *n)
+        .process("large", (value::<u64>("seen"), list::<u64>("all")))
+        .each(|n, (seen, all), cx| {
+            seen.set(*n);
+            all.push(*n);
+            cx.emit(*n);
+        })
+        .sink(sink);
+    let e = runtime(2).submit(&job).unwrap().wait().unwrap_err();
+    let JobError::StateBudget {
+        limit,
+        bytes,
+        ref largest,
+        ..
+    } = e
+    else {
+        panic!("{e}");
+    };
+    assert_eq!((limit, e.code()), (1 << 20, "PLT-0114"));
+    assert!(bytes > limit);
+    for said in [
+        "'keys' of process 'large'",
+        "'all' of process 'large'",
+        "entries",
+    ] {
+        assert!(largest.contains(said), "{largest}");
+    }
+}
+
+/// Above the budget the sources wait for the clock, which frees what has lived its time: the job comes to its end, and has held many
+/// more keys than the budget has room for at once.
+#[test]
+fn what_frees_itself_is_waited_for() {
+    let job = Job::new("frees");
+    job.max_state_bytes(1 << 20);
+    let (results, sink) = collect();
+    let ttl = Ttl::processing_time(3.millis());
+    job.source(numbers())
+        .key_by(|n| *n)
+        .process("short", list::<u64>("all").ttl(ttl))
+        .each(|n, all, cx| {
+            all.push(*n);
+            cx.emit(*n);
+        })
+        .sink(sink);
+    let report = runtime(2).submit(&job).unwrap().wait().unwrap();
+    assert_eq!(report.counters.records_out, RECORDS);
+    assert_eq!(results.take().len() as u64, RECORDS);
+    let all = |state: &str| {
+        report
+            .states
+            .iter()
+            .find(|s| s.state == state)
+            .unwrap()
+            .clone()
+    };
+    assert!(all("all").entries < RECORDS && all("all").operator.contains("process 'short'"));
+}
+
+#[test]
+fn every_operator_with_state_says_how_large_it_is() {
+    let job = Job::new("sizes");
+    let (_, sink) = collect::<u64>();
+    let stream = job
+        .source(sources::generate("numbers", 1_000, 1, |id| id))
+        .event_time(
+            |n| EventTime::from_micros(*n as i64),
+            Watermarks::monotonous(),
+        );
+    let [a, b, c, d, e] = stream.fork();
+    a.key_by(|n| n % 10)
+        .reduce(|a, b| *a += b)
+        .map(|k| k.value)
+        .sink(sink.clone());
+    b.key_by(|n| n % 20)
+        .window(Tumbling::of(1.seconds()))
+        .aggregate(|a| a.count())
+        .map(|w| w.value)
+        .sink(sink.clone());
+    c.key_by(|n| n % 30)
+        .window(Sliding::of(2.seconds(), 1.seconds()))
+        .aggregate(|a| a.count())
+        .map(|w| w.value)
+        .sink(sink.clone());
+    d.key_by(|n| n % 40)
+        .window(Session::gap(1.seconds()))
+        .aggregate(|a| a.count())
+        .map(|w| w.value)
+        .sink(sink.clone());
+    e.key_by(|n| n % 50)
+        .process("counts", value::<u64>("count"))
+        .on_timer(|_, _, _| ())
+        .each(|n, count, cx| {
+            *count.or_default() += 1;
+            cx.timer_at(EventTime::MAX);
+            cx.emit(*n);
+        })
+        .sink(sink);
+    let report = runtime(2).submit(&job).unwrap().wait().unwrap();
+    let told: Vec<_> = report
+        .states
+        .iter()
+        .map(|s| (s.operator.split(' ').next().unwrap(), s.state))
+        .collect();
+    let expected = [
+        ("reduce", "keyed"),
+        ("window", "keyed"),
+        ("window", "keyed"),
+        ("window", "keyed"),
+        ("process", "count"),
+        ("process", "keys"),
+        ("process", "timers"),
+    ];
+    assert_eq!(told, expected);
+    // At the end of time windows have fired; what is kept for ever is there.
+    let entries = |n: usize| report.states[n].entries;
+    assert_eq!(
+        (entries(0), entries(1), entries(4), entries(5), entries(6)),
+        (10, 0, 50, 50, 0)
+    );
+    assert!(
+        report
+            .states
+            .iter()
+            .all(|s| (s.entries == 0) == (s.bytes == 0) || s.state == "count")
+    );
+}
