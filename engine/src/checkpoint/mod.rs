@@ -56,13 +56,15 @@ pub struct Cut {
     pub is_full: bool,
     /// That sweep is through with this epoch: everything there is is written, since nothing from before is to be stood on.
     pub is_whole: bool,
+    /// The least number of entries that a sweep marks at this barrier in each table.
+    pub sweep_least: u32,
     /// No source reads on behind it: the job stops.
     pub is_last: bool,
 }
 
 pub use config::{Checkpointing, DiskKind, Stop};
 pub use coordinator::Checkpoints;
-pub(crate) use coordinator::{Coordinator, Pace};
+pub(crate) use coordinator::{Coordinator, Pace, Sweeps};
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;
 pub(crate) use kept::{Kept, Loaded};
