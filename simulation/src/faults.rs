@@ -50,9 +50,12 @@ impl Small {
                     ..Sizes::shards(2)
                 },
                 asks_each: 12,
+                eager: 0,
                 ticks_each: 50,
                 queue: 64,
+                sweep_growth: 2,
                 sweep_bytes: 0,
+                sweep_least: 2,
                 timeout_us: 100_000,
                 seed,
             },

@@ -49,6 +49,10 @@ pub struct Faults {
     pub completed: u64,
     /// Epochs that were given up.
     pub given_up: u64,
+    /// Sweeps that were through.
+    pub sweeps: u64,
+    /// Lives in which one was.
+    pub swept_lives: u64,
     /// Segments that sweeps made useless.
     pub segments_removed: u64,
     /// Commits that were put off.
@@ -70,6 +74,8 @@ impl Faults {
         self.started_again += other.started_again;
         self.completed += other.completed;
         self.given_up += other.given_up;
+        self.sweeps += other.sweeps;
+        self.swept_lives += other.swept_lives;
         self.segments_removed += other.segments_removed;
         self.refused += other.refused;
     }
@@ -95,11 +101,16 @@ pub(crate) struct Life {
     pub sizes: Sizes,
     /// A checkpoint is asked for once in so many steps.
     pub asks_each: u64,
+    /// So many steps of the checkpoints (parts, coordinator, disk) come with each other step: jobs are small, and would be through before
+    /// their first epoch else.
+    pub eager: u64,
     /// Time moves on once in so many steps.
     pub ticks_each: u64,
     /// Operations that the disk takes at a time.
     pub queue: usize,
+    pub sweep_growth: u64,
     pub sweep_bytes: u64,
+    pub sweep_least: u32,
     /// How long an epoch may take.
     pub timeout_us: i64,
     pub seed: u64,
@@ -125,11 +136,15 @@ impl Life {
                 ring_capacity: r.between(2, 16) as usize,
                 key_groups,
             },
-            asks_each: r.pick(&[10, 50, 200, 1_000]),
+            asks_each: r.pick(&[3, 10, 50, 1_000]),
+            eager: r.pick(&[0, 0, 1, 2, 4]),
             ticks_each: r.pick(&[20, 100, 1_000]),
             queue: r.pick(&[1, 3, 64]),
-            sweep_bytes: r.pick(&[0, 4 << 10, 64 << 10]),
-            timeout_us: r.pick(&[1_000, 3_000, 100_000]),
+            // Jobs are small: were a sweep begun and through as in large ones, it would take one epoch, and seldom.
+            sweep_growth: r.pick(&[1, 1, 1, 2]),
+            sweep_bytes: r.pick(&[0, 0, 0, 4 << 10]),
+            sweep_least: r.pick(&[1, 1, 2, 7, 1024]),
+            timeout_us: r.pick(&[1_000, 10_000, 100_000, 1_000_000]),
             seed: r.bits(),
         }
     }
@@ -165,7 +180,7 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
     let mut disk = MemoryDisk::new();
     disk.set_capacity(u64::MAX);
     let key_groups = random.pick(&[256, 256, 16]);
-    let mut disturbed = random.between(1, 6);
+    let mut disturbed = random.between(2, 7);
     let mut faults = Faults::default();
     let mut shards = None;
     let mut told = vec![];
@@ -277,7 +292,9 @@ pub(crate) fn live(
             .timeout(Span::from_micros(life.timeout_us)),
     );
     let on = OnDisk {
+        sweep_growth: life.sweep_growth,
         sweep_bytes: life.sweep_bytes,
+        sweep_least: life.sweep_least,
         ..OnDisk::small(&disk)
     };
     let refused = outputs.refused();
@@ -297,6 +314,8 @@ pub(crate) fn live(
     let figures = stepper.checkpoints();
     faults.completed += figures.completed;
     faults.given_up += figures.given_up;
+    faults.sweeps += figures.sweeps;
+    faults.swept_lives += u64::from(figures.sweeps > 0);
     faults.segments_removed += figures.segments_removed;
     match stepper.counters().invariant_broken {
         0 => Ok((ended, disk)),
@@ -341,7 +360,19 @@ fn steps(
         if random.one_in(life.ticks_each) {
             stepper.advance_clock(Span::from_micros(random.between(1, 1_000)));
         }
-        match stepper.step(schedule.next(actors)) {
+        let mut worked = stepper.step(schedule.next(actors));
+        for _ in 0..life.eager {
+            let last = random.below(life.sizes.shards + 2);
+            if worked.is_err() || stepper.all_done() {
+                break;
+            }
+            match stepper.step(actors - 1 - last) {
+                Ok(Progress::Worked) => worked = Ok(Progress::Worked),
+                Ok(_) => {}
+                Err(e) => worked = Err(e),
+            }
+        }
+        match worked {
             Ok(Progress::Worked) => still = 0,
             Ok(_) => still += 1,
             Err(e) => return Ok(Ended::Failed(e)),

@@ -40,6 +40,8 @@ fn crashes_leave_no_trace() {
     least("jobs started again", all.started_again, 10);
     least("epochs given up", all.given_up, 10);
     least("epochs", all.completed, 1);
+    least("sweeps", all.sweeps, 4);
+    least("lives with a sweep", all.swept_lives, 4);
     least("segments removed", all.segments_removed, 10);
     least("commits put off", all.refused, 2);
 }

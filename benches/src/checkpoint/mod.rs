@@ -1,10 +1,12 @@
 //! What checkpoints cost, and going on from them.
 //!
 //! - [`keyed`]: the throughput of a job with checkpoints beside that of the same job without;
+//! - [`disk`]: one write and its sync, from each kind of disk;
 //! - [`state`]: checkpoints of a large state, its memory, and going on from it.
 //!
 //! Each run is a process of its own with a folder of its own; what the disk does by itself is measured in the same run.
 
+pub mod disk;
 pub mod keyed;
 pub mod state;
 

@@ -1,6 +1,7 @@
 //! The commands about checkpoints.
 
 use super::{at_least_one, print_json};
+use crate::checkpoint::disk;
 use crate::checkpoint::keyed::{self, KeyedComparison, KeyedConfig};
 use crate::checkpoint::state;
 use crate::engine::BenchError;
@@ -15,6 +16,24 @@ pub(super) enum CheckpointCommand {
     KeyedWindow(KeyedArgs),
     /// Checkpoints of a large state whose input is idle, and loading it with checkpoints on.
     State(StateArgs),
+    /// One write and its sync by calls, by a helper thread and by io_uring, in turn.
+    Disk(DiskArgs),
+}
+
+#[derive(Args)]
+pub(super) struct DiskArgs {
+    /// Writes of each size by each of them in a round.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    samples: u64,
+    /// How many rounds.
+    #[arg(long, default_value_t = 15, value_parser = at_least_one)]
+    rounds: usize,
+    /// A folder that does not exist yet, on the disk to be measured. It is gone afterwards.
+    #[arg(long, default_value = "target/checkpoint")]
+    folder: PathBuf,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -84,6 +103,10 @@ pub(super) fn run(command: &CheckpointCommand) -> Result<(), BenchError> {
         CheckpointCommand::State(args) => {
             check_keys(args.keys)?;
             let run = state::run(args.keys, args.pairs, &args.folder)?;
+            tell(args.json, &run, || run.lines())
+        }
+        CheckpointCommand::Disk(args) => {
+            let run = disk::run(args.samples, args.rounds, &args.folder)?;
             tell(args.json, &run, || run.lines())
         }
     }

@@ -53,8 +53,29 @@ pub(crate) struct Pace {
     pub timeout_ns: u64,
     /// For each step of a job's end.
     pub end_timeout_ns: u64,
-    /// Bytes of a segment: with what lies beyond that the log is swept.
-    pub segment_bytes: u64,
+    pub sweeps: Sweeps,
+}
+
+/// When the log is swept, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sweeps {
+    /// A sweep begins when the log is so many times as long as after the last one ..
+    pub growth: u64,
+    /// .. and longer than that by more than twice so many bytes a shard.
+    pub bytes: u64,
+    /// Entries of each table that it marks at a barrier, at the least.
+    pub least: u32,
+}
+
+impl Sweeps {
+    /// Those of a log of segments of this length.
+    pub fn of_segments(bytes: u64) -> Self {
+        Sweeps {
+            growth: 2,
+            bytes,
+            least: 1024,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +193,7 @@ impl Coordinator {
                 sweep: 0,
                 is_full: false,
                 is_whole: false,
+                sweep_least: pace.sweeps.least,
                 is_last: false,
             },
             began_ns: now_ns,
@@ -438,6 +460,7 @@ impl Coordinator {
             sweep: self.sweep.number,
             is_full,
             is_whole,
+            sweep_least: self.pace.sweeps.least,
             is_last: self.last,
         };
         self.wanted = false;
@@ -464,13 +487,15 @@ impl Coordinator {
         true
     }
 
-    /// Begins a sweep if the log has grown to twice what it was after the last one, and more than a few segments.
+    /// Begins a sweep if the log has grown enough since the last one: see [`Sweeps`].
     fn begin_sweep(&mut self) -> bool {
         let Some(last) = self.store.last() else {
             return false;
         };
-        let few = 2 * self.pace.segment_bytes * self.shares.len() as u64;
-        if !self.sweep.frees.is_empty() || length(&last.segments) <= 2 * self.sweep.base + few {
+        let Sweeps { growth, bytes, .. } = self.pace.sweeps;
+        let few = 2 * bytes * self.shares.len() as u64;
+        let most = self.sweep.base.saturating_mul(growth).saturating_add(few);
+        if !self.sweep.frees.is_empty() || length(&last.segments) <= most {
             return false;
         }
         let attempt = self.store.manifest().attempt;
@@ -515,6 +540,7 @@ impl Coordinator {
         let number = self.sweep.number;
         if self.sweep.swept.iter().all(|&s| s >= number) {
             retired = std::mem::take(&mut self.sweep.frees);
+            self.figures.sweeps += u64::from(!retired.is_empty());
         }
         // Of what stood before a whole epoch nothing is left, were it only in another folder.
         let freed = !retired.is_empty() || self.sweep.whole == Whole::Written;

@@ -21,6 +21,8 @@ pub struct Checkpoints {
     pub bytes: u64,
     /// Entries written by all.
     pub entries: u64,
+    /// Sweeps that are through: all state was written anew, so that what was written before them could go.
+    pub sweeps: u64,
     /// Segments that were given back.
     pub segments_removed: u64,
     /// How often sinks were asked to commit and could not, and were or will be asked again.

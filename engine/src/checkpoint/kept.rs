@@ -67,14 +67,14 @@ impl Kept {
         is_live: impl Fn(u32) -> bool,
     ) {
         self.keeping.begin(cut, watermark);
-        self.tracker.begin_sweep(cut.sweep, cut.is_whole);
+        self.tracker.begin_sweep(cut);
         self.tracker.begin(id_end, is_live);
     }
 
     /// The same for an operator that M means nothing to.
     pub fn begin_timeless(&mut self, cut: Cut, id_end: u32, is_live: impl Fn(u32) -> bool) {
         self.keeping.begin_timeless(cut);
-        self.tracker.begin_sweep(cut.sweep, cut.is_whole);
+        self.tracker.begin_sweep(cut);
         self.tracker.begin(id_end, is_live);
     }
 

@@ -62,13 +62,15 @@ pub struct Cut {
     pub is_full: bool,
     /// That sweep is through with this epoch: everything there is is written, since nothing from before is to be stood on.
     pub is_whole: bool,
+    /// The least number of entries that a sweep marks at this barrier in each table.
+    pub sweep_least: u32,
     /// No source reads on behind it: the job stops.
     pub is_last: bool,
 }
 
 pub(crate) use arriving::Arriving;
 pub use config::{Checkpointing, DiskKind, Stop};
-pub(crate) use coordinator::{Coordinator, Pace};
+pub(crate) use coordinator::{Coordinator, Pace, Sweeps};
 pub use figures::{Checkpoints, Retrying};
 pub use frames::{Frame, Saved, Snapshot};
 pub(crate) use keeping::Keeping;

@@ -12,16 +12,17 @@ use crate::push::Counters;
 use crate::tasklet::Tasklet;
 use pelton_storage::{Completion, Disk, Sealed, SegmentWriter, StateId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the coordinator tells the shards. Written by the control thread.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full`, `whole` and `last` were stored before.
+    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full`, `whole`, `least` and `last` were stored before.
     epoch: AtomicU64,
     sweep: AtomicU64,
     full: AtomicBool,
     whole: AtomicBool,
+    least: AtomicU32,
     last: AtomicBool,
     /// Sources are to end where they are.
     draining: AtomicBool,
@@ -34,6 +35,7 @@ impl Told {
         self.sweep.store(cut.sweep, Ordering::Relaxed);
         self.full.store(cut.is_full, Ordering::Relaxed);
         self.whole.store(cut.is_whole, Ordering::Relaxed);
+        self.least.store(cut.sweep_least, Ordering::Relaxed);
         self.last.store(cut.is_last, Ordering::Relaxed);
         self.epoch.store(cut.epoch.0, Ordering::Release);
     }
@@ -45,6 +47,7 @@ impl Told {
             sweep: self.sweep.load(Ordering::Relaxed),
             is_full: self.full.load(Ordering::Relaxed),
             is_whole: self.whole.load(Ordering::Relaxed),
+            sweep_least: self.least.load(Ordering::Relaxed),
             is_last: self.last.load(Ordering::Relaxed),
         }
     }

@@ -371,6 +371,7 @@ where
             is_full,
             // Every other sweep is through at once.
             is_whole: is_full && self.sweep.0.is_multiple_of(2),
+            sweep_least: 3,
             is_last: false,
         };
         for machine in &mut self.machines {

@@ -11,6 +11,8 @@
 //! Three bits an entry. An epoch number in each entry and a list of changed entries would take 8 to 16 bytes, and be written
 //! in the order of change: a miss in the cache for each entry.
 
+use super::Cut;
+
 /// See the module. Ids are those of a [`crate::table::KeyTable`].
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
@@ -36,11 +38,13 @@ pub(crate) struct Tracker {
     sweeping: u64,
     /// The sweep that is on is through with the next barrier.
     at_once: bool,
+    /// The lower bound of what it marks at a barrier.
+    least: u32,
 }
 
-/// Entries that a sweep marks at a barrier: as many as have changed, within these bounds. The upper one keeps the step short.
-const SWEEP_MIN: usize = 1024;
-const SWEEP_MAX: usize = 16_384;
+/// Entries that a sweep marks at a barrier: as many as have changed, within bounds. The upper one keeps the step short; the lower one is
+/// the barrier's, [`Cut::sweep_least`].
+const SWEEP_MAX: u32 = 16_384;
 
 impl Tracker {
     /// One whose entries are all written from now on: it is through with this sweep and all before.
@@ -117,11 +121,12 @@ impl Tracker {
 
     /// Begins a sweep, unless it is on or through already. One that is to be through at once marks all at the next barrier: a
     /// step of some nanoseconds an entry, for the first epoch of a start from elsewhere.
-    pub fn begin_sweep(&mut self, number: u64, at_once: bool) {
-        if number > self.sweeping {
-            self.sweeping = number;
+    pub fn begin_sweep(&mut self, cut: Cut) {
+        self.least = cut.sweep_least;
+        if cut.sweep > self.sweeping {
+            self.sweeping = cut.sweep;
             self.sweep = Some(0);
-            self.at_once = at_once;
+            self.at_once = cut.is_whole;
         }
     }
 
@@ -149,7 +154,7 @@ impl Tracker {
         };
         let some = match self.at_once {
             true => id_end,
-            false => self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32,
+            false => (self.changed as u32).max(self.least).min(SWEEP_MAX),
         };
         let to = from.saturating_add(some).min(id_end);
         for id in (from..to).filter(|&id| is_live(id)) {
@@ -200,6 +205,7 @@ fn store(stored: &mut Vec<u64>, word: usize, bit: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Epoch;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -221,6 +227,17 @@ mod tests {
             1 => Just(Op::Barrier),
             1 => any::<bool>().prop_map(Op::Sweep),
         ]
+    }
+
+    fn sweep(number: u64, at_once: bool, least: u32) -> Cut {
+        Cut {
+            epoch: Epoch(number),
+            sweep: number,
+            is_full: true,
+            is_whole: at_once,
+            sweep_least: least,
+            is_last: false,
+        }
     }
 
     /// A table, its tracker, and the log that they write.
@@ -292,7 +309,8 @@ mod tests {
                 }
                 Op::Sweep(at_once) => {
                     self.sweeps.push(self.log.len());
-                    self.tracker.begin_sweep(self.sweeps.len() as u64, at_once);
+                    let number = self.sweeps.len() as u64;
+                    self.tracker.begin_sweep(sweep(number, at_once, 40));
                 }
             }
         }
@@ -344,10 +362,10 @@ mod tests {
 
     #[test]
     fn a_sweep_at_once_is_through_with_one_barrier() {
-        for (at_once, all) in [(true, 100_000), (false, SWEEP_MIN)] {
+        for (at_once, all) in [(true, 100_000), (false, 1024)] {
             let mut tracker = Tracker::default();
             (0..100_000).for_each(|id| tracker.restored(id));
-            tracker.begin_sweep(1, at_once);
+            tracker.begin_sweep(sweep(1, at_once, 1024));
             tracker.begin(100_000, |_| true);
             let mut written = 0;
             assert!(tracker.write(|_| {

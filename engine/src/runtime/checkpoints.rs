@@ -11,7 +11,7 @@ use super::handle::JobShared;
 use super::savepoints::{Ask, Savepoints};
 use crate::checkpoint::{
     self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Origin, Pace, Part, Restored,
-    Setup, Started, Stop,
+    Setup, Started, Stop, Sweeps,
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
@@ -222,7 +222,7 @@ fn setup(config: &Checkpointing, key_groups: u32, shards: usize) -> Setup {
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
             end_timeout_ns: config.end_timeout.nanos(),
-            segment_bytes: config.segment_bytes,
+            sweeps: Sweeps::of_segments(config.segment_bytes),
         },
         writer: WriterConfig {
             segment_bytes: config.segment_bytes,

@@ -19,8 +19,8 @@ const START_WITHIN: Duration = Duration::from_secs(5);
 /// How long shards may take to end. A shard stuck in user code never does: it is left behind rather than waited for.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// What [`Driver::Auto`] tries, best first. glommio is to come first when I/O goes through its ring; until then it has nothing to offer and
-/// costs more: with 2 shards it started in 7 to 25 ms where threads took 0.4, and to sleep and wake took it seven `io_uring_enter` and a
+/// What [`Driver::Auto`] tries, best first. glommio is to come first when I/O through its ring is worth it; a shard's checkpoints can go there,
+/// and are no faster as measured (docs/benchmarks.md), and the rest costs more: with 2 shards it started in 7 to 25 ms where threads took 0.4, and to sleep and wake took it seven `io_uring_enter` and a
 /// `membarrier`, which interrupts every core that runs a thread of ours, where a thread makes one call of `futex`. One shard at 10,000
 /// timed wake-ups a second took 1.5 to 2.5 times the processor time of a thread.
 const AUTO: &[Driver] = &[Driver::Threads];

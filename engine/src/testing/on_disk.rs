@@ -3,7 +3,7 @@
 use super::Place;
 use crate::checkpoint::{
     self, Checkpointing, Checkpoints, Coordinator, Epoch, Event, JobLoad, Opening, Pace, Part,
-    Restored, Setup, Started, Stop, Tasklets, Told, Turn,
+    Restored, Setup, Started, Stop, Sweeps, Tasklets, Told, Turn,
 };
 use crate::error::JobError;
 use crate::plan::BuiltJob;
@@ -22,8 +22,13 @@ pub struct OnDisk<'a> {
     pub disk: &'a SharedDisk,
     /// The sizes of what is written: small ones make a short run roll, wait and retire.
     pub writer: WriterConfig,
-    /// With what lies so far beyond the last sweep the log is swept, bytes for each shard.
+    /// The log is swept when it is so many times as long as after the last sweep ..
+    pub sweep_growth: u64,
+    /// .. and longer than that by more than twice so many bytes for each shard.
     pub sweep_bytes: u64,
+    /// Entries of each table that a sweep writes anew with an epoch, at the least: few make one that takes several epochs, whatever the size
+    /// of the job.
+    pub sweep_least: u32,
     /// The lineage of a folder that is new.
     pub lineage: [u8; 16],
 }
@@ -42,7 +47,9 @@ impl<'a> OnDisk<'a> {
                 reserve_bytes: 0,
                 ..WriterConfig::new(1)
             },
+            sweep_growth: 2,
             sweep_bytes: 64 << 10,
+            sweep_least: 1024,
             lineage: [7; 16],
         }
     }
@@ -89,7 +96,11 @@ pub(super) fn open(
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
             end_timeout_ns: config.end_timeout.nanos(),
-            segment_bytes: on.sweep_bytes,
+            sweeps: Sweeps {
+                growth: on.sweep_growth,
+                bytes: on.sweep_bytes,
+                least: on.sweep_least,
+            },
         },
         writer: on.writer.clone(),
     };

@@ -119,7 +119,7 @@ impl<T: State> Waiting<T> {
             key[1..].copy_from_slice(&(self.keeping.shard() as u32).to_le_bytes());
             self.keeping.saver.note(&key, &self.next);
         }
-        self.tracker.begin_sweep(cut.sweep, cut.is_whole);
+        self.tracker.begin_sweep(cut);
         self.tracker
             .begin(replay.slot_end(), |slot| replay.held(slot).is_some());
     }

@@ -143,7 +143,7 @@ fn forget<K: Key, A: Clone>(
 
 /// A barrier passes a window's table.
 pub(super) fn begin<K: Key, A>(tracker: &mut Tracker, table: &KeyTable<K, A>, cut: Cut) {
-    tracker.begin_sweep(cut.sweep, cut.is_whole);
+    tracker.begin_sweep(cut);
     tracker.begin(table.id_end(), |id| table.is_live(id));
 }
 

@@ -148,18 +148,22 @@ impl Io {
                 disk.complete(ticket, result);
             }
             Work::Leave => {
-                let mut files = self.files.borrow_mut();
-                let mut left = files.split_off(&(disk.id, FileId(0)));
-                if let Some(next) = disk.id.checked_add(1) {
-                    files.append(&mut left.split_off(&(next, FileId(0))));
-                }
-                drop(files);
                 self.probed.borrow_mut().remove(&disk.id);
-                for (_, file) in left {
+                for (_, file) in self.files_of(disk.id) {
                     let_go(file).await;
                 }
             }
         }
+    }
+
+    /// Takes out the files of a disk.
+    fn files_of(&self, disk: u32) -> BTreeMap<Key, Rc<Open>> {
+        let mut files = self.files.borrow_mut();
+        let mut of_disk = files.split_off(&(disk, FileId(0)));
+        if let Some(next) = disk.checked_add(1) {
+            files.append(&mut of_disk.split_off(&(next, FileId(0))));
+        }
+        of_disk
     }
 
     /// Opens what the helper has opened. Where glommio cannot have it direct, it goes through the page cache.
