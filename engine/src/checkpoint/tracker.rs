@@ -20,6 +20,8 @@ pub(crate) struct Tracker {
     due: Vec<u64>,
     /// Written in some epoch, or restored from one.
     stored: Vec<u64>,
+    /// While all is written at once: what had been stored and has not had its turn. So it is due too.
+    rest: Vec<u64>,
     /// The word of `due` before which none is left.
     cursor: usize,
     /// Whether some entry may be due.
@@ -75,11 +77,9 @@ impl Tracker {
     }
 
     fn take_due(&mut self, word: usize, bit: u64) -> bool {
-        let Some(due) = self.due.get_mut(word) else {
-            return false;
-        };
-        let is_due = *due & bit != 0;
-        *due &= !bit;
+        let due = take(&mut self.due, word, bit);
+        let rest = take(&mut self.rest, word, bit);
+        let is_due = due || rest;
         if is_due {
             self.has_stored = true;
             store(&mut self.stored, word, bit);
@@ -115,8 +115,9 @@ impl Tracker {
         self.has_stored
     }
 
-    /// Begins a sweep, unless it is on or through already. One that is to be through at once marks all at the next barrier: a
-    /// step of some nanoseconds an entry, for the first epoch of a start from elsewhere.
+    /// Begins a sweep, unless it is on or through already. One that is to be through at once has all written with the next
+    /// barrier's epoch: at the first one of a start from elsewhere. That takes no step that grows with the table: every entry is
+    /// marked or stored, and what is stored is due from then on.
     pub fn begin_sweep(&mut self, number: u64, at_once: bool) {
         if number > self.sweeping {
             self.sweeping = number;
@@ -138,7 +139,7 @@ impl Tracker {
         std::mem::swap(&mut self.marked, &mut self.due);
         debug_assert!(self.marked.iter().all(|&w| w == 0), "none was left due");
         self.cursor = 0;
-        self.writing = self.changed > 0;
+        self.writing = self.changed > 0 || !self.rest.is_empty();
         self.changed = 0;
     }
 
@@ -147,10 +148,12 @@ impl Tracker {
         let Some(from) = self.sweep else {
             return;
         };
-        let some = match self.at_once {
-            true => id_end,
-            false => self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32,
-        };
+        if self.at_once {
+            self.rest = std::mem::take(&mut self.stored);
+            (self.sweep, self.swept) = (None, self.sweeping);
+            return;
+        }
+        let some = self.changed.clamp(SWEEP_MIN, SWEEP_MAX) as u32;
         let to = from.saturating_add(some).min(id_end);
         for id in (from..to).filter(|&id| is_live(id)) {
             let _ = self.touch(id);
@@ -171,22 +174,38 @@ impl Tracker {
         if !self.writing {
             return true;
         }
-        while let Some(due) = self.due.get_mut(self.cursor) {
-            while *due != 0 {
-                let bit = *due & due.wrapping_neg();
-                let id = self.cursor as u32 * 64 + due.trailing_zeros();
+        while self.cursor < self.due.len().max(self.rest.len()) {
+            let of = |words: &[u64]| words.get(self.cursor).copied().unwrap_or(0);
+            let mut left = of(&self.due) | of(&self.rest);
+            while left != 0 {
+                let bit = left & left.wrapping_neg();
+                let id = self.cursor as u32 * 64 + left.trailing_zeros();
                 if !write(id) {
                     return false;
                 }
-                *due &= !bit;
+                left &= !bit;
+                take(&mut self.due, self.cursor, bit);
+                take(&mut self.rest, self.cursor, bit);
                 self.has_stored = true;
                 store(&mut self.stored, self.cursor, bit);
             }
             self.cursor += 1;
         }
+        self.rest = vec![];
         self.writing = false;
         true
     }
+}
+
+/// Takes a bit out; whether it was there.
+#[inline]
+fn take(words: &mut [u64], word: usize, bit: u64) -> bool {
+    let Some(word) = words.get_mut(word) else {
+        return false;
+    };
+    let was = *word & bit != 0;
+    *word &= !bit;
+    was
 }
 
 #[inline]
@@ -348,7 +367,13 @@ mod tests {
             let mut tracker = Tracker::default();
             (0..100_000).for_each(|id| tracker.restored(id));
             tracker.begin_sweep(1, at_once);
-            tracker.begin(100_000, |_| true);
+            let looked = std::cell::Cell::new(0);
+            tracker.begin(100_000, |_| {
+                looked.set(looked.get() + 1);
+                true
+            });
+            // A barrier is one step, however large the table.
+            assert_eq!(looked.get(), if at_once { 0 } else { SWEEP_MIN });
             let mut written = 0;
             assert!(tracker.write(|_| {
                 written += 1;
