@@ -1,9 +1,12 @@
 //! A job's checkpoints on real disks: the folder, the control thread that drives the coordinator, and going on after a crash.
 //!
 //! Laws
-//! 1. The folder is held from before it is read until the last file operation is over.
+//! 1. The folder is held from before it is read until the last file operation is over: those of the shards too.
 //! 2. Savepoints are copied by threads of their own, and the control thread waits for them at its end.
-//! 3. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
+//! 3. The control thread coordinates until all is committed, until nothing more can be, or until every shard has dropped its part.
+//!    Whatever it was, it ends after the shards' parts: a shard does not wait for its disk's thread, this one does.
+//! 4. Sinks' threads of the job have ended by its end, unless they do not come back from a foreign call: then they are not
+//!    waited for any longer, and hold what they need.
 
 use super::clock::Clock;
 use super::handle::JobShared;
@@ -14,15 +17,22 @@ use crate::checkpoint::{
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
+use crate::port::Helpers;
 use crate::runtime::panics::{Panic, catch};
 use pelton_ring::Doorbell;
-use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, Pin, StdDisk, WriterConfig};
+use pelton_storage::{
+    Checkpoint, Completion, Disk, FolderLock, Full, Lineage, MappedBytes, Op, Pin, StdDisk, Ticket,
+    WriterConfig,
+};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+/// How long sinks' threads may take to end behind the job. One that sits in a foreign call is left behind.
+const HELPERS_WITHIN_NS: u64 = 2_000_000_000;
 
 /// What the control thread is told.
 pub(crate) enum Message {
@@ -34,16 +44,37 @@ pub(crate) enum Message {
     Savepoint(Ask),
     /// A savepoint has been copied, or could not be.
     Copied(Pin),
-    /// A shard has dropped its part.
-    Gone,
+    /// A shard has dropped its part, with this disk.
+    Gone(StdDisk),
 }
 
-/// Tells the control thread that a part is gone, when it is dropped.
-struct Gone(Sender<Message>);
+/// A shard's disk. Dropped with its part, it goes to the control thread, which waits for what is under way (law 3).
+struct OfShard {
+    /// There until it is dropped.
+    disk: Option<StdDisk>,
+    to: Sender<Message>,
+}
 
-impl Drop for Gone {
+impl Disk for OfShard {
+    fn submit(&mut self, op: Op, ticket: Ticket) -> Result<(), Full<Op>> {
+        match &mut self.disk {
+            Some(disk) => disk.submit(op, ticket),
+            None => Err(Full(op)),
+        }
+    }
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        if let Some(disk) = &mut self.disk {
+            disk.poll(completions);
+        }
+    }
+}
+
+impl Drop for OfShard {
     fn drop(&mut self) {
-        let _ = self.0.send(Message::Gone);
+        if let Some(disk) = self.disk.take() {
+            // The control thread waits for all of them; before it was started nothing is under way.
+            let _ = self.to.send(Message::Gone(disk));
+        }
     }
 }
 
@@ -87,7 +118,7 @@ impl std::fmt::Debug for Message {
             Message::Stop(_) => "Stop",
             Message::Savepoint(_) => "Savepoint",
             Message::Copied(_) => "Copied",
-            Message::Gone => "Gone",
+            Message::Gone(_) => "Gone",
         })
     }
 }
@@ -153,11 +184,14 @@ pub(crate) fn open(
     for (shard, (writer, bell)) in writers.into_iter().zip(bells).enumerate() {
         let disk = StdDisk::new(folder, Box::new(move || bell.ring()))
             .map_err(|e| failed(&job, folder, e))?;
-        let gone = Gone(to.clone());
+        let tell = to.clone();
         let report = Box::new(move |event| {
-            let _ = gone.0.send(Message::Event(event));
+            let _ = tell.send(Message::Event(event));
         });
-        let disk = Box::new(disk);
+        let disk = Box::new(OfShard {
+            disk: Some(disk),
+            to: to.clone(),
+        });
         parts.push(Part::new(shard, told.clone(), writer, disk, report));
     }
     Ok(Opened {
@@ -272,12 +306,13 @@ fn draw_lineage() -> Lineage {
 }
 
 impl Opened {
-    /// Starts the control thread.
+    /// Starts the control thread. `helpers` are the job's own.
     pub fn start(
         self,
         shared: Arc<JobShared>,
         clock: Clock,
         bells: Vec<Doorbell>,
+        helpers: Helpers,
     ) -> Result<Vec<Part>, BuildError> {
         let Opened {
             parts,
@@ -292,14 +327,13 @@ impl Opened {
         let name = format!("pelton-control-{}", shared.number);
         let run = move || {
             let ring = || bells.iter().for_each(Doorbell::ring);
+            let mut gone = 0;
             // Sinks commit here, and that is user code.
             let caught = catch(|| {
-                let mut gone = 0;
                 loop {
                     let before = coordinator.place();
                     if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
                         shared.fail(failed.of_job(&shared.name));
-                        ring();
                         break;
                     }
                     control.show(&coordinator.figures);
@@ -308,6 +342,9 @@ impl Opened {
                     }
                     while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
                         savepoints.copy(pin, &checkpoint, lineage);
+                    }
+                    if coordinator.is_over() {
+                        shared.through();
                     }
                     if coordinator.is_over() || gone == shards {
                         break;
@@ -323,7 +360,10 @@ impl Opened {
                             coordinator.savepoint();
                         }
                         Some(Message::Copied(pin)) => coordinator.unpin(pin),
-                        Some(Message::Gone) => gone += 1,
+                        Some(Message::Gone(disk)) => {
+                            gone += 1;
+                            drop(disk);
+                        }
                     }
                 }
             });
@@ -336,16 +376,29 @@ impl Opened {
                         position: "the control thread".into(),
                         message: panic.message,
                     });
-                    ring();
                 }
             };
             told_of(caught);
+            // Shards that sleep are to drop their parts.
+            ring();
             // Law 2. Nothing is removed meanwhile.
             told_of(catch(|| savepoints.finish()));
             told_of(catch(|| drop(coordinator)));
-            // Law 1.
+            // Laws 1 and 3.
+            while gone < shards {
+                if let Ok(Message::Gone(disk)) = from.recv() {
+                    gone += 1;
+                    drop(disk);
+                }
+            }
             drop(disk);
             drop(lock);
+            // Law 4.
+            let until_ns = clock.now_ns().saturating_add(HELPERS_WITHIN_NS);
+            for ended in helpers.0 {
+                let left_ns = until_ns.saturating_sub(clock.now_ns());
+                let _ = ended.recv_timeout(Duration::from_nanos(left_ns));
+            }
             shared.shard_over();
         };
         thread::Builder::new()
@@ -371,5 +424,38 @@ fn wait(from: &Receiver<Message>, until_ns: Option<u64>, now_ns: u64) -> Option<
             let left = Duration::from_nanos(at.saturating_sub(now_ns));
             from.recv_timeout(left).ok()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However much is under way, the shard goes on at once: its disk is whole when the control thread has it.
+    #[test]
+    fn a_shards_disk_is_waited_for_by_who_gets_it_and_not_by_the_shard() {
+        let folder = std::env::temp_dir().join(format!("pelton-of-shard-{}", std::process::id()));
+        let held = Arc::new(Mutex::new(()));
+        let (helper, stuck) = (held.clone(), held.lock().unwrap());
+        // The disk's thread waits after its first operation for as long as this test wants.
+        let notify = Box::new(move || drop(helper.lock()));
+        let (to, from) = mpsc::channel();
+        let disk = StdDisk::new(&folder, notify).unwrap();
+        let mut disk = OfShard {
+            disk: Some(disk),
+            to,
+        };
+        let ticket = Ticket {
+            owner: 0,
+            serial: 1,
+        };
+        disk.submit(Op::List, ticket).unwrap();
+        drop(disk);
+        let Ok(Message::Gone(disk)) = from.try_recv() else {
+            panic!("it has been handed on");
+        };
+        drop(stuck);
+        drop(disk);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

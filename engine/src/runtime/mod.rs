@@ -103,9 +103,10 @@ impl Runtime {
             checkpoints: plan.checkpointing.is_some(),
         };
         let checkpointing = plan.checkpointing.clone();
-        let mut built = {
+        let (mut built, helpers) = {
             let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
-            plan.build(&config, &mut Ports::threaded(&mut helper, &bells))?
+            let mut ports = Ports::threaded(&mut helper, &bells);
+            (plan.build(&config, &mut ports)?, ports.take_helpers())
         };
         let opened = match &checkpointing {
             Some(c) => {
@@ -122,7 +123,7 @@ impl Runtime {
         let shared = Arc::new(JobShared::new(number, &built, shards, control, now_ns));
         self.jobs.add(&shared);
         let mut parts = match opened {
-            Some(opened) => opened.start(shared.clone(), self.clock, bells)?,
+            Some(opened) => opened.start(shared.clone(), self.clock, bells, helpers)?,
             None => vec![],
         }
         .into_iter();
