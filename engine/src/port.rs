@@ -181,12 +181,16 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    pub fn start() -> std::io::Result<Self> {
+    /// Also what is disconnected when its thread has ended and dropped all handlers.
+    pub fn start() -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+        let (alive, ended) = mpsc::channel::<()>();
         let (servers, new) = mpsc::channel::<Box<dyn Serve>>();
         let (tell, told) = mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("pelton-io".into())
             .spawn(move || {
+                // Dropped last, after all handlers.
+                let _alive = alive;
                 // The parker belongs to the thread that sleeps, so it is made here and its doorbell handed out.
                 let mut sleeper = Sleeper::thread();
                 if tell.send(sleeper.doorbell()).is_err() {
@@ -230,7 +234,7 @@ impl Helper {
         let doorbell = told
             .recv()
             .map_err(|_| std::io::Error::other("the helper thread ended at its start"))?;
-        Ok(Helper { servers, doorbell })
+        Ok((Helper { servers, doorbell }, ended))
     }
 }
 
@@ -250,7 +254,16 @@ pub struct Ports<'a> {
     kind: PortsKind<'a>,
     /// In the order in which they were given: the sink's name and what it does (law 7).
     starts: Vec<(String, Start)>,
+    /// The threads apart that were started.
+    helpers: Helpers,
 }
+
+/// The threads apart of a job, so that their end can be waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Helpers(
+    /// For each, what is disconnected when it has ended and dropped its handlers. Nothing is ever sent.
+    pub Vec<mpsc::Receiver<()>>,
+);
 
 type Start = Box<dyn FnOnce() -> Result<(), String>>;
 
@@ -268,6 +281,7 @@ impl<'a> Ports<'a> {
             shards: shards.len(),
             kind: PortsKind::Threaded { helper, shards },
             starts: vec![],
+            helpers: Helpers::default(),
         }
     }
 
@@ -276,6 +290,7 @@ impl<'a> Ports<'a> {
             shards,
             kind: PortsKind::Inline,
             starts: vec![],
+            helpers: Helpers::default(),
         }
     }
 
@@ -296,6 +311,11 @@ impl<'a> Ports<'a> {
             start().map_err(|what| BuildError::Sink { sink, what })?;
         }
         Ok(())
+    }
+
+    /// The threads that [`Ports::apart`] has started.
+    pub(crate) fn take_helpers(&mut self) -> Helpers {
+        std::mem::take(&mut self.helpers)
     }
 
     /// Number of shards of the job.
@@ -326,7 +346,7 @@ impl<'a> Ports<'a> {
             PortsKind::Threaded { helper, shards } => {
                 let helper = match helper {
                     Some(h) => h,
-                    None => helper.insert(start_helper()?),
+                    None => helper.insert(start_helper()?.0),
                 };
                 helper.serve(&shards[shard], capacity, handler)
             }
@@ -337,7 +357,11 @@ impl<'a> Ports<'a> {
     pub fn apart(&mut self) -> Result<Apart, String> {
         Ok(Apart(match &self.kind {
             PortsKind::Inline => None,
-            PortsKind::Threaded { .. } => Some(Arc::new(start_helper()?)),
+            PortsKind::Threaded { .. } => {
+                let (helper, ended) = start_helper()?;
+                self.helpers.0.push(ended);
+                Some(Arc::new(helper))
+            }
         }))
     }
 
@@ -365,7 +389,7 @@ impl<'a> Ports<'a> {
     }
 }
 
-fn start_helper() -> Result<Helper, String> {
+fn start_helper() -> Result<(Helper, mpsc::Receiver<()>), String> {
     Helper::start().map_err(|e| format!("no helper thread could be started: {e}"))
 }
 

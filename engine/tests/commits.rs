@@ -6,7 +6,9 @@ mod support;
 use pelton::port::Ports;
 use pelton::sink::{CommitError, Committer, Sink};
 use pelton::{Checkpointing, Epoch, Job, JobError, JobHandle, Runtime, Spans, Stop, sources};
+use pelton_storage::FolderLock;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use support::{Folder, Transactions, runtime};
 
@@ -18,6 +20,8 @@ type Refusal = Arc<Mutex<Option<CommitError>>>;
 struct Refusing {
     to: Transactions<u64>,
     with: Refusal,
+    /// Commits that were refused.
+    asked: Arc<AtomicU64>,
 }
 
 impl Refusing {
@@ -29,6 +33,7 @@ impl Refusing {
         Refusing {
             to: Transactions::new(),
             with: Arc::new(Mutex::new(Some(refusal))),
+            asked: Arc::default(),
         }
     }
 
@@ -53,7 +58,10 @@ impl Sink<u64> for Refusing {
 impl Committer for Refusing {
     fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError> {
         match &*self.with.lock().unwrap() {
-            Some(refusal) => Err(refusal.clone()),
+            Some(refusal) => {
+                self.asked.fetch_add(1, Relaxed);
+                Err(refusal.clone())
+            }
             None => self.to.commit(epoch, prepared),
         }
     }
@@ -189,4 +197,110 @@ fn a_job_ends_although_its_last_epoch_is_never_written() {
     sink.to.slow(0);
     submit(&runtime, folder.path(), 1000, &sink).wait().unwrap();
     assert_eq!(sink.to.visible(), (0..1000).collect::<Vec<_>>());
+}
+
+/// The control thread has failed, and a shard of the job still runs: nobody else may have the folder before it has gone.
+#[test]
+fn a_folder_is_held_until_the_last_shard_has_gone() {
+    let folder = Folder::new("held");
+    let sink = Refusing::new(false);
+    let asked = sink.asked.clone();
+    let runtime = runtime(1);
+    let job = Job::new("numbers");
+    let often = Checkpointing::in_folder(folder.path()).every(1.millis());
+    job.checkpoints(often.segment_bytes(16 << 20).reserve_bytes(0));
+    let gate = Arc::new(AtomicBool::new(false));
+    let (open, refused) = (gate.clone(), asked.clone());
+    job.source(sources::generate("numbers", FOREVER, 1, |id| id))
+        .map(move |id| {
+            // A step that lasts from the refusal until the gate opens.
+            while refused.load(Relaxed) > 0 && !open.load(Relaxed) {
+                std::thread::yield_now();
+            }
+            id
+        })
+        .sink(sink.clone());
+    let handle = runtime.submit(&job).unwrap();
+    while asked.load(Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    for _ in 0..10_000 {
+        let taken = FolderLock::acquire(folder.path());
+        assert!(taken.is_err(), "the shard is still there");
+        std::thread::yield_now();
+    }
+    assert!(!handle.is_over());
+    gate.store(true, Relaxed);
+    assert!(matches!(handle.wait(), Err(JobError::Checkpoint { .. })));
+    FolderLock::acquire(folder.path()).unwrap();
+}
+
+/// Blocks its shard where it is dropped, if it was used: the clones that a job is built of are not.
+struct Dropped {
+    used: AtomicBool,
+    dropping: Arc<AtomicBool>,
+    gate: Arc<AtomicBool>,
+}
+
+impl Clone for Dropped {
+    fn clone(&self) -> Self {
+        Dropped {
+            used: AtomicBool::new(false),
+            dropping: self.dropping.clone(),
+            gate: self.gate.clone(),
+        }
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if self.used.load(Relaxed) {
+            self.dropping.store(true, Relaxed);
+            while !self.gate.load(Relaxed) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// All was done and committed, and the job's functions are being dropped: it is too late to cancel it.
+#[test]
+fn a_cancel_that_comes_after_the_end_changes_nothing() {
+    for checkpoints in [true, false] {
+        let folder = Folder::new("too-late");
+        let sink = Refusing::new(false);
+        sink.mend();
+        let job = Job::new("numbers");
+        if checkpoints {
+            let often = Checkpointing::in_folder(folder.path()).every(1.millis());
+            job.checkpoints(often.segment_bytes(16 << 20).reserve_bytes(0));
+        }
+        let (dropping, gate) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let dropped = Dropped {
+            used: AtomicBool::new(false),
+            dropping: dropping.clone(),
+            gate: gate.clone(),
+        };
+        let numbers = job
+            .source(sources::generate("numbers", 1000, 1, |id| id))
+            .map(move |id| {
+                dropped.used.store(true, Relaxed);
+                id
+            });
+        match checkpoints {
+            true => numbers.sink(sink.clone()),
+            false => numbers.sink(pelton::sink::callback("nothing", |_, _| {})),
+        }
+        let runtime = runtime(1);
+        let handle = runtime.submit(&job).unwrap();
+        while !dropping.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        handle.cancel();
+        gate.store(true, Relaxed);
+        handle.wait().unwrap();
+        if checkpoints {
+            assert_eq!(sink.to.visible().len(), 1000);
+        }
+    }
 }

@@ -55,7 +55,9 @@ impl Checkpointing {
     }
 
     /// The time between barriers, at least 1 ms. Default: 1 s. A checkpoint that takes longer than half of it puts the next one
-    /// off: between two barriers lies at least twice the time that the last checkpoint took.
+    /// off: between two barriers lies at least twice the time that the last checkpoint took. That is for those that come by
+    /// themselves: one that is asked for, a savepoint, a stop and the last one of a job that is through come as soon as no other
+    /// is under way.
     pub fn every(mut self, interval: Span) -> Self {
         self.interval = interval;
         self

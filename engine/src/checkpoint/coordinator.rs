@@ -18,7 +18,9 @@
 //! Laws
 //! 1. Nothing is committed by a sink before the record that decides it is durable, and nothing is rolled back after.
 //! 2. Epochs are decided and committed in their order, one at a time.
-//! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one.
+//! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one; but for
+//!    what was asked for (a checkpoint, a savepoint, a stop) and for a job whose tasklets are done: these wait for the epoch that is
+//!    under way, and for nothing else.
 //! 4. An epoch in which nothing changed is not decided, unless it is the first and a savepoint is wanted.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
 //! 6. So the last epoch of all is not given up for a next one: nothing comes after it that could have what it had.

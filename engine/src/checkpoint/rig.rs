@@ -619,6 +619,23 @@ where
     world.rows
 }
 
+/// Whether an operator has done all that a watermark causes although nothing of the epoch that began before it has been written.
+pub(super) fn goes_on_unwritten<M>(make: impl Fn() -> M, step: Step, watermark: i64) -> bool
+where
+    M: MakeOperator<Record, Op: Operator<Record, Out: Told>>,
+{
+    let mut world = World::new(&make, true, 1, 0);
+    world.go(&(0, step), 0, &mut Dice::new(1));
+    world.barrier(false);
+    let Machine { op, cx, .. } = &mut world.machines[0];
+    let mut out = Rows {
+        rows: &mut vec![],
+        blocked: false,
+    };
+    op.watermark(EventTime::from_micros(watermark), &mut out, cx);
+    (0..1000).any(|_| op.resume(&mut out, cx))
+}
+
 /// The shard of a key among so many.
 pub(super) fn shard_of(key: u8, shards: u32) -> usize {
     KeySpace::new(GROUPS, shards).shard_of(&key)

@@ -1,8 +1,8 @@
 //! Each operator against itself: never stopped, and going on from checkpoints (see [`super::rig`]).
 
 use super::rig::{
-    BEHIND, Compare, OP, Record, Step, check, check_uneven, entries_by_epoch, moved, script,
-    shard_of,
+    BEHIND, Compare, OP, Record, Step, check, check_uneven, entries_by_epoch, goes_on_unwritten,
+    moved, script, shard_of,
 };
 use crate::aggregate::scramble::cases;
 use crate::aggregate::{Aggregate, Aggs};
@@ -253,4 +253,15 @@ fn numbers_of_arrival_are_not_given_twice() {
         (1, Step::Watermark(20), false),
     ];
     assert_eq!(moved(in_order, attempts).len(), 6);
+}
+
+/// A slow disk keeps no stage from its next records.
+#[test]
+fn a_window_that_goes_while_it_is_written_holds_up_nobody() {
+    let make =
+        |window: Tumbling| move || window.make(key(), Aggs::<Record>::new().count(), None, OP);
+    let window = Tumbling::of(10.micros());
+    assert!(goes_on_unwritten(make(window), batch(0..100, 5), 5000));
+    let late = window.allowed_lateness(20.micros());
+    assert!(goes_on_unwritten(make(late), batch(0..100, 5), 5000));
 }

@@ -22,6 +22,8 @@ pub(crate) struct Tracker {
     due: Vec<u64>,
     /// Written in some epoch, or restored from one.
     stored: Vec<u64>,
+    /// While all is written at once: what had been stored and has not had its turn. So it is due too.
+    rest: Vec<u64>,
     /// The word of `due` before which none is left.
     cursor: usize,
     /// Whether some entry may be due.
@@ -79,11 +81,9 @@ impl Tracker {
     }
 
     fn take_due(&mut self, word: usize, bit: u64) -> bool {
-        let Some(due) = self.due.get_mut(word) else {
-            return false;
-        };
-        let is_due = *due & bit != 0;
-        *due &= !bit;
+        let due = take(&mut self.due, word, bit);
+        let rest = take(&mut self.rest, word, bit);
+        let is_due = due || rest;
         if is_due {
             self.has_stored = true;
             store(&mut self.stored, word, bit);
@@ -119,8 +119,9 @@ impl Tracker {
         self.has_stored
     }
 
-    /// Begins a sweep, unless it is on or through already. One that is to be through at once marks all at the next barrier: a
-    /// step of some nanoseconds an entry, for the first epoch of a start from elsewhere.
+    /// Begins a sweep, unless it is on or through already. One that is to be through at once has all written with the next
+    /// barrier's epoch: at the first one of a start from elsewhere. That takes no step that grows with the table: every entry is
+    /// marked or stored, and what is stored is due from then on.
     pub fn begin_sweep(&mut self, cut: Cut) {
         self.least = cut.sweep_least;
         if cut.sweep > self.sweeping {
@@ -143,7 +144,7 @@ impl Tracker {
         std::mem::swap(&mut self.marked, &mut self.due);
         debug_assert!(self.marked.iter().all(|&w| w == 0), "none was left due");
         self.cursor = 0;
-        self.writing = self.changed > 0;
+        self.writing = self.changed > 0 || !self.rest.is_empty();
         self.changed = 0;
     }
 
@@ -152,10 +153,12 @@ impl Tracker {
         let Some(from) = self.sweep else {
             return;
         };
-        let some = match self.at_once {
-            true => id_end,
-            false => (self.changed as u32).max(self.least).min(SWEEP_MAX),
-        };
+        if self.at_once {
+            self.rest = std::mem::take(&mut self.stored);
+            (self.sweep, self.swept) = (None, self.sweeping);
+            return;
+        }
+        let some = (self.changed as u32).max(self.least).min(SWEEP_MAX);
         let to = from.saturating_add(some).min(id_end);
         for id in (from..to).filter(|&id| is_live(id)) {
             let _ = self.touch(id);
@@ -176,22 +179,40 @@ impl Tracker {
         if !self.writing {
             return true;
         }
-        while let Some(due) = self.due.get_mut(self.cursor) {
-            while *due != 0 {
-                let bit = *due & due.wrapping_neg();
-                let id = self.cursor as u32 * 64 + due.trailing_zeros();
-                if !write(id) {
-                    return false;
-                }
-                *due &= !bit;
+        while self.cursor < self.due.len().max(self.rest.len()) {
+            let of = |words: &[u64]| words.get(self.cursor).copied().unwrap_or(0);
+            let all = of(&self.due) | of(&self.rest);
+            let (first, mut left) = (self.cursor as u32 * 64, all);
+            while left != 0 && write(first + left.trailing_zeros()) {
+                left &= left - 1;
+            }
+            let written = all & !left;
+            if written != 0 {
+                take(&mut self.due, self.cursor, written);
+                take(&mut self.rest, self.cursor, written);
                 self.has_stored = true;
-                store(&mut self.stored, self.cursor, bit);
+                store(&mut self.stored, self.cursor, written);
+            }
+            if left != 0 {
+                return false;
             }
             self.cursor += 1;
         }
+        self.rest = vec![];
         self.writing = false;
         true
     }
+}
+
+/// Takes bits out; whether any was there.
+#[inline]
+fn take(words: &mut [u64], word: usize, bits: u64) -> bool {
+    let Some(word) = words.get_mut(word) else {
+        return false;
+    };
+    let was = *word & bits != 0;
+    *word &= !bits;
+    was
 }
 
 #[inline]
@@ -366,7 +387,13 @@ mod tests {
             let mut tracker = Tracker::default();
             (0..100_000).for_each(|id| tracker.restored(id));
             tracker.begin_sweep(sweep(1, at_once, 1024));
-            tracker.begin(100_000, |_| true);
+            let looked = std::cell::Cell::new(0);
+            tracker.begin(100_000, |_| {
+                looked.set(looked.get() + 1);
+                true
+            });
+            // A barrier is one step, however large the table.
+            assert_eq!(looked.get(), if at_once { 0 } else { 1024 });
             let mut written = 0;
             assert!(tracker.write(|_| {
                 written += 1;

@@ -9,8 +9,9 @@
 //! 5. A retired window's table is cleared in pieces and used again: no allocation in steady state. What so many windows will
 //!    not need again is freed in pieces (`spare.rs`).
 //!
-//! 6. In a checkpoint an entry is known by its window's start and its key. A retired window leaves one tombstone; a window is
-//!    not retired while entries of it are still to be written for an epoch.
+//! 6. In a checkpoint an entry is known by its window's start and its key. A retired window leaves one tombstone. If entries of it are
+//!    still to be written for an epoch, its table waits aside until they have been, and the stage goes on: there are no more of
+//!    these than windows were open at the barrier, since the next one comes after they have been written.
 //! 7. After a restore M is the greatest of all shards'. What a key's own shard had not fired by then is fired before anything else
 //!    comes, so each window of each key gives its on-time result once, whatever M the shards had.
 //!
@@ -110,6 +111,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeTu
             lateness: self.window.lateness,
             early: self.window.early.map(EarlyTimer::new),
             slices: VecDeque::new(),
+            retired: VecDeque::new(),
             fired: 0,
             current: 0,
             watermark: EventTime::BEGINNING,
@@ -163,7 +165,9 @@ enum Doing {
         at: usize,
         word: usize,
     },
-    /// Clearing the first slice's table.
+    /// Retiring the first slice.
+    Retiring,
+    /// Clearing the table of the first slice that has retired.
     Clearing {
         cursor: usize,
     },
@@ -185,7 +189,10 @@ pub struct TumblingOp<T, K: KeyOf<T>, A: Aggregate<T>> {
     early: Option<EarlyTimer>,
     /// Open windows in ascending order of start.
     slices: VecDeque<Box<Slice<K::Key, A::Acc>>>,
-    /// How many of them have fired: the first ones, since windows fire in order.
+    /// Windows that have retired and are not cleared yet, in that order: of those that are still being written there is none
+    /// before one that has been.
+    retired: VecDeque<Box<Slice<K::Key, A::Acc>>>,
+    /// How many of the open ones have fired: the first ones, since windows fire in order.
     fired: usize,
     /// Index of the slice last written to; may be stale, so it is checked.
     current: usize,
@@ -354,15 +361,19 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
         true
     }
 
-    /// Looks for what is next due: the first slice to go, or the first to fire. O(1), however many have fired and are kept.
+    /// Looks for what is next due: a table to clear, the first slice to go, or the first to fire. O(1), however many have fired
+    /// and are kept.
     fn next_work(&mut self) -> Doing {
+        if self.may_clear() {
+            return Doing::Clearing { cursor: 0 };
+        }
         self.due = EventTime::END;
         if self.fired > 0 {
             let gone = self.end_of(self.slices[0].start) + self.lateness.allowed;
             if gone <= self.watermark {
                 return match self.slices[0].parked {
                     Some(_) => Doing::Correcting { id: 0 },
-                    None => Doing::Clearing { cursor: 0 },
+                    None => Doing::Retiring,
                 };
             }
             self.due = gone;
@@ -688,7 +699,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
 
     fn watermark<O: Push<Self::Out>>(&mut self, watermark: EventTime, _: &mut O, _: &mut Cx) {
         self.watermark = self.watermark.max(watermark);
-        if self.watermark >= self.due {
+        if self.watermark >= self.due || self.may_clear() {
             self.doing = self.next_work();
         }
     }
@@ -758,22 +769,22 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
                     self.doing = Doing::Correcting { id: stop };
                     return false;
                 }
-                self.doing = Doing::Clearing { cursor: 0 };
+                self.doing = Doing::Retiring;
+            }
+            Doing::Retiring => {
+                self.retire();
+                self.doing = self.next_work();
             }
             Doing::Clearing { mut cursor } => {
-                if cursor == 0 && !self.may_retire() {
-                    return false;
-                }
-                self.slices[0].parked = None;
-                if !self.slices[0].table.clear_some(&mut cursor) {
+                let slice = &mut self.retired[0];
+                slice.parked = None;
+                if !slice.table.clear_some(&mut cursor) {
                     self.doing = Doing::Clearing { cursor };
                     return false;
                 }
-                if let Some(slice) = self.slices.pop_front() {
+                if let Some(slice) = self.retired.pop_front() {
                     self.spare.keep(slice.table);
-                    self.fired -= 1;
                 }
-                self.current = 0;
                 self.doing = self.after_retiring();
             }
             Doing::Freeing => {
@@ -843,7 +854,8 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
         if saver.write_first(to) == Saved::More {
             return Saved::More;
         }
-        for slice in &mut self.slices {
+        // Those that have retired first: their tables are wanted.
+        for slice in self.retired.iter_mut().chain(&mut self.slices) {
             let start = slice.start;
             if !write(ENTRY, start, &mut slice.tracker, &slice.table, saver, to) {
                 return Saved::More;

@@ -1,9 +1,12 @@
 //! A job's checkpoints on real disks: the folder, the control thread that drives the coordinator, and going on after a crash.
 //!
 //! Laws
-//! 1. The folder is held from before it is read until the last file operation is over.
+//! 1. The folder is held from before it is read until the last file operation is over: those of the shards too.
 //! 2. Savepoints are copied by threads of their own, and the control thread waits for them at its end.
-//! 3. The control thread ends when all is committed, when nothing more can be, or when every shard has dropped its part.
+//! 3. The control thread coordinates until all is committed, until nothing more can be, or until every shard has dropped its part.
+//!    Whatever it was, it ends after the shards' parts: a shard does not wait for its disk's thread, this one does.
+//! 4. Sinks' threads of the job have ended by its end, unless they do not come back from a foreign call: then they are not
+//!    waited for any longer, and hold what they need.
 
 use super::clock::Clock;
 use super::drivers::Shards;
@@ -15,15 +18,22 @@ use crate::checkpoint::{
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
+use crate::port::Helpers;
 use crate::runtime::panics::{Panic, catch};
 use pelton_ring::Doorbell;
-use pelton_storage::{Checkpoint, FolderLock, Lineage, MappedBytes, Pin, StdDisk, WriterConfig};
+use pelton_storage::{
+    Checkpoint, Completion, Disk, FolderLock, Full, Lineage, MappedBytes, Op, Pin, StdDisk, Ticket,
+    WriterConfig,
+};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+/// How long sinks' threads may take to end behind the job. One that sits in a foreign call is left behind.
+const HELPERS_WITHIN_NS: u64 = 2_000_000_000;
 
 /// What the control thread is told.
 pub(crate) enum Message {
@@ -37,7 +47,9 @@ pub(crate) enum Message {
     StopWith(Ask),
     /// A savepoint has been copied, or could not be.
     Copied(Pin),
-    /// A shard has dropped its part.
+    /// A shard has dropped its part, with this disk.
+    Parted(Box<dyn Disk + Send>),
+    /// Nothing of a shard's part is under way any more, and no file of it open.
     Gone,
 }
 
@@ -47,6 +59,36 @@ struct Gone(Sender<Message>);
 impl Drop for Gone {
     fn drop(&mut self) {
         let _ = self.0.send(Message::Gone);
+    }
+}
+
+/// A shard's disk. Dropped with its part, it goes to the control thread, which waits for what is under way (law 3).
+struct OfShard {
+    /// There until it is dropped.
+    disk: Option<Box<dyn Disk + Send>>,
+    to: Sender<Message>,
+}
+
+impl Disk for OfShard {
+    fn submit(&mut self, op: Op, ticket: Ticket) -> Result<(), Full<Op>> {
+        match &mut self.disk {
+            Some(disk) => disk.submit(op, ticket),
+            None => Err(Full(op)),
+        }
+    }
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        if let Some(disk) = &mut self.disk {
+            disk.poll(completions);
+        }
+    }
+}
+
+impl Drop for OfShard {
+    fn drop(&mut self) {
+        if let Some(disk) = self.disk.take() {
+            // The control thread waits for all of them; before it was started nothing is under way.
+            let _ = self.to.send(Message::Parted(disk));
+        }
     }
 }
 
@@ -91,6 +133,7 @@ impl std::fmt::Debug for Message {
             Message::Savepoint(_) => "Savepoint",
             Message::StopWith(_) => "StopWith",
             Message::Copied(_) => "Copied",
+            Message::Parted(_) => "Parted",
             Message::Gone => "Gone",
         })
     }
@@ -158,14 +201,18 @@ pub(crate) fn open(
         .map_err(|e| failed(&job, folder, e.what))?;
     let mut parts = Vec::new();
     for (shard, (writer, at)) in writers.into_iter().zip(&on.refs).enumerate() {
-        // Told when the last of both has gone: the part, and what it had under way.
-        let gone = Arc::new(Gone(to.clone()));
+        let gone = Gone(to.clone());
         let disk = at
             .disks
-            .open(config.disk, folder, &at.doorbell, Box::new(gone.clone()))
+            .open(config.disk, folder, &at.doorbell, Box::new(gone))
             .map_err(|e| failed(&job, folder, e))?;
+        let tell = to.clone();
         let report = Box::new(move |event| {
-            let _ = gone.0.send(Message::Event(event));
+            let _ = tell.send(Message::Event(event));
+        });
+        let disk = Box::new(OfShard {
+            disk: Some(disk),
+            to: to.clone(),
         });
         parts.push(Part::new(shard, told.clone(), writer, disk, report));
     }
@@ -281,12 +328,13 @@ pub(crate) fn draw_lineage() -> Lineage {
 }
 
 impl Opened {
-    /// Starts the control thread.
+    /// Starts the control thread. `helpers` are the job's own.
     pub fn start(
         self,
         shared: Arc<JobShared>,
         clock: Clock,
         bells: Vec<Doorbell>,
+        helpers: Helpers,
     ) -> Result<Vec<Part>, BuildError> {
         let Opened {
             parts,
@@ -308,7 +356,6 @@ impl Opened {
                     let before = coordinator.place();
                     if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
                         shared.fail(failed.of_job(&shared.name));
-                        ring();
                         break;
                     }
                     control.show(&coordinator.figures);
@@ -317,6 +364,9 @@ impl Opened {
                     }
                     while let Some((pin, checkpoint, lineage)) = coordinator.take_savepoint() {
                         savepoints.copy(pin, &checkpoint, lineage);
+                    }
+                    if coordinator.is_over() {
+                        shared.through();
                     }
                     if coordinator.is_over() || gone == shards {
                         break;
@@ -338,6 +388,7 @@ impl Opened {
                             coordinator.stop(Stop::Keep, clock.now_ns());
                         }
                         Some(Message::Copied(pin)) => coordinator.unpin(pin),
+                        Some(Message::Parted(disk)) => drop(disk),
                         Some(Message::Gone) => gone += 1,
                     }
                 }
@@ -351,21 +402,31 @@ impl Opened {
                         position: "the control thread".into(),
                         message: panic.message,
                     });
-                    ring();
                 }
             };
             told_of(caught);
+            // Shards that sleep are to drop their parts.
+            ring();
             // Law 2. Nothing is removed meanwhile.
             told_of(catch(|| savepoints.finish()));
             told_of(catch(|| drop(coordinator)));
-            // Law 1: also what the shards have under way, a spare segment or its closing.
-            while gone < shards
-                && let Ok(message) = from.recv()
-            {
-                gone += usize::from(matches!(message, Message::Gone));
+            // Laws 1 and 3.
+            while gone < shards {
+                match from.recv() {
+                    Ok(Message::Parted(disk)) => drop(disk),
+                    Ok(Message::Gone) => gone += 1,
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
             }
             drop(disk);
             drop(lock);
+            // Law 4.
+            let until_ns = clock.now_ns().saturating_add(HELPERS_WITHIN_NS);
+            for ended in helpers.0 {
+                let left_ns = until_ns.saturating_sub(clock.now_ns());
+                let _ = ended.recv_timeout(Duration::from_nanos(left_ns));
+            }
             shared.shard_over();
         };
         thread::Builder::new()
@@ -391,5 +452,38 @@ fn wait(from: &Receiver<Message>, until_ns: Option<u64>, now_ns: u64) -> Option<
             let left = Duration::from_nanos(at.saturating_sub(now_ns));
             from.recv_timeout(left).ok()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However much is under way, the shard goes on at once: its disk is whole when the control thread has it.
+    #[test]
+    fn a_shards_disk_is_waited_for_by_who_gets_it_and_not_by_the_shard() {
+        let folder = std::env::temp_dir().join(format!("pelton-of-shard-{}", std::process::id()));
+        let held = Arc::new(Mutex::new(()));
+        let (helper, stuck) = (held.clone(), held.lock().unwrap());
+        // The disk's thread waits after its first operation for as long as this test wants.
+        let notify = Box::new(move || drop(helper.lock()));
+        let (to, from) = mpsc::channel();
+        let disk = StdDisk::new(&folder, notify).unwrap();
+        let mut disk = OfShard {
+            disk: Some(Box::new(disk)),
+            to,
+        };
+        let ticket = Ticket {
+            owner: 0,
+            serial: 1,
+        };
+        disk.submit(Op::List, ticket).unwrap();
+        drop(disk);
+        let Ok(Message::Parted(disk)) = from.try_recv() else {
+            panic!("it has been handed on");
+        };
+        drop(stuck);
+        drop(disk);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

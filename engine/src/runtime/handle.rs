@@ -82,6 +82,8 @@ pub(crate) struct JobShared {
     pieces_ns: Vec<AtomicU64>,
     cancelled: AtomicBool,
     shards_left: AtomicUsize,
+    /// Shards whose tasklets have not all come to their end.
+    shards_working: AtomicUsize,
     end: Mutex<End>,
     over: Condvar,
 }
@@ -90,6 +92,8 @@ pub(crate) struct JobShared {
 struct End {
     /// Every shard is through with the job.
     over: bool,
+    /// All that the job was to do has been done, and committed where it takes checkpoints: nobody can cancel it any more.
+    through: bool,
     /// Some shard never will be: it is stuck in this job or in another.
     given_up: Option<JobError>,
     error: Option<JobError>,
@@ -128,6 +132,7 @@ impl JobShared {
             cancelled: AtomicBool::new(false),
             // The control thread ends as a shard does.
             shards_left: AtomicUsize::new(shards + usize::from(control.is_some())),
+            shards_working: AtomicUsize::new(shards),
             control,
             end: Mutex::new(End::default()),
             over: Condvar::new(),
@@ -156,7 +161,8 @@ impl JobShared {
             job.clone_from(&self.name);
         }
         let mut end = self.end();
-        if end.over {
+        let too_late = end.through && matches!(error, JobError::Cancelled { .. });
+        if end.over || too_late {
             // It came to its end before anything could end it.
             return;
         }
@@ -215,6 +221,23 @@ impl JobShared {
 
     pub fn tasklet_done(&self, latencies: &Latencies) {
         self.end().latencies.add(latencies);
+    }
+
+    /// A shard's tasklets have come to their end; they have not been dropped. Where checkpoints are taken, [`JobShared::through`]
+    /// says it for all.
+    pub fn shard_through(&self) {
+        if self.shards_working.fetch_sub(1, Ordering::AcqRel) == 1 && self.control.is_none() {
+            self.through();
+        }
+    }
+
+    /// All has been done. Who cancelled the job meanwhile came too late.
+    pub fn through(&self) {
+        let mut end = self.end();
+        end.through = true;
+        if matches!(end.error, Some(JobError::Cancelled { .. })) {
+            end.error = None;
+        }
     }
 
     pub fn shard_over(&self) {

@@ -112,9 +112,10 @@ impl Runtime {
         if let Some(c) = &checkpointing {
             Disks::check(c.disk, self.shards.driver)?;
         }
-        let mut built = {
+        let (mut built, helpers) = {
             let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
-            plan.build(&config, &mut Ports::threaded(&mut helper, &bells))?
+            let mut ports = Ports::threaded(&mut helper, &bells);
+            (plan.build(&config, &mut ports)?, ports.take_helpers())
         };
         let opened = match &checkpointing {
             Some(c) => {
@@ -130,7 +131,7 @@ impl Runtime {
         let shared = Arc::new(JobShared::new(number, &built, shards, control, now_ns));
         self.jobs.add(&shared);
         let mut parts = match opened {
-            Some(opened) => opened.start(shared.clone(), self.clock, bells)?,
+            Some(opened) => opened.start(shared.clone(), self.clock, bells, helpers)?,
             None => vec![],
         }
         .into_iter();

@@ -354,6 +354,9 @@ impl Shard {
             }
         }
         if job.part.is_none() {
+            if !live {
+                job.shared.shard_through();
+            }
             return live;
         }
         self.checkpoint(at, !live, now, round)

@@ -21,21 +21,28 @@ pub(super) fn prefix(tag: u8, start: i64) -> [u8; 9] {
 }
 
 impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
-    /// Whether the first window may go (law 6). Then it leaves its tombstone.
-    pub(super) fn may_retire(&mut self) -> bool {
-        let Some(keeping) = &mut self.keeping else {
-            return true;
+    /// The first window goes: it leaves its tombstone, and its table waits to be cleared (law 6).
+    pub(super) fn retire(&mut self) {
+        let Some(slice) = self.slices.pop_front() else {
+            return;
         };
-        let (owner, saver) = (keeping.owner(), &mut keeping.saver);
-        let slice = &self.slices[0];
-        if slice.tracker.is_writing() || slice.parked_tracker.is_writing() {
-            return false;
+        self.fired -= 1;
+        self.current = 0;
+        if let Some(keeping) = &mut self.keeping {
+            let trackers = [&slice.tracker, &slice.parked_tracker];
+            // What is still to be written comes before the tombstone, which is the next epoch's.
+            if trackers.iter().any(|t| t.has_stored() || t.is_writing()) {
+                let window = [&prefix(WINDOW, slice.start)[..], &keeping.owner()].concat();
+                keeping.saver.gone_bytes(&window);
+            }
         }
-        if slice.tracker.has_stored() || slice.parked_tracker.has_stored() {
-            let window = [&prefix(WINDOW, slice.start)[..], &owner].concat();
-            saver.gone_bytes(&window);
-        }
-        true
+        self.retired.push_back(slice);
+    }
+
+    /// Whether a window that has retired has been written as well, so that its table may be cleared.
+    pub(super) fn may_clear(&self) -> bool {
+        let first = self.retired.front();
+        first.is_some_and(|s| !s.tracker.is_writing() && !s.parked_tracker.is_writing())
     }
 
     /// Takes an entry of a checkpoint.
