@@ -2,11 +2,16 @@
 
 use super::{Saver, Stored, Tracker};
 use crate::state::State;
+use crate::table::KeyTable;
+use std::hash::Hash;
 
 /// Told of each entry before it changes.
 pub(crate) trait Touch<K, V> {
     /// Entry `id` is about to change; it is new, or has had this key and value until now.
     fn touch(&mut self, id: u32, key: &K, value: &V);
+
+    /// Those of `ids` that are entries' may be about to change, all of them before any does. One that does not is written needlessly.
+    fn touch_all(&mut self, ids: impl Iterator<Item = u32>, table: &KeyTable<K, V>);
 }
 
 /// Nobody wants to know.
@@ -16,6 +21,8 @@ pub(crate) struct Untracked;
 impl<K, V> Touch<K, V> for Untracked {
     #[inline(always)]
     fn touch(&mut self, _: u32, _: &K, _: &V) {}
+    #[inline(always)]
+    fn touch_all(&mut self, _: impl Iterator<Item = u32>, _: &KeyTable<K, V>) {}
 }
 
 /// Marks entries, and saves those that are due.
@@ -26,11 +33,26 @@ pub(crate) struct Tracked<'a> {
     pub prefix: &'a [u8],
 }
 
-impl<K: State, V: Stored> Touch<K, V> for Tracked<'_> {
+impl<K: State + Hash + Eq, V: Stored> Touch<K, V> for Tracked<'_> {
     #[inline(always)]
     fn touch(&mut self, id: u32, key: &K, value: &V) {
         if self.tracker.touch(id) {
             self.saver.before(self.prefix, key, value);
+        }
+    }
+
+    #[inline(always)]
+    fn touch_all(&mut self, ids: impl Iterator<Item = u32>, table: &KeyTable<K, V>) {
+        let end = table.id_end();
+        let ids = ids.filter(|&id| id < end);
+        if !self.tracker.is_writing() {
+            return self.tracker.mark_all(end, ids);
+        }
+        for id in ids {
+            if self.tracker.touch(id) {
+                let (key, value) = (table.key(id), table.value(id));
+                self.saver.before(self.prefix, key, value);
+            }
         }
     }
 }

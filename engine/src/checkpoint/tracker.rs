@@ -73,6 +73,25 @@ impl Tracker {
         self.writing && self.take_due(word, bit)
     }
 
+    /// Entries are about to change, all of ids below `end`, and none of them is due: nothing is being written.
+    #[inline(always)]
+    pub fn mark_all(&mut self, end: u32, ids: impl Iterator<Item = u32>) {
+        debug_assert!(!self.writing);
+        let words = end.div_ceil(64) as usize;
+        if self.marked.len() < words {
+            self.marked.resize(words, 0);
+        }
+        let (marked, mut changed) = (self.marked.as_mut_slice(), 0);
+        for id in ids {
+            if let Some(word) = marked.get_mut(id as usize / 64) {
+                let bit = 1u64 << (id % 64);
+                changed += usize::from(*word & bit == 0);
+                *word |= bit;
+            }
+        }
+        self.changed += changed;
+    }
+
     #[cold]
     fn grow(&mut self, word: usize, bit: u64) {
         self.marked.resize(word + 1, 0);

@@ -241,6 +241,7 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {
     ) {
         let probes = probe(table, key_of, op, &batch.records[from..to]);
         let mut stamps = Stamps::from(batch, from);
+        touch.touch_all(probes[..to - from].iter().map(|p| p.1), table);
         for (index, (hash, candidate)) in (from..to).zip(probes) {
             let record = &batch.records[index];
             let at = if R::NEEDS_ORIGINS {
@@ -254,7 +255,6 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {
             let update = blame_at(op, index, || {
                 key_of.with(record, |key| {
                     let value = if let Some(state) = table.verified(candidate, key) {
-                        touch.touch(candidate, key, state);
                         running.add(state, record, at);
                         running.value(state)
                     } else {

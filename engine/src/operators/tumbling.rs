@@ -504,7 +504,7 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
                 || {
                     let hash = key_of.with(record, |key| table.hash(key));
                     let candidate = table.candidate(hash);
-                    add_one(
+                    add_one::<_, _, _, _, false>(
                         table,
                         key_of,
                         aggregate,
@@ -539,13 +539,14 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
         found[i] = table.candidate_in(found[i], hashes[i]);
         table.prefetch_entry(found[i]);
     }
+    touch.touch_all(found[..count].iter().copied(), table);
     for i in 0..count {
         blame_at(
             op,
             from + i,
             #[inline(always)]
             || {
-                add_one(
+                add_one::<_, _, _, _, true>(
                     table,
                     key_of,
                     aggregate,
@@ -562,10 +563,10 @@ pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
     }
 }
 
-/// Adds one record to the entry that `candidate` very likely is.
+/// Adds one record to the entry that `candidate` very likely is, and that has been touched already if `TOUCHED`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn add_one<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
+fn add_one<T, K, A, C, const TOUCHED: bool>(
     table: &mut KeyTable<K::Key, A::Acc>,
     key_of: &K,
     aggregate: &A,
@@ -576,7 +577,11 @@ fn add_one<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
     hash: u64,
     candidate: u32,
     touch: &mut C,
-) {
+) where
+    K: KeyOf<T>,
+    A: Aggregate<T>,
+    C: Touch<K::Key, A::Acc>,
+{
     let origin = if A::NEEDS_ORIGINS {
         batch.origin(index)
     } else {
@@ -588,7 +593,9 @@ fn add_one<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
         #[inline(always)]
         |key| {
             if let Some(acc) = table.verified(candidate, key) {
-                touch.touch(candidate, key, acc);
+                if !TOUCHED {
+                    touch.touch(candidate, key, acc);
+                }
                 aggregate.add(acc, record, at);
             } else {
                 let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
