@@ -1,7 +1,8 @@
 //! The folder that a sink writes to: one job's at a time.
 //!
 //! Laws
-//! 1. Nobody else writes while the job has it. The lock is the kernel's and goes with the process, however that dies.
+//! 1. Nobody else writes while the job has it: while there is a writer, a committer, or an output on its helper thread, which may
+//!    outlive the others. The lock is the kernel's and goes with the process, however that dies.
 //! 2. Each start has a number of its own in it, so that no two starts make a file of one name. It is on the device before the first
 //!    of its files is made.
 //! 3. It is made and taken when the job starts. A job that is refused by then leaves nothing.
@@ -22,11 +23,13 @@ const LOCK: &str = ".pelton-sink";
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     pub path: PathBuf,
+    /// Each output has a clone (law 1).
+    held: Held,
     /// Number of this start; 0 before.
     attempt: Arc<AtomicU64>,
 }
 
-/// Keeps a folder for its job. All writers and the committer of a sink have it.
+/// Keeps a folder for its job. All writers, outputs and the committer of a sink have it.
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<Mutex<Option<File>>>);
 
@@ -48,9 +51,9 @@ pub(super) fn open<F: Clone, O: Output<u8>>(
     format: &F,
     output: impl Fn(&Folder, usize) -> O,
 ) -> Result<(Opened, Vec<LinesWriter<F>>), String> {
-    let (folder, held) = (Folder::new(path)?, Held::default());
-    let taken = (folder.clone(), held.clone());
-    ports.at_start(path.display().to_string(), move || taken.0.take(&taken.1));
+    let folder = Folder::new(path)?;
+    let (taken, held) = (folder.clone(), folder.held.clone());
+    ports.at_start(path.display().to_string(), move || taken.take());
     // A sync takes as long as the device does.
     let apart = ports.apart()?;
     let mut writers = vec![];
@@ -83,12 +86,13 @@ impl Folder {
         }
         Ok(Folder {
             path: path.to_owned(),
+            held: Held::default(),
             attempt: Arc::default(),
         })
     }
 
     /// Takes it: the job starts.
-    pub fn take(&self, held: &Held) -> Result<(), String> {
+    pub fn take(&self) -> Result<(), String> {
         let say = |e: io::Error| match e.kind() {
             ErrorKind::PermissionDenied => "it may not be written to; check its permissions".into(),
             _ => target::failure(&e),
@@ -110,7 +114,7 @@ impl Folder {
         let attempt = next_start(&mut file).map_err(say)?;
         sync_folder(&self.path).map_err(say)?;
         self.attempt.store(attempt, Ordering::Relaxed);
-        *held.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        *self.held.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         Ok(())
     }
 
@@ -165,4 +169,83 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::{Format, Json, json};
+    use pelton::checkpoint::Epoch;
+    use pelton::sink::Sink;
+    use pelton::{Config, Job, Runtime, sources};
+    use std::sync::mpsc;
+
+    /// A sink in a folder whose output is stuck in its first write until it is told otherwise.
+    struct Stuck {
+        path: PathBuf,
+        stuck: mpsc::Sender<()>,
+        go: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    struct Output {
+        _folder: Folder,
+        stuck: mpsc::Sender<()>,
+        go: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    impl pelton::sink::Output<u8> for Output {
+        fn write(&mut self, _: &mut Vec<u8>) -> Result<(), String> {
+            let _ = self.stuck.send(());
+            let _ = self.go.lock().unwrap().recv();
+            Ok(())
+        }
+        fn pre_commit(&mut self, _: Epoch) -> Result<Option<Vec<u8>>, String> {
+            Ok(None)
+        }
+    }
+
+    impl<T: 'static> Sink<T> for Stuck
+    where
+        Json: Format<T>,
+    {
+        type Writer = LinesWriter<Json>;
+        fn name(&self) -> String {
+            "stuck".into()
+        }
+        fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
+            let output = |folder: &Folder, _| Output {
+                _folder: folder.clone(),
+                stuck: self.stuck.clone(),
+                go: self.go.clone(),
+            };
+            Ok(open(ports, &self.path, &json(), output)?.1)
+        }
+    }
+
+    /// Law 1: the job has ended, and who still writes for it has the folder.
+    #[test]
+    fn an_output_that_outlives_its_job_has_the_folder() {
+        let path = std::env::temp_dir().join(format!("pelton-stuck-{}", std::process::id()));
+        let ((stuck, is_stuck), (go, told)) = (mpsc::channel(), mpsc::channel());
+        let go_on = Arc::new(Mutex::new(told));
+        let job = Job::new("stuck");
+        job.source(sources::items(0..10u64)).sink(Stuck {
+            path: path.clone(),
+            stuck,
+            go: go_on,
+        });
+        let runtime = Runtime::start(Config::default().shards(1)).unwrap();
+        let handle = runtime.submit(&job).unwrap();
+        is_stuck.recv().unwrap();
+        handle.cancel();
+        handle.wait().unwrap_err();
+        let next = Folder::new(&path).unwrap();
+        let refused = next.take().unwrap_err();
+        assert!(refused.contains("another job writes to it"), "{refused}");
+        drop(go);
+        while next.take().is_err() {
+            std::thread::yield_now();
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }
