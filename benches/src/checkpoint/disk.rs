@@ -14,7 +14,7 @@ use pelton::source::{Emit, Read, ReadError, Reader, Source};
 use pelton::{Config, DiskKind, Driver, Job, Runtime, testing};
 use pelton_storage::{Buffer, Completion, Disk, Done, FileId, Mode, Op, Ticket};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -177,7 +177,7 @@ fn on_shard(
     kind: DiskKind,
     bytes: usize,
     samples: u64,
-    folder: &PathBuf,
+    folder: &Path,
 ) -> Result<Vec<u64>, BenchError> {
     let failed = |e: String| BenchError::failed(e);
     let disk = testing::shard_disk(runtime, 0, kind, folder).map_err(|e| failed(e.to_string()))?;
