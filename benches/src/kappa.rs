@@ -285,11 +285,16 @@ fn reader(
     job
 }
 
+/// Nanoseconds, up to a minute.
+fn histogram() -> Result<Histogram<u64>, Failed> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
+}
+
 /// The live part; latencies of the reader's first life.
 fn live(config: &KappaConfig) -> Result<Histogram<u64>, Failed> {
     let folder = config.folder.join("live");
     let records = config.rate * config.seconds;
-    let latencies = Arc::new(Mutex::new(Histogram::new(3)?));
+    let latencies = Arc::new(Mutex::new(histogram()?));
     let since = Instant::now();
     let (_writing, writer) = writer(config, &folder, records, Some(config.rate), since)?;
     let runtime = runtime(config)?;
@@ -302,7 +307,7 @@ fn live(config: &KappaConfig) -> Result<Histogram<u64>, Failed> {
     first.stop(Stop::Keep);
     first.wait()?;
     // What comes now has waited for the job to start: that is no latency of the log.
-    let unasked = Arc::new(Mutex::new(Histogram::new(3)?));
+    let unasked = Arc::new(Mutex::new(histogram()?));
     let second = runtime.submit(&job(false, &unasked))?;
     writer.wait()?;
     second.stop(Stop::Keep);

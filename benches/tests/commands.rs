@@ -143,6 +143,8 @@ fn kappa_prints_one_object_and_leaves_nothing() {
     ] {
         assert!(run[field].as_f64().unwrap() > 0.0, "{field}");
     }
+    let live = |quantile: &str| run[quantile].as_f64().unwrap();
+    assert!(live("live_p50_ms") > 0.1 && live("live_p50_ms") <= live("live_p99_ms"));
     assert!(!folder.exists());
     std::fs::create_dir(&folder).unwrap();
     assert_eq!(bench(&args).status.code(), Some(2), "a folder that exists");
