@@ -227,6 +227,34 @@ fn records_that_are_behind_come_and_say_so() {
     assert_eq!(stepper.counters().late, 0);
 }
 
+/// The watermark is far behind, so nothing is cleaned away in between.
+#[test]
+fn an_entry_that_has_expired_is_a_new_one_when_it_comes_again() {
+    let (results, sink) = collect();
+    let job = Job::new("again");
+    let records = [(1u8, 0i64, 1u64), (1, 5, 2), (1, 12, 1), (1, 13, 2)];
+    job.source(sources::items(records))
+        .event_time(time, Watermarks::bounded(1.hours()))
+        .key_by(|r| r.0)
+        .process(
+            "again",
+            map::<u64, u64>("map").ttl(Ttl::event_time(10.seconds())),
+        )
+        .each(|r, map, cx| {
+            *map.or_default(r.2) += 1;
+            cx.emit(map.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
+        })
+        .sink(sink);
+    Stepper::new(&job, 1).unwrap().run().unwrap();
+    let expected: [&[(u64, u64)]; 4] = [
+        &[(1, 1)],
+        &[(1, 1), (2, 1)],
+        &[(2, 1), (1, 1)],
+        &[(2, 2), (1, 1)],
+    ];
+    assert_eq!(results.take(), expected);
+}
+
 /// A time to live and timers by the clock of the stepper.
 #[test]
 fn the_clock_fires_and_expires() {
