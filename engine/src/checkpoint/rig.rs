@@ -437,7 +437,8 @@ where
                 }
             }
             machine.op.loaded();
-            // As the stage does it.
+            // As the stage does it: in its first step, so with the time of that.
+            machine.cx.wall = EventTime::from_micros(self.since);
             machine.resume(&mut self.rows, dice);
         }
     }
