@@ -8,6 +8,7 @@
 //! 3. A batch that is handed back to its producer is empty and keeps its capacity.
 
 use crate::checkpoint::Cut;
+use crate::push::OpId;
 use crate::time::EventTime;
 
 /// Where a record came from; ties of equal event time go by it. 24 bytes, carried only where it is needed.
@@ -29,6 +30,17 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The origin of a record that operator `op` derived for the key with this stable hash.
+    #[inline(always)]
+    pub(crate) fn derived(op: OpId, key_hash: u64) -> Origin {
+        Origin {
+            source: op.0 | 1 << 31,
+            partition: 0,
+            offset: key_hash,
+            emission: 0,
+        }
+    }
+
     /// The emission of child `index` of a record whose emission is `parent`, for what makes several records of one: a
     /// `flat_map` numbers its records, a fork its branches.
     ///

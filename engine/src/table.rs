@@ -40,6 +40,8 @@ const UNINDEXED_SEARCHES: u32 = 64;
 const FIRST_ENTRIES: usize = 4;
 /// Entries of a page of entries.
 const PAGE_ENTRIES: usize = 1024;
+/// Keys up to which a table is taken to lie in the cache.
+pub(crate) const CACHED: usize = 4096;
 const REMOVED: u32 = u32::MAX;
 /// Bits of the hash that the directory may use: all of the fingerprint but for the home slot's.
 const DIRECTORY_BITS: u32 = 32 - PAGE_SLOTS.trailing_zeros();

@@ -52,7 +52,7 @@ pub use ordered::{Ordered, Rank};
 pub use sum::{Compensated, Number, Sum, Wide};
 pub use top_k::{Best, TopK, TopKBy};
 
-use crate::batch::Origin;
+use crate::batch::{Batch, Origin};
 use crate::state::State;
 use crate::time::EventTime;
 use std::marker::PhantomData;
@@ -65,6 +65,17 @@ pub struct At {
     pub time: EventTime,
     /// Where it came from; the default where the aggregate did not ask for origins.
     pub origin: Origin,
+}
+
+impl At {
+    /// The place of a batch's record.
+    #[inline(always)]
+    pub(crate) fn of<T>(batch: &Batch<T>, index: usize) -> At {
+        At {
+            time: batch.times[index],
+            origin: batch.origin(index),
+        }
+    }
 }
 
 /// Turns records of type `T` into one value. Cheap to clone: one clone a shard.

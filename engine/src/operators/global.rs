@@ -16,8 +16,8 @@
 //! key stays for ever (a warning says so). O(1) a record.
 //! A result by count has the time and mark of its last record; one by time-out has M where that is later, so it is never late.
 
-use crate::aggregate::Aggregate;
-use crate::batch::{Batch, Stamp};
+use crate::aggregate::{Aggregate, At};
+use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::Sizes;
 use crate::checkpoint::{
     Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored, Touch, Value, Whole,
@@ -26,7 +26,6 @@ use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
 use crate::operators::late::LateTo;
 use crate::operators::running::{CHUNK, Stamps, probe};
-use crate::operators::tumbling::{at_of, derived};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
@@ -304,7 +303,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> GlobalOp<T, K, A> {
                 if KEEPS && let Some(kept) = kept {
                     kept.tracked().touch(id, key, open);
                 }
-                aggregate.add(&mut open.acc, record, at_of(batch, index));
+                aggregate.add(&mut open.acc, record, At::of(batch, index));
                 open.count += 1;
                 open.latest = open.latest.max(time);
                 (id, new)
@@ -424,7 +423,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for GlobalOp<T
             }
             let id = self.oldest;
             let time = self.table.value(id).latest.max(self.watermark);
-            cx.origin = derived(self.op, stable_hash(self.table.key(id)));
+            cx.origin = Origin::derived(self.op, stable_hash(self.table.key(id)));
             self.fire(id, Stamp::at(time), out, cx);
         }
         false

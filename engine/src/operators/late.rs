@@ -1,7 +1,7 @@
 //! The late output: records too late for every window they belong to go over an edge to a sink's stage of their own.
 
 use crate::aside::Aside;
-use crate::batch::Stamp;
+use crate::batch::{Batch, Stamp};
 use crate::edge::Wiring;
 use crate::plan::{EdgeId, Plan, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId};
@@ -54,6 +54,18 @@ impl<T> Late<T> {
         cx.counters.late += 1;
         if let Some(edge) = &mut self.edge {
             edge.push(record, stamp, cx);
+        }
+    }
+
+    /// Takes late records out of a batch by value, in order: these, by their places.
+    pub fn take(&mut self, batch: &mut Batch<T>, late: &[(usize, Stamp)], cx: &mut Cx) {
+        let mut taken: Vec<(T, Stamp)> = Vec::with_capacity(late.len());
+        for &(index, stamp) in late.iter().rev() {
+            // Descending: what is swapped in comes from behind this one.
+            taken.push((batch.records.swap_remove(index), stamp));
+        }
+        for (record, stamp) in taken.into_iter().rev() {
+            self.record(record, stamp, cx);
         }
     }
 

@@ -21,7 +21,6 @@ use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
 use crate::operators::running::{CHUNK, Stamps, probe};
-use crate::operators::tumbling::{at_of, derived};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::process::{Ask, Context, KeptStates, Now, OnTimer, Standing, States, Table, Who};
@@ -249,7 +248,7 @@ where
                     None => rows.row_of(hash, key),
                 });
             let at = match S::NEEDS_ORIGINS {
-                true => at_of(batch, index),
+                true => At::of(batch, index),
                 false => At {
                     time: stamp.time,
                     origin: Origin::default(),
@@ -267,7 +266,7 @@ where
                 Popped::Due { time, value: id } => {
                     // Only of another shard's checkpoint can one lie below M.
                     let time = time.max(self.now.event);
-                    cx.origin = derived(self.op, stable_hash(self.rows.rows.key(id)));
+                    cx.origin = Origin::derived(self.op, stable_hash(self.rows.rows.key(id)));
                     let stamp = Stamp::at(EventTime::from_micros(time));
                     self.call(id, Call::Timer, stamp, out, cx);
                 }
@@ -286,7 +285,7 @@ where
             let until = self.now.clock;
             match self.timers.pop(true, until, &mut self.rows, budget) {
                 Popped::Due { time, value: id } => {
-                    cx.origin = derived(self.op, stable_hash(self.rows.rows.key(id)));
+                    cx.origin = Origin::derived(self.op, stable_hash(self.rows.rows.key(id)));
                     let stamp = Stamp::at(EventTime::from_micros(self.now.event));
                     let time = EventTime::from_micros(time);
                     self.call(id, Call::ClockTimer(time), stamp, out, cx);

@@ -17,14 +17,13 @@ use crate::checkpoint::{
 };
 use crate::error::BuildError;
 use crate::key::KeyOf;
-use crate::operators::tumbling::{CACHED, at_of};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
-use crate::table::{KeyTable, NONE};
+use crate::table::{CACHED, KeyTable, NONE};
 use crate::time::EventTime;
 use std::marker::PhantomData;
 
@@ -245,7 +244,7 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {
         for (index, (hash, candidate)) in (from..to).zip(probes) {
             let record = &batch.records[index];
             let at = if R::NEEDS_ORIGINS {
-                at_of(batch, index)
+                At::of(batch, index)
             } else {
                 At {
                     time: batch.times[index],

@@ -49,7 +49,6 @@ use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::{Late, LateTo};
-use crate::operators::tumbling::{at_of, hand_late};
 use crate::pipeline::MakeOperator;
 use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
@@ -316,7 +315,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
             if !core.store.rule.accepts(t, end, v) {
                 return false;
             }
-            let at = at_of(batch, index);
+            let at = At::of(batch, index);
             key_of.with(record, |key| {
                 let id = core.entry(core.store.table.hash(key), key);
                 if core.store.rule.mode == Mode::OneCorrection {
@@ -377,7 +376,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> Operator<T>
         self.on_time(batch, from, batch.len(), &mut to);
         batch.behind = behind;
         if !late.is_empty() {
-            hand_late(batch, &late, &mut self.late, cx);
+            self.late.take(batch, &late, cx);
         }
         batch.clear();
     }

@@ -42,13 +42,12 @@ use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
 use crate::operators::late::{Late, LateTo};
-use crate::operators::tumbling::{CACHED, at_of, derived, hand_late};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
-use crate::table::{KeyTable, NONE};
+use crate::table::{CACHED, KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 
@@ -516,7 +515,7 @@ fn emit<K: Key, V, O: Push<Windowed<K, V>>>(
         start: EventTime::from_micros(start),
         end: EventTime::from_micros(end),
     };
-    cx.origin = derived(op, stable_hash(key));
+    cx.origin = Origin::derived(op, stable_hash(key));
     let result = Windowed {
         key: key.clone(),
         window,
@@ -714,7 +713,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                 state.touch(id);
                 let kept = state.rests.get_mut(id).kept.get_or_insert_default();
                 let side = kept.side(slice, from, on_time, || aggregate.create());
-                aggregate.add(side, &batch.records[index], at_of(batch, index));
+                aggregate.add(side, &batch.records[index], At::of(batch, index));
                 id
             })
         });
@@ -806,7 +805,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
                 return;
             }
         }
-        hand_late(batch, &self.late_records, &mut self.late, cx);
+        self.late.take(batch, &self.late_records, cx);
         self.late_records.clear();
         (self.taken, self.behind_taken) = (0, 0);
         batch.clear();

@@ -21,7 +21,7 @@
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::{Size, Sizes};
-use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot, Touch, Tracked, Tracker, Untracked};
+use crate::checkpoint::{Cut, Frame, Keeping, Saved, Snapshot, Tracked, Tracker, Untracked};
 use crate::error::BuildError;
 use crate::key::{KeyOf, stable_hash};
 use crate::operators::early::{Changed, EarlyTimer};
@@ -31,23 +31,23 @@ use crate::plan::{OpInfo, Origins, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
-use crate::table::{KeyTable, NONE};
+use crate::table::KeyTable;
 use crate::time::{EventTime, Span};
 use crate::window::{
     Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_early,
     check_lateness, check_offset, check_positive, results_of, said_early,
 };
+use adding::{CHUNK, add_chunk, mark};
 use kept::{ENTRY, PARKED, begin, prefix, write};
 use spare::Spare;
 use std::collections::VecDeque;
 
+mod adding;
 mod kept;
 mod spare;
 
 /// Results emitted in one step.
 const PIECE: u32 = 1024;
-/// Records whose probes are under way together: enough to hide the misses of one another.
-const CHUNK: usize = 64;
 
 #[allow(private_interfaces)]
 impl<T: Send + 'static> WindowAssigner<T> for Tumbling {
@@ -333,7 +333,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                 aggregate.add(
                     table.value_mut(id),
                     &batch.records[index],
-                    at_of(batch, index),
+                    At::of(batch, index),
                 );
                 id
             })
@@ -455,167 +455,6 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
     }
 }
 
-/// Marks the entries of records `from..to`, which have been added, as changed.
-#[inline(never)]
-fn mark<T, K: KeyOf<T>, V>(
-    table: &KeyTable<K::Key, V>,
-    key_of: &K,
-    op: OpId,
-    batch: &Batch<T>,
-    from: usize,
-    to: usize,
-    changed: &mut Changed,
-) {
-    for (n, record) in batch.records[from..to].iter().enumerate() {
-        let id = blame_at(op, from + n, || {
-            key_of.with(record, |key| table.find(table.hash(key), key))
-        });
-        changed.mark(id);
-    }
-}
-
-/// Keys up to which a table is taken to lie in the cache.
-pub(crate) const CACHED: usize = 4096;
-
-/// Adds records `from..to` of one window to its table.
-///
-/// A large table is worked in three passes over a chunk (hash and ask for the slot, look it up and ask for the entry,
-/// add), so that the cache misses of different records overlap; a small one in a single pass.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
-    table: &mut KeyTable<K::Key, A::Acc>,
-    key_of: &K,
-    aggregate: &A,
-    op: OpId,
-    batch: &Batch<T>,
-    from: usize,
-    to: usize,
-    touch: &mut C,
-) {
-    let records = &batch.records[from..to];
-    let times = &batch.times[from..to];
-    if table.len() < CACHED {
-        for (n, (record, &time)) in records.iter().zip(times).enumerate() {
-            blame_at(
-                op,
-                from + n,
-                #[inline(always)]
-                || {
-                    let hash = key_of.with(record, |key| table.hash(key));
-                    let candidate = table.candidate(hash);
-                    add_one::<_, _, _, _, false>(
-                        table,
-                        key_of,
-                        aggregate,
-                        batch,
-                        from + n,
-                        record,
-                        time,
-                        hash,
-                        candidate,
-                        touch,
-                    );
-                },
-            );
-        }
-        return;
-    }
-    let mut hashes = [0u64; CHUNK];
-    // First the page of each key's slot, then the candidate found there.
-    let mut found = [NONE; CHUNK];
-    let count = records.len().min(CHUNK);
-    let (records, times) = (&records[..count], &times[..count]);
-    for i in 0..count {
-        hashes[i] = blame_at(
-            op,
-            from + i,
-            #[inline(always)]
-            || key_of.with(&records[i], |key| table.hash(key)),
-        );
-        found[i] = table.prefetch_slot(hashes[i]);
-    }
-    for i in 0..count {
-        found[i] = table.candidate_in(found[i], hashes[i]);
-        table.prefetch_entry(found[i]);
-    }
-    touch.touch_all(found[..count].iter().copied(), table);
-    for i in 0..count {
-        blame_at(
-            op,
-            from + i,
-            #[inline(always)]
-            || {
-                add_one::<_, _, _, _, true>(
-                    table,
-                    key_of,
-                    aggregate,
-                    batch,
-                    from + i,
-                    &records[i],
-                    times[i],
-                    hashes[i],
-                    found[i],
-                    touch,
-                );
-            },
-        );
-    }
-}
-
-/// Adds one record to the entry that `candidate` very likely is, and that has been touched already if `TOUCHED`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn add_one<T, K, A, C, const TOUCHED: bool>(
-    table: &mut KeyTable<K::Key, A::Acc>,
-    key_of: &K,
-    aggregate: &A,
-    batch: &Batch<T>,
-    index: usize,
-    record: &T,
-    time: EventTime,
-    hash: u64,
-    candidate: u32,
-    touch: &mut C,
-) where
-    K: KeyOf<T>,
-    A: Aggregate<T>,
-    C: Touch<K::Key, A::Acc>,
-{
-    let origin = if A::NEEDS_ORIGINS {
-        batch.origin(index)
-    } else {
-        Origin::default()
-    };
-    let at = At { time, origin };
-    key_of.with(
-        record,
-        #[inline(always)]
-        |key| {
-            if let Some(acc) = table.verified(candidate, key) {
-                if !TOUCHED {
-                    touch.touch(candidate, key, acc);
-                }
-                aggregate.add(acc, record, at);
-            } else {
-                let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
-                let acc = table.value_mut(id);
-                touch.touch(id, key, acc);
-                aggregate.add(acc, record, at);
-            }
-        },
-    );
-}
-
-/// The place of a record in the order of its stream.
-#[inline(always)]
-pub(crate) fn at_of<T>(batch: &Batch<T>, index: usize) -> At {
-    At {
-        time: batch.times[index],
-        origin: batch.origin(index),
-    }
-}
-
 /// Emits one key's result. Its event time is the last of its window; its origin is the operator and the key's hash.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -630,7 +469,7 @@ pub(crate) fn emit<T, K: crate::key::Key, A: Aggregate<T>, O: Push<Windowed<K, A
     cx: &mut Cx,
 ) {
     let key = table.key(id).clone();
-    cx.origin = derived(op, stable_hash(&key));
+    cx.origin = Origin::derived(op, stable_hash(&key));
     let value = blame(op, || aggregate.finish(table.value(id)));
     out.push(
         Windowed {
@@ -642,34 +481,6 @@ pub(crate) fn emit<T, K: crate::key::Key, A: Aggregate<T>, O: Push<Windowed<K, A
         Stamp::at(window.end - Span::from_micros(1)),
         cx,
     );
-}
-
-/// The origin of a record that operator `op` derived for the key with this stable hash.
-#[inline(always)]
-pub(crate) fn derived(op: OpId, key_hash: u64) -> Origin {
-    Origin {
-        source: op.0 | 1 << 31,
-        partition: 0,
-        offset: key_hash,
-        emission: 0,
-    }
-}
-
-/// Takes the late records out of a batch by value, in order, and hands them to the late output.
-pub(crate) fn hand_late<T>(
-    batch: &mut Batch<T>,
-    late: &[(usize, Stamp)],
-    to: &mut Late<T>,
-    cx: &mut Cx,
-) {
-    let mut taken: Vec<(T, Stamp)> = Vec::with_capacity(late.len());
-    for &(index, stamp) in late.iter().rev() {
-        // Descending: what is swapped in comes from behind this one.
-        taken.push((batch.records.swap_remove(index), stamp));
-    }
-    for (record, stamp) in taken.into_iter().rev() {
-        to.record(record, stamp, cx);
-    }
 }
 
 impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp<T, K, A> {
@@ -699,7 +510,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
             early.changed(cx.now_ns);
         }
         if !late.is_empty() {
-            hand_late(batch, &late, &mut self.late, cx);
+            self.late.take(batch, &late, cx);
         }
         batch.clear();
     }

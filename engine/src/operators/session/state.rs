@@ -4,10 +4,9 @@ use super::early::Early;
 use super::parts::Parts;
 use super::store::{Group, Keyed, Part, Phase, Store, touched};
 use crate::aggregate::{Aggregate, At};
-use crate::batch::Stamp;
+use crate::batch::{Origin, Stamp};
 use crate::checkpoint::Kept;
 use crate::key::{Key, stable_hash};
-use crate::operators::tumbling::derived;
 use crate::push::{Cx, OpId, Push, blame};
 use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
@@ -171,7 +170,7 @@ impl<T, K: Key, A: Aggregate<T>> Core<T, K, A> {
             start: EventTime::from_micros(start),
             end: EventTime::from_micros(end),
         };
-        to.cx.origin = derived(self.op, stable_hash(&key));
+        to.cx.origin = Origin::derived(self.op, stable_hash(&key));
         let value = blame(self.op, || self.aggregate.finish(acc));
         to.out.push(
             Windowed {

@@ -1,0 +1,162 @@
+//! Adding records to a window's table: in a large one the cache misses of different records overlap.
+
+use crate::aggregate::{Aggregate, At};
+use crate::batch::{Batch, Origin};
+use crate::checkpoint::Touch;
+use crate::key::KeyOf;
+use crate::operators::early::Changed;
+use crate::push::{OpId, blame_at};
+use crate::table::{CACHED, KeyTable, NONE};
+use crate::time::EventTime;
+
+/// Records whose probes are under way together: enough to hide the misses of one another.
+pub(super) const CHUNK: usize = 64;
+
+/// Adds records `from..to` of one window to its table.
+///
+/// A large table is worked in three passes over a chunk (hash and ask for the slot, look it up and ask for the entry,
+/// add), so that the cache misses of different records overlap; a small one in a single pass.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    op: OpId,
+    batch: &Batch<T>,
+    from: usize,
+    to: usize,
+    touch: &mut C,
+) {
+    let records = &batch.records[from..to];
+    let times = &batch.times[from..to];
+    if table.len() < CACHED {
+        for (n, (record, &time)) in records.iter().zip(times).enumerate() {
+            blame_at(
+                op,
+                from + n,
+                #[inline(always)]
+                || {
+                    let hash = key_of.with(record, |key| table.hash(key));
+                    let candidate = table.candidate(hash);
+                    add_one::<_, _, _, _, false>(
+                        table,
+                        key_of,
+                        aggregate,
+                        batch,
+                        from + n,
+                        record,
+                        time,
+                        hash,
+                        candidate,
+                        touch,
+                    );
+                },
+            );
+        }
+        return;
+    }
+    let mut hashes = [0u64; CHUNK];
+    // First the page of each key's slot, then the candidate found there.
+    let mut found = [NONE; CHUNK];
+    let count = records.len().min(CHUNK);
+    let (records, times) = (&records[..count], &times[..count]);
+    for i in 0..count {
+        hashes[i] = blame_at(
+            op,
+            from + i,
+            #[inline(always)]
+            || key_of.with(&records[i], |key| table.hash(key)),
+        );
+        found[i] = table.prefetch_slot(hashes[i]);
+    }
+    for i in 0..count {
+        found[i] = table.candidate_in(found[i], hashes[i]);
+        table.prefetch_entry(found[i]);
+    }
+    touch.touch_all(found[..count].iter().copied(), table);
+    for i in 0..count {
+        blame_at(
+            op,
+            from + i,
+            #[inline(always)]
+            || {
+                add_one::<_, _, _, _, true>(
+                    table,
+                    key_of,
+                    aggregate,
+                    batch,
+                    from + i,
+                    &records[i],
+                    times[i],
+                    hashes[i],
+                    found[i],
+                    touch,
+                );
+            },
+        );
+    }
+}
+
+/// Adds one record to the entry that `candidate` very likely is, and that has been touched already if `TOUCHED`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn add_one<T, K, A, C, const TOUCHED: bool>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    batch: &Batch<T>,
+    index: usize,
+    record: &T,
+    time: EventTime,
+    hash: u64,
+    candidate: u32,
+    touch: &mut C,
+) where
+    K: KeyOf<T>,
+    A: Aggregate<T>,
+    C: Touch<K::Key, A::Acc>,
+{
+    let origin = if A::NEEDS_ORIGINS {
+        batch.origin(index)
+    } else {
+        Origin::default()
+    };
+    let at = At { time, origin };
+    key_of.with(
+        record,
+        #[inline(always)]
+        |key| {
+            if let Some(acc) = table.verified(candidate, key) {
+                if !TOUCHED {
+                    touch.touch(candidate, key, acc);
+                }
+                aggregate.add(acc, record, at);
+            } else {
+                let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
+                let acc = table.value_mut(id);
+                touch.touch(id, key, acc);
+                aggregate.add(acc, record, at);
+            }
+        },
+    );
+}
+
+/// Marks the entries of records `from..to`, which have been added, as changed.
+#[inline(never)]
+pub(super) fn mark<T, K: KeyOf<T>, V>(
+    table: &KeyTable<K::Key, V>,
+    key_of: &K,
+    op: OpId,
+    batch: &Batch<T>,
+    from: usize,
+    to: usize,
+    changed: &mut Changed,
+) {
+    for (n, record) in batch.records[from..to].iter().enumerate() {
+        let id = blame_at(op, from + n, || {
+            key_of.with(record, |key| table.find(table.hash(key), key))
+        });
+        changed.mark(id);
+    }
+}
