@@ -6,15 +6,15 @@
 //! 3. A fault in what the user wrote is kept and told when the job is built, with the operator and its place in the source.
 //! 4. Whether results may be replaced later is a fact of its own beside the class, since EXEMPT says nothing of it, and it
 //!    stays with all that is made of them: no operator behind takes back what it made of a result that was replaced.
-//! 5. Sources and sinks open in the order of their stages, and none of them destroys anything before all have
-//!    ([`Ports::at_start`]): a job that is refused leaves its outputs as they were.
+//! 5. Sources and sinks open in the order of their stages, and none of them destroys anything before all have and the job fits to what
+//!    it goes on from ([`Ports::at_start`]): a job that is refused by then leaves its outputs as they were.
 
 use crate::checkpoint::{Checkpointing, Registry};
 use crate::dead_letters::{self, Letters};
 use crate::edge::{EdgeConfig, EdgeReader, EdgeWriter, Wiring, connect};
 use crate::error::BuildError;
 use crate::key::KeySpace;
-use crate::port::Ports;
+use crate::port::{NamedStart, Ports, Start};
 use crate::push::{Cx, DeadLetter, OpId};
 use crate::sink::Committer;
 use crate::tasklet::Tasklet;
@@ -460,10 +460,10 @@ impl Plan {
             });
         }
         states.check()?;
-        ports.start()?;
         Ok(BuiltJob {
             states,
             committers,
+            starts: ports.take_starts(),
             name: self.name,
             ops: self.ops,
             stages,
@@ -674,11 +674,21 @@ pub(crate) struct BuiltJob {
     pub stages: Vec<BuiltStage>,
     pub states: Registry,
     pub committers: Vec<NamedCommitter>,
+    /// What its sinks do at the start, until that has come.
+    pub starts: Vec<NamedStart>,
     /// How many bytes its states may have.
     pub max_state_bytes: Option<u64>,
 }
 
 impl BuiltJob {
+    /// Nothing stands against the job any longer: its sinks start (law 5).
+    pub fn start_sinks(&mut self, start: &Start) -> Result<(), BuildError> {
+        for (sink, at_start) in std::mem::take(&mut self.starts) {
+            at_start(start).map_err(|what| BuildError::Sink { sink, what })?;
+        }
+        Ok(())
+    }
+
     /// What to say of a panic: `(operator, position)`.
     pub fn blame(ops: &[OpInfo], stage_ops: &[OpInfo], blamed: Option<OpId>) -> String {
         match blamed.and_then(|id| ops.get(id.0 as usize)) {

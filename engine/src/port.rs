@@ -8,9 +8,10 @@
 //! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
 //! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by `TURN` requests.
 //! 6. In simulation the handler runs inside `submit`: the same calls, no thread, one order.
-//! 7. What [`Ports::at_start`] was given is called once the whole job has opened; never, if the job does not start.
+//! 7. What [`Ports::at_start`] was given is called once the whole job has opened and fits to what it goes on from, before any sink
+//!    commits or recovers; never, if the job is refused by then.
 
-use crate::error::BuildError;
+use crate::checkpoint::{Epoch, Lineage};
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
@@ -253,7 +254,7 @@ pub struct Ports<'a> {
     shards: usize,
     kind: PortsKind<'a>,
     /// In the order in which they were given: the sink's name and what it does (law 7).
-    starts: Vec<(String, Start)>,
+    starts: Vec<NamedStart>,
     /// The threads apart that were started.
     helpers: Helpers,
 }
@@ -265,7 +266,22 @@ pub(crate) struct Helpers(
     pub Vec<mpsc::Receiver<()>>,
 );
 
-type Start = Box<dyn FnOnce() -> Result<(), String>>;
+/// What a sink is told when its job starts: whose output it finds in its target.
+///
+/// A job has one lineage from its first start until its folder of checkpoints is given up. What carries another one is another job's,
+/// also that of a job whose savepoint this one started from: it is not to be touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Start {
+    /// The job's lineage. `None`: it takes no checkpoints, and nothing of it outlives the process.
+    pub lineage: Option<Lineage>,
+    /// The job's own checkpoint that it goes on from: what was written before is an earlier life's. `None`: it begins, from nothing or
+    /// from where another job was.
+    pub went_on_from: Option<Epoch>,
+}
+
+/// A sink's name, and what it does at the start (law 7).
+pub(crate) type NamedStart = (String, Box<dyn FnOnce(&Start) -> Result<(), String>>);
 
 enum PortsKind<'a> {
     Threaded {
@@ -294,23 +310,21 @@ impl<'a> Ports<'a> {
         }
     }
 
-    /// Has `start` called when every source and sink of the job has opened, before its first step. If the job cannot
-    /// start, `start` is dropped instead. What destroys something (emptying a file) belongs here and not into an `open`. Its
-    /// error ends the build as one of `sink` ([`BuildError::Sink`]).
+    /// Has `start` called when every source and sink of the job has opened and the job fits to the checkpoint that it goes on from,
+    /// before sinks commit what that decided and before the first step. If the job is refused by then, `start` is dropped instead. What
+    /// destroys something (emptying a file), or depends on whose output there is, belongs here and not into an `open`. Its
+    /// error ends the build as one of `sink` ([`BuildError::Sink`](crate::BuildError::Sink)).
     pub fn at_start(
         &mut self,
         sink: impl Into<String>,
-        start: impl FnOnce() -> Result<(), String> + 'static,
+        start: impl FnOnce(&Start) -> Result<(), String> + 'static,
     ) {
         self.starts.push((sink.into(), Box::new(start)));
     }
 
-    /// Nothing stands against the job any longer (law 7).
-    pub(crate) fn start(&mut self) -> Result<(), BuildError> {
-        for (sink, start) in std::mem::take(&mut self.starts) {
-            start().map_err(|what| BuildError::Sink { sink, what })?;
-        }
-        Ok(())
+    /// What is to be called when nothing stands against the job any longer (law 7).
+    pub(crate) fn take_starts(&mut self) -> Vec<NamedStart> {
+        std::mem::take(&mut self.starts)
     }
 
     /// The threads that [`Ports::apart`] has started.

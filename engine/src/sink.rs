@@ -21,7 +21,7 @@ pub trait Sink<T>: Send + 'static {
     /// The name in errors and reports.
     fn name(&self) -> String;
     /// Opens the writers of all shards. An error says what, where and what to do; it ends the build. The job may still be
-    /// refused for another reason: what destroys something belongs into [`Ports::at_start`].
+    /// refused for another reason: what destroys something belongs into [`Ports::at_start`], which is also told of the job's lineage.
     fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Writer>, String>;
     /// Whether it can take a result again and again (last value per key counts) and not only final rows.
     /// An append-only sink on results that may be replaced later is refused when the job is built.

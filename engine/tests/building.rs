@@ -250,7 +250,7 @@ impl sink::Sink<Record> for Notes {
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Writer>, String> {
         let (told, fails) = (self.told.clone(), self.fails);
         told.lock().unwrap().push("open");
-        ports.at_start("notes", move || {
+        ports.at_start("notes", move |_| {
             told.lock().unwrap().push("start");
             match fails {
                 true => Err("it is stuck".into()),

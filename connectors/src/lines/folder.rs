@@ -6,15 +6,18 @@
 //! 2. Each start has a number of its own in it, so that no two starts make a file of one name. It is on the device before the first
 //!    of its files is made.
 //! 3. It is made and taken when the job starts. A job that is refused by then leaves nothing.
+//! 4. What in it carries the lineage of another job is that job's: it may hold what a checkpoint there has decided and nobody has
+//!    committed yet. Who finds it is refused and leaves it as it is. What carries none was made by an earlier build: it is taken
+//!    to be of the job that goes on from a checkpoint of its own, and of no job that begins.
 
 use super::{BUFFER_BYTES, LinesWriter, target};
-use pelton::port::Ports;
+use pelton::checkpoint::Lineage;
+use pelton::port::{Ports, Start};
 use pelton::sink::{Output, Relay};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Whose content is the number of the last start.
 const LOCK: &str = ".pelton-sink";
@@ -25,8 +28,16 @@ pub(super) struct Folder {
     pub path: PathBuf,
     /// Each output has a clone (law 1).
     held: Held,
-    /// Number of this start; 0 before.
-    attempt: Arc<AtomicU64>,
+    /// Empty before the job starts.
+    begun: Arc<OnceLock<Begun>>,
+}
+
+/// Who writes in a folder.
+#[derive(Debug)]
+struct Begun {
+    lineage: Option<Lineage>,
+    /// Number of this start.
+    attempt: u64,
 }
 
 /// Keeps a folder for its job. All writers, outputs and the committer of a sink have it.
@@ -44,16 +55,21 @@ pub(super) fn check_extension(extension: &str) -> Result<(), String> {
     }
 }
 
-/// A sink in the folder at `path`: what its committer needs, and a writer for each shard, with an output of its own.
+/// A sink in the folder at `path`: what its committer needs, and a writer for each shard, with an output of its own. `check` looks
+/// at what is there when the job starts (law 4).
 pub(super) fn open<F: Clone, O: Output<u8>>(
     ports: &mut Ports<'_>,
     path: &Path,
     format: &F,
+    check: impl FnOnce(&Folder, &Start) -> Result<(), String> + 'static,
     output: impl Fn(&Folder, usize) -> O,
 ) -> Result<(Opened, Vec<LinesWriter<F>>), String> {
     let folder = Folder::new(path)?;
     let (taken, held) = (folder.clone(), folder.held.clone());
-    ports.at_start(path.display().to_string(), move || taken.take());
+    ports.at_start(path.display().to_string(), move |start| {
+        taken.take(start)?;
+        check(&taken, start)
+    });
     // A sync takes as long as the device does.
     let apart = ports.apart()?;
     let mut writers = vec![];
@@ -87,12 +103,12 @@ impl Folder {
         Ok(Folder {
             path: path.to_owned(),
             held: Held::default(),
-            attempt: Arc::default(),
+            begun: Arc::default(),
         })
     }
 
     /// Takes it: the job starts.
-    pub fn take(&self) -> Result<(), String> {
+    pub fn take(&self, start: &Start) -> Result<(), String> {
         let say = |e: io::Error| match e.kind() {
             ErrorKind::PermissionDenied => "it may not be written to; check its permissions".into(),
             _ => target::failure(&e),
@@ -113,16 +129,23 @@ impl Folder {
         }
         let attempt = next_start(&mut file).map_err(say)?;
         sync_folder(&self.path).map_err(say)?;
-        self.attempt.store(attempt, Ordering::Relaxed);
+        let lineage = start.lineage;
+        let begun = self.begun.set(Begun { lineage, attempt });
+        debug_assert!(begun.is_ok(), "a job starts once");
         *self.held.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         Ok(())
     }
 
     /// The number of this start (law 2).
     pub fn attempt(&self) -> u64 {
-        let attempt = self.attempt.load(Ordering::Relaxed);
-        debug_assert!(attempt > 0, "nothing is written before the job starts");
-        attempt
+        let begun = self.begun.get();
+        debug_assert!(begun.is_some(), "nothing is written before the job starts");
+        begun.map_or(0, |b| b.attempt)
+    }
+
+    /// The job's lineage, if it has one.
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.begun.get().and_then(|b| b.lineage)
     }
 
     /// The names in it that are text: all of ours are.
@@ -142,6 +165,26 @@ impl Folder {
     pub fn sync(&self) -> io::Result<()> {
         sync_folder(&self.path)
     }
+}
+
+/// Whether `what`, which carries the lineage `of`, is the starting job's to change (law 4).
+pub(super) fn check_owner(what: &str, of: Option<Lineage>, start: &Start) -> Result<(), String> {
+    let whose = match of {
+        _ if of == start.lineage => return Ok(()),
+        None if start.went_on_from.is_some() => return Ok(()),
+        None => "made by an earlier version, and this job begins".into(),
+        Some(lineage) => format!("of the job with lineage {lineage}, and this is another one"),
+    };
+    Err(format!(
+        "it holds {what}, {whose}: lines that are decided and not shown yet may be lost; name an empty folder, or move what is there away"
+    ))
+}
+
+/// A lineage as it is shown.
+pub(super) fn lineage(text: &str) -> Option<Lineage> {
+    let number = u128::from_str_radix(text, 16).ok()?;
+    let lineage = Lineage(number.to_be_bytes());
+    (lineage.to_string() == text).then_some(lineage)
 }
 
 /// Counts a start. What cannot be read, since the device was cut off in the first one, counts as none.
@@ -218,7 +261,7 @@ mod tests {
                 stuck: self.stuck.clone(),
                 go: self.go.clone(),
             };
-            Ok(open(ports, &self.path, &json(), output)?.1)
+            Ok(open(ports, &self.path, &json(), |_, _| Ok(()), output)?.1)
         }
     }
 
@@ -240,10 +283,10 @@ mod tests {
         handle.cancel();
         handle.wait().unwrap_err();
         let next = Folder::new(&path).unwrap();
-        let refused = next.take().unwrap_err();
+        let refused = next.take(&Start::default()).unwrap_err();
         assert!(refused.contains("another job writes to it"), "{refused}");
         drop(go);
-        while next.take().is_err() {
+        while next.take(&Start::default()).is_err() {
             std::thread::yield_now();
         }
         std::fs::remove_dir_all(path).unwrap();

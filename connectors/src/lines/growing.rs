@@ -6,18 +6,20 @@
 //!    without one goes.
 //! 3. So until then a file may hold lines behind its decided length that are cut off and computed again, perhaps as others: a
 //!    reader who must not see them asks [`committed`], and reads no further.
-//! 4. Lengths never shrink, and a folder whose lengths are of a later epoch than the checkpoint's is another job's and is refused.
+//! 4. Lengths never shrink, and a folder whose lengths are of a later epoch than the checkpoint's is refused.
+//! 5. So is one whose lengths carry another job's lineage: that job may have decided on more than they say.
 //!
 //! ```text
 //! epoch 42
+//! lineage 0d4f5b9e8c7a61f20d4f5b9e8c7a61f2      not in those of earlier builds
 //! 9130 shard-0000.jsonl
 //! 8811 shard-0001.jsonl
 //! ```
 
-use super::folder::{self, Folder, Held, Opened, check_extension};
+use super::folder::{self, Folder, Held, Opened, check_extension, check_owner};
 use super::{Format, LinesWriter, target};
-use pelton::checkpoint::Epoch;
-use pelton::port::Ports;
+use pelton::checkpoint::{Epoch, Lineage};
+use pelton::port::{Ports, Start};
 use pelton::sink::{CommitError, Committer, Output, Sink};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -102,7 +104,8 @@ impl<T: 'static, F: Format<T>> Sink<T> for Growing<F> {
             length: 0,
             prepared: 0,
         };
-        let (opened, writers) = folder::open(ports, &self.path, &self.format, output)?;
+        let format = &self.format;
+        let (opened, writers) = folder::open(ports, &self.path, format, check_lengths, output)?;
         self.opened = Some(opened);
         Ok(writers)
     }
@@ -173,6 +176,8 @@ impl Output<u8> for Grown {
 struct Lengths {
     /// The last that changed one; 0 before the first.
     epoch: u64,
+    /// The job's that decided them.
+    lineage: Option<Lineage>,
     files: BTreeMap<String, u64>,
 }
 
@@ -184,10 +189,21 @@ impl Lengths {
             other => other?,
         };
         let parsed = || {
-            let mut lines = text.lines();
-            let epoch = lines.next()?.strip_prefix("epoch ")?.parse().ok()?;
-            let files = lines.map(length).collect::<Option<_>>()?;
-            Some(Lengths { epoch, files })
+            let (epoch, rest) = text.split_once('\n')?;
+            let epoch = epoch.strip_prefix("epoch ")?.parse().ok()?;
+            let (lineage, rest) = match rest.strip_prefix("lineage ") {
+                Some(rest) => {
+                    let (of, rest) = rest.split_once('\n')?;
+                    (Some(folder::lineage(of)?), rest)
+                }
+                None => (None, rest),
+            };
+            let files = rest.lines().map(length).collect::<Option<_>>()?;
+            Some(Lengths {
+                epoch,
+                lineage,
+                files,
+            })
         };
         let damaged = || io::Error::new(ErrorKind::InvalidData, format!("{LENGTHS} is damaged"));
         parsed().map(Some).ok_or_else(damaged)
@@ -196,6 +212,9 @@ impl Lengths {
     /// Replaces them, durably.
     fn write(&self, folder: &Folder) -> io::Result<()> {
         let mut text = format!("epoch {}\n", self.epoch);
+        if let Some(lineage) = self.lineage {
+            text.push_str(&format!("lineage {lineage}\n"));
+        }
         for (name, length) in &self.files {
             text.push_str(&format!("{length} {name}\n"));
         }
@@ -205,6 +224,18 @@ impl Lengths {
         file.sync_data()?;
         std::fs::rename(new, folder.path.join(LENGTHS))?;
         folder.sync()
+    }
+}
+
+/// Law 5. Where there is no line of the other job's and none was decided, there is nothing of it to be lost.
+fn check_lengths(folder: &Folder, start: &Start) -> Result<(), String> {
+    let Some(lengths) = Lengths::read(&folder.path).map_err(|e| target::failure(&e))? else {
+        return Ok(());
+    };
+    let is_empty = lengths.files.is_empty() && !folder.names()?.iter().any(|n| is_ours(n));
+    match is_empty {
+        true => Ok(()),
+        false => check_owner(LENGTHS, lengths.lineage, start),
     }
 }
 
@@ -238,6 +269,8 @@ impl Cuts {
     fn replace(&mut self, lengths: Lengths) -> io::Result<()> {
         // Until it is known to have been written, they are read again.
         self.lengths = None;
+        let lineage = self.folder.lineage();
+        let lengths = Lengths { lineage, ..lengths };
         lengths.write(&self.folder)?;
         self.lengths = Some(lengths);
         Ok(())
@@ -297,25 +330,26 @@ impl Committer for Cuts {
 
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {
         let say = |e: io::Error| target::failure(&e);
-        let lengths = match Lengths::read(&self.folder.path).map_err(say)? {
-            Some(lengths) => lengths,
-            None => {
-                // The first start. What is there was not made by a sink of this kind.
-                if let Some(other) = self.folder.names()?.iter().find(|n| is_ours(n)) {
-                    return Err(format!(
-                        "it holds {other}, and nothing says what of it is decided; name an empty folder, or move the file away"
-                    ));
-                }
-                let none = Lengths::default();
-                self.replace(none.clone()).map_err(say)?;
-                none
-            }
-        };
+        let known = Lengths::read(&self.folder.path).map_err(say)?;
+        // The first start. What is there was not made by a sink of this kind.
+        if known.is_none()
+            && let Some(other) = self.folder.names()?.iter().find(|n| is_ours(n))
+        {
+            return Err(format!(
+                "it holds {other}, and nothing says what of it is decided; name an empty folder, or move the file away"
+            ));
+        }
+        let of = known.as_ref().map(|lengths| lengths.lineage);
+        let lengths = known.unwrap_or_default();
         if lengths.epoch > last.map_or(0, |e| e.0) {
             return Err(format!(
                 "it has lines of epoch {}, later than the checkpoint that the job starts from: of another job, or of this one before it was set back; name an empty folder, or move the files away",
                 lengths.epoch
             ));
+        }
+        // None, or of an earlier build, or of a job that left nothing: from now on they are this one's (law 5).
+        if of != Some(self.folder.lineage()) {
+            self.replace(lengths.clone()).map_err(say)?;
         }
         self.cut(&lengths)
     }

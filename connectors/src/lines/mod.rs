@@ -6,7 +6,9 @@
 //!    the source.
 //! 3. A step's lines are handed on at its end, however few: output waits for nothing but the writer.
 //! 4. After a failed write nothing more is written: what is there has no gap. The job ends with that failure.
-//! 5. A file is changed by jobs that start. One that is refused, for whatever reason, leaves it as it was.
+//! 5. A file is changed by jobs that start. One that is refused before that leaves it as it was: a source or sink that cannot be opened,
+//!    a checkpoint that the job does not fit to.
+//! 6. What an earlier life of the job wrote, and what another job has decided, is not destroyed at a start ([`Start`](pelton::port::Start)).
 //!
 //! What a crash and a restart from a checkpoint do:
 //!
@@ -142,8 +144,8 @@ enum To {
 }
 
 impl<F> Lines<F> {
-    /// Empties the file when the job starts, and so when it is started again: not for jobs that go on from checkpoints, whose
-    /// earlier lines would be gone. For standard output it means nothing.
+    /// Empties the file when the job begins. One that goes on from a checkpoint of its own appends, since what is there was written by
+    /// an earlier life of it; one that starts from another job's checkpoint or a savepoint begins. For standard output it means nothing.
     pub fn overwrite(mut self) -> Self {
         if let To::File { overwrite, .. } = &mut self.to {
             *overwrite = true;
@@ -180,8 +182,8 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
         let name = Sink::<T>::name(self);
         let started = target.clone();
         // Law 5. Dropped uncalled, it takes a file away that was made for the job.
-        ports.at_start(name, move || {
-            lock(&started).start()?;
+        ports.at_start(name, move |start| {
+            lock(&started).start(start.went_on_from.is_none())?;
             if let Some(made) = made {
                 made.keep();
             }

@@ -5,13 +5,22 @@
 //!    decided. Deciding renames it. A file with a final name is never changed again.
 //! 2. A final name is never given to a second file, and no file is replaced: epochs ascend over the job's life, and a folder
 //!    with files of later epochs than the checkpoint's is another job's and is refused.
-//! 3. At the start all staging files go: those that a checkpoint decided have been renamed before.
+//! 3. At the start all staging files go that are the job's: those that a checkpoint decided have been renamed before. One that is
+//!    another job's is left, and the job is refused: a checkpoint of that job may have decided it.
 //! 4. A final name that has gone is no error: whoever reads the files may take them away.
+//!
+//! ```text
+//! .part-0d4f5b9e8c7a61f20d4f5b9e8c7a61f2-3-0001-7.staging   lineage, start, shard, number; renamed to
+//! part-00000000000000000042-0001.jsonl                      epoch, shard
+//! ```
+//!
+//! Those of earlier builds have no lineage: `.part-3-0001-7.staging`. A staging file is made before its epoch is known, so the name has a
+//! number in its place: one of an epoch that was given up goes to the next one as it is.
 
-use super::folder::{self, Folder, Held, Opened, check_extension};
+use super::folder::{self, Folder, Held, Opened, check_extension, check_owner};
 use super::{Format, LinesWriter, target};
-use pelton::checkpoint::Epoch;
-use pelton::port::Ports;
+use pelton::checkpoint::{Epoch, Lineage};
+use pelton::port::{Ports, Start};
 use pelton::sink::{CommitError, Committer, Output, Sink};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -86,7 +95,8 @@ impl<T: 'static, F: Format<T>> Sink<T> for Parts<F> {
             number: 0,
             file: None,
         };
-        let (opened, writers) = folder::open(ports, &self.path, &self.format, output)?;
+        let format = &self.format;
+        let (opened, writers) = folder::open(ports, &self.path, format, check_staging, output)?;
         self.opened = Some(opened);
         Ok(writers)
     }
@@ -108,6 +118,7 @@ impl<T: 'static, F: Format<T>> Sink<T> for Parts<F> {
 /// What a checkpoint has of a staging file; its names follow from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
+    lineage: Option<Lineage>,
     attempt: u64,
     shard: usize,
     /// Among those of this shard and attempt.
@@ -123,7 +134,8 @@ impl Part {
             number,
             ..
         } = self;
-        format!(".part-{attempt}-{shard:04}-{number}.staging")
+        let of = self.lineage.map(|l| format!("{l}-")).unwrap_or_default();
+        format!(".part-{of}{attempt}-{shard:04}-{number}.staging")
     }
 
     fn name(&self, epoch: Epoch) -> String {
@@ -136,19 +148,49 @@ impl Part {
             shard,
             number,
             extension,
+            ..
         } = self;
-        format!("{attempt} {shard} {number} {extension}").into_bytes()
+        let of = self.lineage.map(|l| format!("{l} ")).unwrap_or_default();
+        format!("{of}{attempt} {shard} {number} {extension}").into_bytes()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(bytes).ok()?.splitn(4, ' ');
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (lineage, rest) = parted_lineage(text, ' ');
+        let mut words = rest.splitn(4, ' ');
         Some(Part {
+            lineage,
             attempt: words.next()?.parse().ok()?,
             shard: words.next()?.parse().ok()?,
             number: words.next()?.parse().ok()?,
             extension: words.next()?.into(),
         })
     }
+}
+
+/// The lineage that `text` begins with, if it does, and what follows. A start's number is never as long as a lineage.
+fn parted_lineage(text: &str, separator: char) -> (Option<Lineage>, &str) {
+    let parted = text.split_once(separator);
+    match parted.and_then(|(word, rest)| Some((folder::lineage(word)?, rest))) {
+        Some((lineage, rest)) => (Some(lineage), rest),
+        None => (None, text),
+    }
+}
+
+/// Of a staging file's name: the lineage that it carries, if it does. `None`: it is no staging file's.
+fn staged_of(name: &str) -> Option<Option<Lineage>> {
+    let name = name.strip_prefix(".part-")?.strip_suffix(".staging")?;
+    Some(parted_lineage(name, '-').0)
+}
+
+/// Law 3.
+fn check_staging(folder: &Folder, start: &Start) -> Result<(), String> {
+    for name in folder.names()? {
+        if let Some(of) = staged_of(&name) {
+            check_owner(&name, of, start)?;
+        }
+    }
+    Ok(())
 }
 
 /// The epoch of a final name.
@@ -170,6 +212,7 @@ struct Staged {
 impl Staged {
     fn part(&self) -> Part {
         Part {
+            lineage: self.folder.lineage(),
             attempt: self.folder.attempt(),
             shard: self.shard,
             number: self.number,
@@ -273,7 +316,8 @@ impl Committer for Renames {
                 "it holds {later}, of a later epoch than the checkpoint that the job starts from: of another job, or of this one before it was set back; name an empty folder, or move the files away"
             ));
         }
-        let staging = |n: &&String| n.starts_with(".part-") && n.ends_with(".staging");
+        // Those of other jobs have been refused at the start.
+        let staging = |n: &&String| staged_of(n).is_some();
         let remove = || -> io::Result<()> {
             for name in names.iter().filter(staging) {
                 match std::fs::remove_file(self.folder.path.join(name)) {

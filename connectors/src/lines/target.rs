@@ -20,7 +20,7 @@ enum Way {
         file: File,
         regular: bool,
         path: PathBuf,
-        /// What it holds goes when the job starts.
+        /// What it holds goes when the job begins.
         overwrite: bool,
     },
 }
@@ -79,8 +79,9 @@ impl Target {
         Ok((target, made))
     }
 
-    /// The job starts: an overwritten file is emptied, and in another a line that was left open is ended.
-    pub fn start(&mut self) -> Result<(), String> {
+    /// The job starts: an overwritten file is emptied if the job `begins`. Where it stays, since it is another or holds what an earlier
+    /// life of the job wrote, a line that was left open is ended.
+    pub fn start(&mut self, begins: bool) -> Result<(), String> {
         self.attempt(|way| match way {
             Way::File {
                 file,
@@ -88,9 +89,14 @@ impl Target {
                 path,
                 overwrite,
             } => {
+                if *overwrite && begins {
+                    return file.set_len(0);
+                }
                 if *overwrite {
-                    file.set_len(0)
-                } else if !ends_with_line(path, file.metadata()?.len()) {
+                    // Not opened for appending.
+                    file.seek(SeekFrom::End(0))?;
+                }
+                if !ends_with_line(path, file.metadata()?.len()) {
                     file.write_all(b"\n")
                 } else {
                     Ok(())

@@ -78,7 +78,7 @@ pub(crate) use kept::{Kept, Loaded};
 pub(crate) use opening::{Opening, Setup, Started, by_shard, load};
 pub(crate) use origin::{Origin, fit_for_savepoint};
 pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
-pub use pelton_storage::Epoch;
+pub use pelton_storage::{Epoch, Lineage};
 pub(crate) use registry::Registry;
 pub use restore::Restored;
 pub(crate) use restore::{JobLoad, Unfit};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Opening::store the store: it holds a checkpoint of the job's own, or does not
-//! Opening::fit   whether the job fits to that, or to where a new job starts from; the sinks' recovery
+//! Opening::fit   whether the job fits to that, or to where a new job starts from; then the sinks' starts, and their recovery
 //! load           each shard's states, from where the driver says, on whatever thread
 //! Opening::start the coordinator, and a writer for each shard
 //! ```
@@ -11,9 +11,10 @@
 
 use super::counting::Counted;
 use super::origin::{self, Origin};
-use super::restore::{self, Fit, Restored, Sections, Unfit};
+use super::restore::{self, Fit, JobLoad, Restored, Sections, Unfit};
 use super::{Coordinator, Pace, Told};
 use crate::plan::{BuiltJob, BuiltStage};
+use crate::port::Start;
 use crate::tasklet::Tasklet;
 use pelton_storage::{
     BlockingDisk, Checkpoint, Lineage, SegmentBytes, SegmentWriter, Store, StoreConfig,
@@ -60,7 +61,7 @@ impl Opening {
         built: &mut BuiltJob,
         disk: &mut D,
         setup: Setup,
-    ) -> Result<Self, Unfit> {
+    ) -> Result<Self, JobLoad> {
         let mut opening = Self::store(disk, setup)?;
         opening.fit(built, None, &[])?;
         Ok(opening)
@@ -89,14 +90,14 @@ impl Opening {
         self.last.is_some()
     }
 
-    /// Sees whether the job fits to its own last checkpoint, else to `origin` but for the states that are `dropped`, and has
-    /// its sinks recover.
+    /// Sees whether the job fits to its own last checkpoint, else to `origin` but for the states that are `dropped`. If it does, its
+    /// sinks are told whose output they find, and recover.
     pub fn fit(
         &mut self,
         built: &mut BuiltJob,
         origin: Option<Origin>,
         dropped: &[String],
-    ) -> Result<(), Unfit> {
+    ) -> Result<(), JobLoad> {
         let groups = self.setup.key_groups;
         match (&self.last, origin) {
             (Some(last), _) => {
@@ -110,7 +111,16 @@ impl Opening {
             (None, None) => {}
         }
         // What another job's sinks had prepared is that job's.
-        restore::recover_sinks(self.last.as_ref(), &mut built.committers)
+        let start = Start {
+            lineage: Some(self.store.manifest().lineage),
+            went_on_from: self.last.as_ref().map(|last| last.epoch),
+        };
+        let started = built.start_sinks(&start);
+        started.map_err(|e| JobLoad::Job(e.into()))?;
+        Ok(restore::recover_sinks(
+            self.last.as_ref(),
+            &mut built.committers,
+        )?)
     }
 
     /// The checkpoint that the job goes on from, if there is one, and the lineage of what it names.
@@ -195,7 +205,7 @@ pub(crate) fn load<S: SegmentBytes>(
     (last, lineage): (&Checkpoint, Lineage),
     (shard, shards): (usize, usize),
     tasklets: &mut [&mut dyn Tasklet],
-) -> Result<Restored, restore::JobLoad> {
+) -> Result<Restored, JobLoad> {
     let share = restore::share_of(last, shard, shards)?;
     restore::load_shard(bytes, lineage, &share, tasklets)
 }

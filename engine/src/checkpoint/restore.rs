@@ -379,11 +379,27 @@ fn give(
     Ok(())
 }
 
-/// Why a shard's states could not be loaded.
+/// Why a job cannot start from what is there: that does not fit, or a part of the job says no.
 #[derive(Debug)]
 pub(crate) enum JobLoad {
     Unfit(Unfit),
     Job(JobError),
+}
+
+impl JobLoad {
+    /// As the job's error: `unfit` says where it is that does not fit.
+    pub fn told(self, unfit: impl FnOnce(Unfit) -> JobError) -> JobError {
+        match self {
+            JobLoad::Unfit(e) => unfit(e),
+            JobLoad::Job(e) => e,
+        }
+    }
+}
+
+impl From<Unfit> for JobLoad {
+    fn from(e: Unfit) -> Self {
+        JobLoad::Unfit(e)
+    }
 }
 
 impl From<LoadError> for JobLoad {

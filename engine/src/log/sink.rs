@@ -177,7 +177,7 @@ impl<T: Send + 'static, C: Codec<T>> Sink<T> for LogSink<T, C> {
         );
         let shared = Arc::new(Shared::new(core));
         let (starting, folder) = (shared.clone(), self.folder.clone());
-        ports.at_start(Sink::<T>::name(self), move || {
+        ports.at_start(Sink::<T>::name(self), move |_| {
             let lock = FolderLock::acquire(&folder).map_err(|e| e.to_string())?;
             let mut core = starting.lock().unwrap_or_else(PoisonError::into_inner);
             core.hold(lock);

@@ -251,9 +251,12 @@ fn open_store(
             };
             let origin = Origin::open(from).map_err(of_origin)?;
             let fits = opening.fit(built, Some(origin), &config.dropped);
-            fits.map_err(of_origin)?;
+            fits.map_err(|e| e.told(of_origin))?;
         }
-        _ => opening.fit(built, None, &[]).map_err(of_own)?,
+        _ => {
+            let fits = opening.fit(built, None, &[]);
+            fits.map_err(|e| e.told(of_own))?;
+        }
     }
     Ok(opening)
 }
@@ -305,8 +308,7 @@ fn load(
                 restored.entries += one.entries;
                 restored.bytes += one.bytes;
             }
-            Ok(Err(checkpoint::JobLoad::Job(e))) => return Err(e),
-            Ok(Err(checkpoint::JobLoad::Unfit(e))) => return Err(failed(&job, folder, e.what)),
+            Ok(Err(e)) => return Err(e.told(|e| failed(&job, folder, e.what))),
             Err(_) => {
                 return Err(failed(
                     &job,

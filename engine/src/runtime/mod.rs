@@ -30,7 +30,7 @@ pub use report::{JobReport, LongestStep, StageReport};
 use crate::checkpoint::DiskKind;
 use crate::error::{BuildError, JobError};
 use crate::plan::PlanConfig;
-use crate::port::{Helper, Ports};
+use crate::port::{Helper, Ports, Start};
 use crate::stream::Job;
 use clock::Clock;
 use config::Placement;
@@ -123,7 +123,10 @@ impl Runtime {
                 let on = &self.shards;
                 Some(checkpoints::open(&mut built, c, groups, self.clock, on)?)
             }
-            None => None,
+            None => {
+                built.start_sinks(&Start::default())?;
+                None
+            }
         };
         let control = opened.as_ref().map(|o| o.control.clone());
         let number = self.submitted.fetch_add(1, Ordering::Relaxed);

@@ -576,6 +576,7 @@ mod tests {
                 .collect(),
             states: Registry::default(),
             committers: vec![],
+            starts: vec![],
             max_state_bytes: None,
         };
         let steps: Vec<Arc<AtomicUsize>> = (0..stages).map(|_| Arc::default()).collect();

@@ -28,6 +28,8 @@ mod on_disk;
 pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
 pub use on_disk::OnDisk;
+/// What the folder of [`OnDisk`] is made of: `SharedDisk::new(FaultyDisk::new(MemoryDisk::new()))`.
+pub use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 
 use crate::checkpoint::DiskKind;
 
@@ -36,7 +38,7 @@ use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
 use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig};
-use crate::port::Ports;
+use crate::port::{Ports, Start};
 use crate::push::Counters;
 use crate::runtime::{Panic, catch, install_panic_hook};
 use crate::stream::Job;
@@ -120,7 +122,9 @@ impl Stepper {
 
     /// Builds the job with these sizes. Ports serve their requests inside the step that makes them. No checkpoints are taken.
     pub fn with(job: &Job, sizes: Sizes) -> Result<Self, BuildError> {
-        Ok(Self::placed(build(job.plan.take(), sizes, false)?))
+        let mut built = build(job.plan.take(), sizes, false)?;
+        built.start_sinks(&Start::default())?;
+        Ok(Self::placed(built))
     }
 
     /// Builds the job with these sizes and has it take checkpoints in a folder in memory; where that holds one, the job goes

@@ -105,7 +105,8 @@ pub(super) fn open(
         writer: on.writer.clone(),
     };
     let mut disk = on.disk.handle();
-    let opening = Opening::new(built, &mut disk, setup).map_err(|e| failed(e.what))?;
+    let told = |e: JobLoad| e.told(|e| failed(e.what));
+    let opening = Opening::new(built, &mut disk, setup).map_err(told)?;
     let mut from = None;
     if let Some(last) = opening.last() {
         let mut restored = Restored::default();
@@ -113,10 +114,7 @@ pub(super) fn open(
         for (shard, mut tasklets) in per_shard.into_iter().enumerate() {
             let bytes = PlainBytes::new(&mut disk);
             let one = checkpoint::load(bytes, last, (shard, shards), &mut tasklets);
-            let one = one.map_err(|e| match e {
-                JobLoad::Job(e) => e,
-                JobLoad::Unfit(e) => failed(e.what),
-            })?;
+            let one = one.map_err(told)?;
             restored.entries += one.entries;
             restored.bytes += one.bytes;
         }

@@ -9,8 +9,8 @@
 
 use super::{Dice, cases};
 use crate::batch::Stamp;
-use crate::checkpoint::Epoch;
-use crate::port::Ports;
+use crate::checkpoint::{Epoch, Lineage};
+use crate::port::{Ports, Start};
 use crate::sink::{Committer, PreCommit, Sink, Writer};
 use std::collections::BTreeSet;
 
@@ -186,7 +186,13 @@ impl<'a> World<'a> {
                 .to_string()
                 .into());
         };
-        ports.start().map_err(|e| e.to_string())?;
+        let start = Start {
+            lineage: Some(Lineage([7; 16])),
+            went_on_from: self.last,
+        };
+        for (_, at_start) in ports.take_starts() {
+            at_start(&start).map_err(|e| format!("it does not start: {e}"))?;
+        }
         for share in self.decided.clone() {
             self.commit(&mut *committer, &share)?;
         }
