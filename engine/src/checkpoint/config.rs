@@ -70,10 +70,10 @@ impl Checkpointing {
         self
     }
 
-    /// How long each step of a job's end may take, once it was asked to stop or its sources have ended: that its last epoch is
-    /// written, that it is decided, that each sink has committed. Behind that the job ends with an error; started again, it
-    /// goes on from what was decided last, and nothing is lost. A sink whose commit never returns is beyond this: it holds up
-    /// the thread that would tell. At least 1 ms. Default: 5 min.
+    /// How long each step of a job's end may take, once it was asked to stop or all of it is through but for what sinks have to
+    /// commit: that its last epoch is written, that it is decided, that each sink has committed. Behind that the job ends with an error; started again, it
+    /// goes on from what was decided last, and nothing is lost. What never returns is beyond this, a sink's commit or finish, or
+    /// an operation of a disk: the job's end waits for it, since the folder may not be let go before. At least 1 ms. Default: 5 min.
     pub fn end_timeout(mut self, timeout: Span) -> Self {
         self.end_timeout = timeout;
         self

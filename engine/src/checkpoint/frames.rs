@@ -18,6 +18,7 @@ pub(crate) const PIECE_BYTES: isize = 256 << 10;
 
 /// Frames up to this length are what most are: a key and a value of a few words.
 const LIKELY: u64 = 256;
+const LIKELY_MAX: u64 = 4096;
 
 /// Whether all of an epoch has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,9 +151,9 @@ impl<'a> Snapshot<'a> {
                 self.frames += 1;
                 return true;
             }
-            // The next one is likely to be as long.
+            // The next one is likely to be as long. What is asked for is kept small beside a block: more would end blocks early.
             needed = used as u64;
-            self.likely = needed;
+            self.likely = needed.min(LIKELY_MAX);
         }
     }
 
@@ -265,10 +266,11 @@ struct Waiting {
     used: usize,
 }
 
-/// Bytes of a queue's buffer, unless one frame is longer.
+/// Bytes of a queue's buffer, unless one frame is longer. The first is smaller: most queues never hold more than a time or two.
 const BUFFER_BYTES: usize = 64 << 10;
+const FIRST_BYTES: usize = 1 << 10;
 /// Spare buffers that a queue keeps.
-const SPARE: usize = 128;
+const SPARE: usize = 32;
 
 impl FrameQueue {
     /// Puts one at the end, which `encode` puts together.
@@ -292,10 +294,14 @@ impl FrameQueue {
 
     #[cold]
     fn add(&mut self, needed: usize) {
+        let usual = match self.buffers.is_empty() {
+            true => FIRST_BYTES,
+            false => BUFFER_BYTES,
+        };
         let waiting = match self.spare.pop() {
             Some(spare) if spare.bytes.len() >= needed => spare,
             _ => Waiting {
-                bytes: vec![0; needed.max(BUFFER_BYTES)].into_boxed_slice(),
+                bytes: vec![0; needed.max(usual)].into_boxed_slice(),
                 used: 0,
             },
         };
@@ -316,7 +322,7 @@ impl FrameQueue {
             self.from = 0;
             if let Some(mut done) = self.buffers.pop_front()
                 && self.spare.len() < SPARE
-                && done.bytes.len() == BUFFER_BYTES
+                && done.bytes.len() <= BUFFER_BYTES
             {
                 done.used = 0;
                 self.spare.push(done);

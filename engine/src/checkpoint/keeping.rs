@@ -138,7 +138,10 @@ impl Keeping {
         self.begin_timeless(cut);
         let shards = self.space.shards();
         let noted = self.noted.entry(self.shard as u32).or_default();
-        let moved = noted.shards != shards && watermark > EventTime::BEGINNING;
+        // A number that was noted is put right even while there is no M: another shard may get one first, and who reads takes the
+        // first shard's word for how many wrote.
+        let moved =
+            noted.shards != shards && (watermark > EventTime::BEGINNING || noted.shards != 0);
         let risen = watermark > noted.watermark;
         noted.watermark = watermark;
         if cut.is_full || moved {

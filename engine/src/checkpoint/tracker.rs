@@ -8,7 +8,7 @@
 //! 4. While a sweep is on, each barrier marks some further entries, changed or not: when the sweep is through, every entry has
 //!    been written since it began, and what was written before is of no use any more.
 //!
-//! Three bits an entry. An epoch number in each entry and a list of changed entries would take 8 to 16 bytes, and be written
+//! Three bits an entry, and a fourth while all is written at once. An epoch number in each entry and a list of changed entries would take 8 to 16 bytes, and be written
 //! in the order of change: a miss in the cache for each entry.
 
 use super::Cut;
@@ -24,7 +24,7 @@ pub(crate) struct Tracker {
     stored: Vec<u64>,
     /// While all is written at once: what had been stored and has not had its turn. So it is due too.
     rest: Vec<u64>,
-    /// The word of `due` before which none is left.
+    /// The word of `due` and `rest` before which none is left.
     cursor: usize,
     /// Whether some entry may be due.
     writing: bool,
@@ -47,6 +47,8 @@ pub(crate) struct Tracker {
 /// Entries that a sweep marks at a barrier: as many as have changed, within bounds. The upper one keeps the step short; the lower one is
 /// the barrier's, [`Cut::sweep_least`].
 const SWEEP_MAX: u32 = 16_384;
+/// Words that are looked through in one piece: some 20 µs where none has an entry that is due.
+const WORDS: usize = 16_384;
 
 impl Tracker {
     /// One whose entries are all written from now on: it is through with this sweep and all before.
@@ -193,12 +195,15 @@ impl Tracker {
         self.writing
     }
 
-    /// Gives the entries that are due to `write`, in order, until it takes one no longer; whether none is left.
+    /// Gives the entries that are due to `write`, in order, until it takes one no longer or much has been looked through; whether
+    /// none is left.
     pub fn write(&mut self, mut write: impl FnMut(u32) -> bool) -> bool {
         if !self.writing {
             return true;
         }
-        while self.cursor < self.due.len().max(self.rest.len()) {
+        let words = self.due.len().max(self.rest.len());
+        let stop = words.min(self.cursor + WORDS);
+        while self.cursor < stop {
             let of = |words: &[u64]| words.get(self.cursor).copied().unwrap_or(0);
             let all = of(&self.due) | of(&self.rest);
             let (first, mut left) = (self.cursor as u32 * 64, all);
@@ -216,6 +221,9 @@ impl Tracker {
                 return false;
             }
             self.cursor += 1;
+        }
+        if stop < words {
+            return false;
         }
         self.rest = vec![];
         self.writing = false;
@@ -421,6 +429,23 @@ mod tests {
             assert_eq!(written, all);
             assert_eq!(tracker.swept(), u64::from(at_once));
         }
+    }
+
+    #[test]
+    fn few_entries_of_a_large_table_are_looked_for_in_pieces() {
+        let mut tracker = Tracker::default();
+        let last = (WORDS * 64 * 2) as u32;
+        assert!(!tracker.touch(last));
+        tracker.begin(last + 1, |_| true);
+        let mut written = vec![];
+        let mut piece = || {
+            tracker.write(|id| {
+                written.push(id);
+                true
+            })
+        };
+        assert_eq!([piece(), piece(), piece()], [false, false, true]);
+        assert_eq!(written, [last]);
     }
 
     #[test]

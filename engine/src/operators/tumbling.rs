@@ -657,7 +657,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for TumblingOp
     }
 
     fn sizes(&self, to: &mut Sizes) {
-        let tables = self.slices.iter().map(|slice| {
+        let tables = self.slices.iter().chain(&self.retired).map(|slice| {
             let parked = slice.parked.as_ref();
             let parked = parked.map_or_else(Size::default, |table| table.size());
             slice.table.size().and(parked)

@@ -36,7 +36,11 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                 keeping.saver.gone_bytes(&window);
             }
         }
-        self.retired.push_back(slice);
+        // Those that have been written go first, so none waits for one that has not.
+        match slice.tracker.is_writing() || slice.parked_tracker.is_writing() {
+            true => self.retired.push_back(slice),
+            false => self.retired.push_front(slice),
+        }
     }
 
     /// Whether a window that has retired has been written as well, so that its table may be cleared.
