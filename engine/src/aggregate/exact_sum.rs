@@ -483,7 +483,7 @@ mod tests {
             i16::MIN.into(),
             i16::MAX.into(),
         ] {
-            let bytes = codec.to_vec(&Exact(Digits::Narrow {
+            let bytes = codec.bytes_of(&Exact(Digits::Narrow {
                 sum: Wide::from(1),
                 low: low as i16,
             }));

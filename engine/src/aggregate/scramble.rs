@@ -88,7 +88,7 @@ pub(super) fn scrambled<T, A: Aggregate<T>>(aggregate: &A, records: &[T], plan: 
 /// What is loaded of what was saved.
 pub(super) fn loaded<T: State>(value: &T) -> T {
     let mut codec = Codec::default();
-    let bytes = codec.to_vec(value);
+    let bytes = codec.bytes_of(value);
     codec.load(&bytes).expect("what was saved is loaded")
 }
 

@@ -133,7 +133,7 @@ fn declared((id, (uid, (given, (operator, (name, shape))))): StateRow) -> Declar
 }
 
 fn save<T: State>(value: &T) -> Vec<u8> {
-    Codec::default().to_vec(value)
+    Codec::default().bytes_of(value)
 }
 
 fn load<T: State>(checkpoint: &Checkpoint, section: &str) -> Result<T, LoadError> {

@@ -140,7 +140,7 @@ impl Codec {
     }
 
     /// The bytes of `value`.
-    pub fn to_vec<T: State>(&mut self, value: &T) -> Vec<u8> {
+    pub fn bytes_of<T: State>(&mut self, value: &T) -> Vec<u8> {
         let mut bytes = vec![];
         self.append(value, &mut bytes);
         bytes

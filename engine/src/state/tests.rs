@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 fn bytes<T: State>(value: &T) -> Vec<u8> {
-    Codec::default().to_vec(value)
+    Codec::default().bytes_of(value)
 }
 
 fn back<T: State>(value: &T) -> T {
