@@ -5,6 +5,7 @@ mod jobs;
 #[allow(missing_docs)]
 mod kappa;
 mod laws;
+mod sources;
 #[allow(dead_code, reason = "other tests need the rest")]
 #[path = "../support/mod.rs"]
 mod support;
