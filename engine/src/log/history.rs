@@ -255,3 +255,31 @@ fn copy_batch(
         None => Ok(true),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_storage::{Lineage, Log, LogConfig, StdDisk, Visibility};
+
+    #[test]
+    fn what_has_failed_says_so_again() {
+        let name = format!("pelton-history-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut disk = StdDisk::blocking(&folder).unwrap();
+        let config = LogConfig::new(1, 1, Visibility::Durable, Lineage([8; 16]));
+        drop(Log::open(&mut disk, config, &[]).unwrap());
+        let watched = Watched::open(folder.clone()).unwrap();
+        let mut history = History::new(Arc::new(Mutex::new(watched)), 0, None);
+        let begin = Some((7, None));
+        for begin in [begin, None, None] {
+            let block = history.serve(Request {
+                block: Block::new(),
+                begin,
+            });
+            let what = block.failure.expect("there is no such record");
+            assert!(what.contains("7 is not among them"), "{what}");
+            assert_eq!(block.then, Then::Ended);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
