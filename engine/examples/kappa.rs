@@ -108,8 +108,17 @@ fn submit(runtime: &Runtime, job: &Job) -> Result<JobHandle, Box<dyn Error>> {
     Ok(runtime.submit(job)?)
 }
 
-/// Runs all of it in an empty folder; what came of the reader's lives together.
+/// Runs all of it in an empty folder, or one that is not there yet; what came of the reader's lives together.
 pub fn run(folder: &Path, records: u64) -> Result<Tally, Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    if folder.read_dir()?.next().is_some() {
+        // Jobs that went on from an earlier run's checkpoints would be through, and wait for nothing.
+        let folder = folder.display();
+        return Err(format!(
+            "{folder} is not empty; name a folder that is, or one that is not there yet"
+        )
+        .into());
+    }
     let runtime = |shards| Runtime::start(Config::default().shards(shards).driver(Driver::Threads));
     let (one, two) = (runtime(1)?, runtime(2)?);
     let writer = submit(&two, &writer(folder, records))?;

@@ -420,6 +420,7 @@ impl Plan {
         ports: &mut Ports<'_>,
     ) -> Result<BuiltJob, BuildError> {
         self.check(config)?;
+        ports.set_checkpoints(config.checkpoints);
         let shards = config.shards;
         let letters = self.add_dead_letters();
         let with_origins = self.edges_with_origins();

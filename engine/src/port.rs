@@ -257,6 +257,8 @@ pub struct Ports<'a> {
     starts: Vec<NamedStart>,
     /// The threads apart that were started.
     helpers: Helpers,
+    /// The job takes checkpoints.
+    checkpoints: bool,
 }
 
 /// The threads apart of a job, so that their end can be waited for.
@@ -298,6 +300,7 @@ impl<'a> Ports<'a> {
             kind: PortsKind::Threaded { helper, shards },
             starts: vec![],
             helpers: Helpers::default(),
+            checkpoints: false,
         }
     }
 
@@ -307,7 +310,19 @@ impl<'a> Ports<'a> {
             kind: PortsKind::Inline,
             starts: vec![],
             helpers: Helpers::default(),
+            checkpoints: false,
         }
+    }
+
+    /// Says whether the job takes checkpoints; not, unless it is said.
+    pub(crate) fn set_checkpoints(&mut self, checkpoints: bool) {
+        self.checkpoints = checkpoints;
+    }
+
+    /// Whether the job takes checkpoints: then it may go on from one, and its readers begin elsewhere than the source says
+    /// ([`Reader::seek`](crate::source::Reader::seek)).
+    pub fn checkpoints(&self) -> bool {
+        self.checkpoints
     }
 
     /// Has `start` called when every source and sink of the job has opened and the job fits to the checkpoint that it goes on from,

@@ -11,6 +11,7 @@ use crate::checkpoint::{Epoch, Saved, Snapshot};
 use crate::port::Ports;
 use crate::push::{Control, Cx, OpId, Push};
 use crate::stage::source::RETRY_NS;
+use crate::time::EventTime;
 use pelton_storage::StateId;
 use std::fmt;
 
@@ -28,6 +29,10 @@ pub trait Sink<T>: Send + 'static {
     fn takes_updates(&self) -> bool {
         false
     }
+    /// Why it takes only records with event times, if so: a stream without them is refused when the job is built.
+    fn needs_event_time(&self) -> Option<String> {
+        None
+    }
     /// What makes the output of an epoch visible once the epoch is decided, asked for after [`Sink::open`]. `None`: records are
     /// visible when they are written, and those since the last checkpoint are written again after a crash (at least once).
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
@@ -44,6 +49,10 @@ pub trait Committer: Send {
     /// Makes visible what a writer prepared. Called in the order of epochs, and possibly again for what was visible already:
     /// then it changes nothing.
     fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError>;
+    /// What time it is outside, told before commits where the job has a clock. For what may be thrown away, never for what is output.
+    fn wall_clock(&mut self, now: EventTime) {
+        let _ = now;
+    }
     /// The job starts, and no source has read anything: whatever was prepared for an epoch after `last` (all, if there is none),
     /// and is not committed, is to be discarded. What was decided has been committed before.
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String>;

@@ -49,6 +49,11 @@ pub trait Reader: Send + 'static {
         let _ = position;
         Err("it cannot go back to a position".into())
     }
+    /// The job goes on from a checkpoint that knows its source and not this partition, which has been added since: goes to its first
+    /// record, wherever the source begins otherwise. Instead of [`Reader::seek`]; an error says what and what to do.
+    fn added(&mut self) -> Result<(), String> {
+        Ok(())
+    }
     /// Emits at most `max` records that are there already, in the partition's order.
     fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
 }

@@ -392,6 +392,14 @@ impl<P: Pipeline> Stream<P> {
             };
             p.errors.push(e);
         }
+        if let Some(why) = sink.needs_event_time().filter(|_| !meta.timed) {
+            let e = BuildError::argument(
+                p.info(op),
+                format!("{why}, and its records have no event time"),
+                "assign one with event_time, behind the source",
+            );
+            p.errors.push(e);
+        }
         drop(p);
         ops.push(op);
         close(

@@ -11,6 +11,7 @@ use crate::error::JobError;
 use crate::push::Cx;
 use crate::state::LoadError;
 use crate::time::EventTime;
+use pelton_storage::StateId;
 
 /// The driver's time at the start of a step.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,6 @@ pub trait Tasklet: Send {
     /// Adds how large its states are: nothing where it has none. O(its tables).
     #[doc(hidden)]
     fn sizes(&self, _to: &mut Sizes) {}
-    /// Everything has been loaded. An error: it cannot go on from there.
-    fn loaded(&mut self) -> Result<(), JobError>;
+    /// Everything has been loaded; `had` says of which states the job was made that saved it. An error: it cannot go on from there.
+    fn loaded(&mut self, had: &dyn Fn(StateId) -> bool) -> Result<(), JobError>;
 }

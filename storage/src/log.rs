@@ -201,6 +201,11 @@ impl Log {
         self.config.partitions
     }
 
+    /// What tells this log from every other, drawn when it was made.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
     /// The owner that this log's tickets carry.
     pub fn owner(&self) -> u32 {
         self.config.owner

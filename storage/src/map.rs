@@ -3,12 +3,17 @@
 //! Laws
 //! 1. Only what a durable manifest names is mapped, and only up to its valid length. Those pages are never written again (law 2
 //!    of `writer.rs`), and a file that is named is not removed, or is removed by name only: a mapping keeps its pages.
-//! 2. The active segment may be named too. Its pages before the valid length are never touched again, so what is mapped does not
+//! 2. Nobody cuts what is mapped. Where the mapping's owner holds the folder's lock, or the folder is a finished savepoint, there is
+//!    nobody to do it. A reader of somebody else's log ([`HistoryBytes`](crate::HistoryBytes)) holds no lock, and its writer may open the
+//!    log again meanwhile, which cuts what nobody decided on: so it maps only segments that are visible to their end
+//!    (`LogReader` turns to others with `open_growing`, and those are read). In front of a visible end nothing is ever
+//!    cut (law 4 of `log.rs`): what an opening gives back of such a file lies behind its valid length.
+//! 3. The active segment may be named too. Its pages before the valid length are never touched again, so what is mapped does not
 //!    change; still, hand the reader only what is sealed where the engine runs beside it.
-//! 3. Helper threads and tools only: a page fault blocks, and there is no bounding it.
+//! 4. Helper threads and tools only: a page fault blocks, and there is no bounding it.
 //!
-//! What remains: an I/O error, or another program that cuts the file, under a mapping is SIGBUS and ends the process. The folder lock
-//! keeps our own processes away; where the device is not trusted, read with [`PlainBytes`](crate::PlainBytes), which
+//! What remains: an I/O error, or another program that cuts the file, under a mapping is SIGBUS and ends the process. Law 2
+//! keeps our own processes from it; where the device is not trusted, read with [`PlainBytes`](crate::PlainBytes), which
 //! returns errors.
 #![allow(unsafe_code)]
 
@@ -29,7 +34,8 @@ pub struct MappedBytes {
 }
 
 impl MappedBytes {
-    /// Reads from `folder`. The caller holds the folder's lock, or the folder is a finished savepoint.
+    /// Reads from `folder`. The caller holds the folder's lock, or the folder is a finished savepoint, or segments are opened of
+    /// which nothing is ever cut (law 2).
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         MappedBytes {
             folder: folder.into(),
@@ -59,8 +65,8 @@ impl SegmentBytes for MappedBytes {
         let valid =
             usize::try_from(valid).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
         // SAFETY: a mapping must not change while a slice of it lives. These bytes are within the valid length of a
-        // durable manifest, the file is at least that long (looked at above), our writers never write or cut there (law 1), and
-        // other programs of ours are kept out by the folder lock. See the top of this file for what remains.
+        // durable manifest, the file is at least that long (looked at above), our writers never write there (law 1)
+        // and never cut there (law 2). See the top of this file for what remains.
         let map = unsafe { MmapOptions::new().len(valid).map(&file) };
         self.map = Some(map.map_err(|e| self.error("map", e))?);
         Ok(len)

@@ -37,7 +37,7 @@ use super::restore::Sections;
 use super::{Checkpoints, Cut, Epoch, Stop};
 use crate::plan::NamedCommitter;
 use crate::sink::CommitError;
-use crate::time::Span;
+use crate::time::{EventTime, Span};
 use pelton_storage::{
     Checkpoint, Commit, Completion, Disk, Extent, Lineage, Pin, Sealed, SegmentId, StateId,
     StorageError, Store,
@@ -140,6 +140,8 @@ pub(crate) struct Coordinator {
     /// Being committed, in order.
     committing: VecDeque<Prepared>,
     again_ns: u64,
+    /// What time it is outside, where somebody has said.
+    wall: Option<EventTime>,
     sweep: Sweep,
     completions: Vec<Completion>,
     pub figures: Checkpoints,
@@ -216,6 +218,7 @@ impl Coordinator {
             epoch_entries: 0,
             committing: VecDeque::new(),
             again_ns: 0,
+            wall: None,
             sweep: Sweep {
                 swept: vec![0; shards],
                 base,
@@ -348,6 +351,11 @@ impl Coordinator {
         kill_point("share");
     }
 
+    /// Says what time it is outside, before a step.
+    pub fn set_wall(&mut self, now: EventTime) {
+        self.wall = Some(now);
+    }
+
     /// Goes on as far as it can.
     ///
     /// # Errors
@@ -376,6 +384,11 @@ impl Coordinator {
                         kill_point("decided");
                         self.phase = Phase::Committing;
                         self.again_ns = now_ns;
+                        for (_, _, committer) in &mut self.committers {
+                            self.wall
+                                .into_iter()
+                                .for_each(|now| committer.wall_clock(now));
+                        }
                     }
                 }
                 Phase::Committing => self.commit(now_ns)?,

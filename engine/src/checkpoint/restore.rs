@@ -355,7 +355,8 @@ pub(crate) fn load_shard<S: SegmentBytes>(
         }
     }
     for tasklet in tasklets.iter_mut() {
-        tasklet.loaded().map_err(JobLoad::Job)?;
+        let had = |state: StateId| shapes.contains_key(&state.0);
+        tasklet.loaded(&had).map_err(JobLoad::Job)?;
     }
     Ok(restored)
 }

@@ -5,8 +5,11 @@
 //! 2. A request is served by what can be had now. A block without records says that there were none: the reader asks again later.
 //! 3. Between two looks at the log's files lies whatever the reader lets pass. Partitions of a source share looks: who asks takes what
 //!    another's has found since its own last, and looks only if there was none. So as many partitions as there are cost one look a time.
+//! 4. What a view says may be gone when it is read: a log that is opened again cuts what nobody has been shown from segments that the
+//!    view names with it, and retention removes some. So a segment that is missing is looked for once more in a view of now.
+//! 5. A partition that has failed says so again, whatever it is asked.
 
-use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk};
+use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk, StorageError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,6 +47,26 @@ impl Watched {
 
     pub fn follower(&self) -> &Follower {
         &self.follower
+    }
+
+    /// Looks for what is visible behind the reader, unless another has since the look that `looked` names (law 3); whether
+    /// there is anything.
+    fn look(
+        &mut self,
+        reader: &mut LogReader<HistoryBytes>,
+        partition: u32,
+        looked: &mut u64,
+    ) -> Result<bool, String> {
+        if *looked == self.looks {
+            let Watched { disk, follower, .. } = self;
+            follower.refresh(disk).map_err(|e| e.to_string())?;
+            self.looks += 1;
+        }
+        *looked = self.looks;
+        let view = self.follower.view(partition);
+        let more = view.end() > reader.position().offset;
+        reader.update(view);
+        Ok(more)
     }
 }
 
@@ -100,20 +123,27 @@ pub(super) struct Request {
 pub(super) struct History {
     watched: Arc<Mutex<Watched>>,
     partition: u32,
+    /// How many partitions are read, where the log must not get more.
+    opened: Option<u32>,
     reader: Option<LogReader<HistoryBytes>>,
     until: Option<u64>,
     /// The look that it has the fruits of.
     looked: u64,
+    /// Law 5.
+    failure: Option<String>,
 }
 
 impl History {
-    pub fn new(watched: Arc<Mutex<Watched>>, partition: u32) -> Self {
+    /// `opened`: how many partitions are read, if the reader is to fail where there are more.
+    pub fn new(watched: Arc<Mutex<Watched>>, partition: u32, opened: Option<u32>) -> Self {
         History {
             watched,
             partition,
+            opened,
             reader: None,
             until: None,
             looked: 0,
+            failure: None,
         }
     }
 
@@ -123,8 +153,11 @@ impl History {
         block.values.clear();
         block.ends.clear();
         (block.then, block.failure) = (Then::More, None);
-        if let Err(what) = self.fill(&mut block, begin) {
-            block.failure = Some(what);
+        if self.failure.is_none() {
+            self.failure = self.fill(&mut block, begin).err();
+        }
+        if self.failure.is_some() {
+            block.failure = self.failure.clone();
             block.then = Then::Ended;
         }
         block
@@ -142,26 +175,59 @@ impl History {
                 let reader = LogReader::new(bytes, view, from).map_err(|e| e.to_string())?;
                 self.reader.insert(reader)
             }
-            (None, None) => unreachable!("where to begin comes with the first block"),
+            (None, None) => {
+                unreachable!("where to begin comes with the first block, and a failure stays")
+            }
         };
         let mut has_looked = false;
+        // Where a segment was missing.
+        let mut missed = None;
         while block.values.len() < BLOCK_BYTES {
             let next = reader.position().offset;
             if self.until.is_some_and(|until| next >= until) {
                 block.then = Then::Ended;
                 break;
             }
-            if copy_batch(reader, self.until, block)? {
+            let gone = match copy_batch(reader, self.until, block) {
+                Ok(true) => continue,
+                Ok(false) => None,
+                Err(e) if may_be_elsewhere(&e) && missed != Some(next) => Some(e),
+                Err(e) => return Err(e.to_string()),
+            };
+            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if gone.is_some() {
+                // Law 4. What others have found since may be as old.
+                (missed, self.looked) = (Some(next), watched.looks);
+                watched.look(reader, self.partition, &mut self.looked)?;
                 continue;
             }
-            if has_looked || !look(&self.watched, reader, self.partition, &mut self.looked)? {
+            let more = !has_looked && watched.look(reader, self.partition, &mut self.looked)?;
+            has_looked = true;
+            let now = watched.follower.partitions();
+            if let Some(opened) = self.opened.filter(|opened| now > *opened) {
+                return Err(grown(opened, now));
+            }
+            if !more {
                 block.then = Then::CaughtUp;
                 break;
             }
-            has_looked = true;
         }
         Ok(())
     }
+}
+
+/// Whether a segment may be there under another name or length by now.
+fn may_be_elsewhere(e: &StorageError) -> bool {
+    matches!(
+        e,
+        StorageError::Missing { .. } | StorageError::OffsetGone { .. }
+    )
+}
+
+fn grown(opened: u32, now: u32) -> String {
+    format!(
+        "the log has {now} partitions by now, and the {opened} that it had are read; start the job again, from its checkpoint: it then reads the new ones from their first record on"
+    )
 }
 
 /// Copies the next batch's records that lie before `until`; whether there was a batch.
@@ -169,8 +235,8 @@ fn copy_batch(
     reader: &mut LogReader<HistoryBytes>,
     until: Option<u64>,
     block: &mut Block,
-) -> Result<bool, String> {
-    let Some(batch) = reader.next_batch().map_err(|e| e.to_string())? else {
+) -> Result<bool, StorageError> {
+    let Some(batch) = reader.next_batch()? else {
         return Ok(false);
     };
     let mut wrong = None;
@@ -185,27 +251,35 @@ fn copy_batch(
         }
     }
     match wrong {
-        Some(wrong) => Err(reader.wrong_record(wrong).to_string()),
+        Some(wrong) => Err(reader.wrong_record(wrong)),
         None => Ok(true),
     }
 }
 
-/// Looks for what is visible behind the reader (law 3); whether there is anything.
-fn look(
-    watched: &Mutex<Watched>,
-    reader: &mut LogReader<HistoryBytes>,
-    partition: u32,
-    looked: &mut u64,
-) -> Result<bool, String> {
-    let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-    if *looked == watched.looks {
-        let Watched { disk, follower, .. } = &mut *watched;
-        follower.refresh(disk).map_err(|e| e.to_string())?;
-        watched.looks += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_storage::{Lineage, Log, LogConfig, StdDisk, Visibility};
+
+    #[test]
+    fn what_has_failed_says_so_again() {
+        let name = format!("pelton-history-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut disk = StdDisk::blocking(&folder).unwrap();
+        let config = LogConfig::new(1, 1, Visibility::Durable, Lineage([8; 16]));
+        drop(Log::open(&mut disk, config, &[]).unwrap());
+        let watched = Watched::open(folder.clone()).unwrap();
+        let mut history = History::new(Arc::new(Mutex::new(watched)), 0, None);
+        let begin = Some((7, None));
+        for begin in [begin, None, None] {
+            let block = history.serve(Request {
+                block: Block::new(),
+                begin,
+            });
+            let what = block.failure.expect("there is no such record");
+            assert!(what.contains("7 is not among them"), "{what}");
+            assert_eq!(block.then, Then::Ended);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
-    *looked = watched.looks;
-    let view = watched.follower.view(partition);
-    let more = view.end() > reader.position().offset;
-    reader.update(view);
-    Ok(more)
 }

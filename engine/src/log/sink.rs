@@ -5,9 +5,10 @@
 //!    partition lie there in their order.
 //! 2. A shard that has passed a barrier keeps what comes behind it until all shards have passed: so each of the log's epochs is
 //!    one of the job's. It is blocked when its buffer is full, and asks again.
-//! 3. What is prepared is where the epoch ends in each partition, the same for all shards. Committing shows the epoch; doing so again
-//!    changes nothing.
-//! 4. The folder has one job. What an earlier one has committed there, and this job's checkpoints do not know, is refused and not touched.
+//! 3. What is prepared is which log it is and where the epoch ends in each partition, the same for all shards. Committing shows the
+//!    epoch; doing so again changes nothing.
+//! 4. The folder has one job. What an earlier one has committed there, and this job's checkpoints do not know, is refused and not
+//!    touched; so is any log but the one that they are of.
 
 use super::codec::Codec;
 use super::writing::{Committing, Core, Gate, Output, Shared, TO_HEAD, head};
@@ -34,6 +35,9 @@ type Identify<T> = Arc<dyn Fn(&T, &mut Vec<u8>) + Send + Sync>;
 /// committed. `codec` makes bytes of records.
 ///
 /// One partition, unless [`LogSink::partitions`] says otherwise. For jobs with checkpoints; records come as often as the job takes them.
+///
+/// A record is as long as fits in a batch, 1 MiB with its key and about 100 bytes of heads: a longer one ends the job, with
+/// an error that says which it is.
 pub fn sink<T, C: Codec<T>>(folder: impl AsRef<Path>, codec: C) -> LogSink<T, C> {
     LogSink {
         folder: folder.as_ref().to_owned(),
@@ -108,7 +112,8 @@ impl<T, C> LogSink<T, C> {
     }
 
     /// What is kept: the oldest segments go, after a commit, when neither bound wants them. Ages count from the newest record's event
-    /// time. Default: everything.
+    /// time, or from the clock where that is earlier: so a record from the future makes no other old. A bound on the age is refused for a
+    /// stream without event times. Default: everything.
     pub fn retain(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
@@ -208,6 +213,11 @@ impl<T: Send + 'static, C: Codec<T>> Sink<T> for LogSink<T, C> {
 
     fn takes_updates(&self) -> bool {
         self.updates
+    }
+
+    fn needs_event_time(&self) -> Option<String> {
+        let by_age = self.retention.age_us_max.is_some();
+        by_age.then(|| "it keeps records by their age".into())
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
@@ -311,7 +321,7 @@ impl<T: Send + 'static, C: Codec<T>> Writer<T> for LogWriter<T, C> {
         };
         (self.passed, self.held) = (None, 0);
         self.relay.filled();
-        Ok(PreCommit::Ready(staged))
+        Ok(PreCommit::Ready(Some(staged)))
     }
 
     fn finish(&mut self, _: u64) -> Result<bool, String> {

@@ -4,8 +4,12 @@
 //! 1. A partition's position is the first offset that has not been handed on, whatever has been read ahead, with what the log is
 //!    known by and where a bounded partition ends.
 //! 2. A bounded source ends at the visible ends that it found when it was first started; it ends there too when it goes on from a checkpoint.
+//!    A partition that the log has got since is read from its first record on, to the end that it has then.
 //! 3. At the end of an unbounded log it asks again after [`LogSource::look_every`], with one block: so long nothing is read, and
 //!    no thread is woken in between.
+//! 4. The partitions are those of when the job was started. One that follows the log and finds that there are more by now stops, and
+//!    reads them when it is started again: nothing is left out in silence.
+//! 5. Where the job goes on from a checkpoint, that alone says where partitions begin: what else the source was told is not looked at.
 
 use super::codec::Codec;
 use super::history::{Block, History, Request, Then, Watched};
@@ -59,13 +63,15 @@ pub struct LogSource<T, C> {
 }
 
 impl<T, C> LogSource<T, C> {
-    /// Begins behind the last record that is visible when the job starts. A job that goes on from a checkpoint goes on there.
+    /// Begins behind the last record that is visible when the job starts. A job that goes on from a checkpoint goes on there, and reads
+    /// partitions that were added since from their first record on.
     pub fn from_latest(mut self) -> Self {
         self.from = From::Latest;
         self
     }
 
-    /// Begins at these offsets, one for each partition. A job that goes on from a checkpoint goes on there.
+    /// Begins at these offsets, one for each partition. A job that goes on from a checkpoint goes on there, and reads
+    /// partitions that were added since from their first record on.
     pub fn from_offsets(mut self, offsets: impl Into<Vec<u64>>) -> Self {
         self.from = From::Offsets(offsets.into());
         self
@@ -103,27 +109,20 @@ impl<T: Send + 'static, C: Codec<T>> Source for LogSource<T, C> {
         let watched = Watched::open(self.folder.clone())?;
         let follower = watched.follower();
         let (lineage, count) = (follower.lineage(), follower.partitions());
-        if let From::Offsets(offsets) = &self.from
-            && offsets.len() != count as usize
-        {
-            return Err(format!(
-                "{} offsets are given to begin at, and the log has {count} partitions; give one for each",
-                offsets.len()
-            ));
-        }
         let bounds: Vec<_> = (0..count)
             .map(|p| (follower.view(p).start(), follower.view(p).end()))
             .collect();
         let watched = Arc::new(Mutex::new(watched));
         let mut partitions = Vec::with_capacity(bounds.len());
         for (number, (start, end)) in (0..).zip(bounds) {
-            let next = match &self.from {
-                From::Earliest => start,
-                From::Latest => end,
-                From::Offsets(offsets) => offsets[number as usize],
-            };
-            check(next, start, end).map_err(|what| format!("partition {number}: {what}"))?;
-            let mut history = History::new(watched.clone(), number);
+            let (next, refused) = self.beginning(number, count, (start, end));
+            if let Some(what) = &refused
+                && !ports.checkpoints()
+            {
+                return Err(what.clone());
+            }
+            let opened = (!self.bounded).then_some(count);
+            let mut history = History::new(watched.clone(), number, opened);
             let shard = ports.shard_of_partition(number as usize);
             let port = ports.port(shard, IN_FLIGHT, move |request| history.serve(request))?;
             partitions.push(LogPartition {
@@ -133,6 +132,7 @@ impl<T: Send + 'static, C: Codec<T>> Source for LogSource<T, C> {
                 bounds: (start, end),
                 until: self.bounded.then_some(end),
                 next,
+                refused,
                 codec: self.codec.clone(),
                 stops: self.stops,
                 port,
@@ -147,6 +147,36 @@ impl<T: Send + 'static, C: Codec<T>> Source for LogSource<T, C> {
             });
         }
         Ok(partitions)
+    }
+}
+
+impl<T, C> LogSource<T, C> {
+    /// Where a partition with these bounds begins that nobody puts elsewhere, and what is wrong with that. What cannot be gone on from
+    /// is beyond every end, so that a checkpoint of it is refused too.
+    fn beginning(
+        &self,
+        number: u32,
+        count: u32,
+        (start, end): (u64, u64),
+    ) -> (u64, Option<String>) {
+        let offsets = match &self.from {
+            From::Earliest => return (start, None),
+            From::Latest => return (end, None),
+            From::Offsets(offsets) => offsets,
+        };
+        if offsets.len() != count as usize {
+            let what = format!(
+                "{} offsets are given to begin at, and the log has {count} partitions; give one for each",
+                offsets.len()
+            );
+            return (u64::MAX, Some(what));
+        }
+        let next = offsets[number as usize];
+        let wrong = check(next, start, end).err();
+        (
+            next,
+            wrong.map(|what| format!("partition {number}: {what}")),
+        )
     }
 }
 
@@ -174,6 +204,8 @@ pub struct LogPartition<T, C> {
     until: Option<u64>,
     /// The first offset that has not been handed on.
     next: u64,
+    /// Why it cannot begin there (law 5).
+    refused: Option<String>,
     codec: C,
     stops: bool,
     port: Port<Request, Block>,
@@ -305,7 +337,7 @@ impl<T: Send + 'static, C: Codec<T>> Reader for LogPartition<T, C> {
         }
         let (start, end) = self.bounds;
         check(position.offset, start, end)?;
-        self.next = position.offset;
+        (self.next, self.refused) = (position.offset, None);
         // Law 2: the end that it had. One that had none and is bounded now ends at what is visible now.
         let until = until.try_into().map_or(u64::MAX, u64::from_le_bytes);
         if self.until.is_some() && until != u64::MAX {
@@ -314,7 +346,15 @@ impl<T: Send + 'static, C: Codec<T>> Reader for LogPartition<T, C> {
         Ok(())
     }
 
+    fn added(&mut self) -> Result<(), String> {
+        (self.next, self.refused) = (self.bounds.0, None);
+        Ok(())
+    }
+
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
+        if let Some(what) = &self.refused {
+            return Err(self.failed(what.clone()));
+        }
         if self.ended {
             return Ok(Read::End);
         }

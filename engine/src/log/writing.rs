@@ -6,13 +6,16 @@
 //! 2. Before `recover` nothing is appended. Epochs that a checkpoint decided on are committed in a log that is opened without cutting
 //!    anything, and `recover` opens it anew: what nobody decided on goes.
 //! 3. An epoch is staged when the barrier of the last shard has come: all that was appended by then is its.
+//! 4. What is prepared names the log by its lineage, also of an epoch without records: so each checkpoint of the job knows its log, and
+//!    another's, which may have the same epochs, is refused and not touched.
+//! 5. What was decided is committed whether or not there is space for what comes: an index needs no segment.
 
 use crate::checkpoint::Epoch;
 use crate::sink::{CommitError, Committer};
 use crate::time::EventTime;
 use pelton_storage::{
-    BlockingDisk, Disk, FolderLock, Follower, Log, LogConfig, ReadDisk, Record, Refused, Retention,
-    Staged, StdDisk, StorageError,
+    BlockingDisk, Disk, FolderLock, Follower, Lineage, Log, LogConfig, ReadDisk, Record, Refused,
+    Retention, Staged, StdDisk, StorageError,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Bytes of an entry before its key and value: partition, time, length of the key, length of the value.
 pub(super) const TO_HEAD: usize = 20;
+/// So much of a record is shown where it is not taken.
+const SHOWN_BYTES: usize = 64;
 /// The length of a key that there is none of.
 const NO_KEY: u32 = u32::MAX;
 
@@ -77,24 +82,46 @@ fn entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     Some((entry, rest))
 }
 
+/// Why a record was not taken, with what tells which it is.
+fn not_taken(entry: &Entry<'_>, e: &StorageError) -> String {
+    let &Entry {
+        partition,
+        time_us,
+        record,
+    } = entry;
+    let bytes = record.value.len();
+    let begins = record.value[..bytes.min(SHOWN_BYTES)].escape_ascii();
+    let key = match record.key {
+        Some(key) => format!(
+            " with the key {}",
+            key[..key.len().min(SHOWN_BYTES)].escape_ascii()
+        ),
+        None => String::new(),
+    };
+    let time = EventTime::from_micros(time_us);
+    format!(
+        "{e}: a record for partition {partition}, of event time {time}, {bytes} bytes{key}, which begins with {begins}"
+    )
+}
+
 /// What the writers of all shards learn of the epoch that was staged last (law 1).
 #[derive(Debug)]
 pub(super) struct Gate {
     /// Its number; Release after `prepared` has been set, Acquire before it is read.
     epoch: AtomicU64,
-    prepared: Mutex<Option<Vec<u8>>>,
+    prepared: Mutex<Vec<u8>>,
 }
 
 impl Gate {
     pub fn new() -> Arc<Self> {
         Arc::new(Gate {
             epoch: AtomicU64::new(0),
-            prepared: Mutex::new(None),
+            prepared: Mutex::default(),
         })
     }
 
     /// What was prepared for `epoch`, if that is staged and can be had without waiting.
-    pub fn staged(&self, epoch: Epoch) -> Option<Option<Vec<u8>>> {
+    pub fn staged(&self, epoch: Epoch) -> Option<Vec<u8>> {
         if self.epoch.load(Ordering::Acquire) != epoch.0 {
             return None;
         }
@@ -104,7 +131,7 @@ impl Gate {
             .map(|prepared| prepared.clone())
     }
 
-    fn open(&self, epoch: Epoch, prepared: Option<Vec<u8>>) {
+    fn open(&self, epoch: Epoch, prepared: Vec<u8>) {
         *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = prepared;
         self.epoch.store(epoch.0, Ordering::Release);
     }
@@ -129,9 +156,6 @@ impl Running {
             }
             self.log.step(&mut self.disk, 0);
             self.log.poison().check()?;
-            if let Some(no_space) = self.log.no_space() {
-                return Err(no_space);
-            }
             let waited = self.disk.wait();
             waited.map_err(|error| StorageError::Io {
                 action: "write",
@@ -145,10 +169,33 @@ impl Running {
         }
     }
 
+    /// The same for what needs segments: an error where there is no space for them.
+    fn until_written<R>(
+        &mut self,
+        mut done: impl FnMut(&mut Log) -> Option<R>,
+    ) -> Result<R, StorageError> {
+        self.until(|log| match done(log) {
+            Some(said) => Some(Ok(said)),
+            None => log.no_space().map(Err),
+        })?
+    }
+
     /// Ends the log's epoch, and waits until it is durable.
     fn stage(&mut self, epoch: Epoch) -> Result<Staged, StorageError> {
         self.log.stage(epoch)?;
-        self.until(Log::take_staged)
+        self.until_written(Log::take_staged)
+    }
+
+    /// Shows an epoch (law 5).
+    fn commit(&mut self, staged: &Staged) -> Result<(), StorageError> {
+        let mut ends = (0..self.log.partitions()).zip(&staged.ends);
+        if staged.ends.len() <= self.log.partitions() as usize
+            && ends.all(|(p, end)| self.log.visible_end(p) >= *end)
+        {
+            return Ok(()); // again, or an epoch without records: no index is due
+        }
+        self.log.commit(staged)?;
+        self.until(|log| (log.committed() >= staged.epoch).then_some(()))
     }
 
     /// Takes what has completed, and hands on what is full.
@@ -176,10 +223,10 @@ pub(super) struct Core {
     shards: usize,
     /// Shards whose barrier of the epoch under way has come.
     passed: usize,
-    /// Where the epoch staged last ended.
-    ends: Vec<u64>,
     /// The greatest event time that was appended.
     newest_us: Option<i64>,
+    /// What time it is outside, as far as anybody has said.
+    wall_us: i64,
 }
 
 impl Core {
@@ -199,8 +246,8 @@ impl Core {
             lock: None,
             shards,
             passed: 0,
-            ends: vec![],
             newest_us: None,
+            wall_us: i64::MAX,
         }
     }
 
@@ -232,11 +279,14 @@ impl Core {
                     .append(entry.partition, entry.record, entry.time_us)
                 {
                     Ok(_) => break,
+                    Err(Refused::Failed(e @ StorageError::TooLarge { .. })) => {
+                        return Err(not_taken(&entry, &e));
+                    }
                     Err(Refused::Failed(e)) => return Err(say(e)),
                     Err(Refused::Busy) => {
                         let groups = running.log.groups();
                         let more = |log: &mut Log| (log.groups() > groups).then_some(());
-                        running.until(more).map_err(say)?;
+                        running.until_written(more).map_err(say)?;
                     }
                 }
             }
@@ -256,37 +306,43 @@ impl Core {
         self.passed = 0;
         let running = self.running()?;
         let staged = running.stage(epoch).map_err(|e| e.to_string())?;
-        let is_empty = staged.ends == self.ends;
-        let prepared = (!is_empty).then(|| staged.encode());
-        self.ends = staged.ends;
+        let prepared = [&running.log.lineage().0[..], &staged.encode()].concat();
         self.gate.open(epoch, prepared);
         Ok(())
     }
 
-    /// Commits an epoch (law 2).
-    fn commit(&mut self, staged: &Staged) -> Result<(), String> {
+    /// Commits an epoch of the log of this lineage (laws 2 and 4).
+    fn commit(&mut self, lineage: Lineage, staged: &Staged) -> Result<(), String> {
+        let say = |e: StorageError| e.to_string();
         if self.running.is_none() {
+            // Looked at before anything is made or written.
+            let found = Follower::open(&mut ReadDisk::new(&self.folder)).map_err(say)?;
+            let found = found.map(|f| f.lineage());
+            if found != Some(lineage) {
+                return Err(other_log(found.is_some()));
+            }
             let mut disk = self.disk()?;
             let log = Log::open_undecided(&mut disk, self.config.clone());
             self.running = Some(Running {
-                log: log.map_err(|e| e.to_string())?,
+                log: log.map_err(say)?,
                 disk,
                 recovered: false,
             });
         }
-        let (retention, newest) = (self.retention, self.newest_us);
+        let (retention, newest_us) = (self.retention, self.newest_us);
         let Some(running) = &mut self.running else {
             unreachable!("opened above");
         };
-        let committed = |running: &mut Running| {
-            running.log.commit(staged)?;
-            running.until(|log| (log.committed() >= staged.epoch).then_some(()))
-        };
-        committed(running).map_err(|e| e.to_string())?;
+        if running.log.lineage() != lineage {
+            return Err(other_log(true));
+        }
+        running.commit(staged).map_err(say)?;
         if running.recovered && retention != Retention::default() {
-            // The index that leaves them out goes with the next commit, or when the log is closed.
-            running.log.retain(retention, newest.unwrap_or(i64::MIN));
-            running.step().map_err(|e| e.to_string())?;
+            // The index that leaves them out goes with the next commit, or when the log is closed. A record from the future makes
+            // none of those of now old.
+            let now_us = newest_us.map_or(i64::MIN, |newest| newest.min(self.wall_us));
+            running.log.retain(retention, now_us);
+            running.step().map_err(say)?;
         }
         Ok(())
     }
@@ -307,7 +363,6 @@ impl Core {
         }
         let mut disk = self.disk()?;
         let log = Log::open(&mut disk, self.config.clone(), &[]).map_err(say)?;
-        self.ends = (0..log.partitions()).map(|p| log.next_offset(p)).collect();
         self.passed = 0;
         self.running = Some(Running {
             log,
@@ -316,6 +371,23 @@ impl Core {
         });
         Ok(())
     }
+}
+
+/// Which log and what of it was prepared, if that is what these bytes say.
+fn decoded(prepared: &[u8]) -> Option<(Lineage, Staged)> {
+    let (lineage, staged) = prepared.split_first_chunk()?;
+    Some((Lineage(*lineage), Staged::decode(staged).ok()?))
+}
+
+/// Why a checkpoint's log is not the one in the folder.
+fn other_log(is_there: bool) -> String {
+    let found = match is_there {
+        true => "another log lies there than the one that the job's checkpoint is of",
+        false => "the log that the job's checkpoint is of is not there",
+    };
+    format!(
+        "{found}; put back that one, or start the job without its checkpoints, with an empty folder"
+    )
 }
 
 /// The relays' other end, one a shard.
@@ -364,11 +436,17 @@ impl Committer for Committing {
             what,
             is_retryable: false,
         };
-        let staged = Staged::decode(prepared).map_err(|_| {
-            never("the checkpoint names no epoch of this sink; start the job with the sink that it had".into())
-        })?;
+        let Some((lineage, staged)) = decoded(prepared) else {
+            let what = "the checkpoint names no epoch of this sink; start the job with the sink that it had";
+            return Err(never(what.into()));
+        };
         let mut core = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        core.commit(&staged).map_err(never)
+        core.commit(lineage, &staged).map_err(never)
+    }
+
+    fn wall_clock(&mut self, now: EventTime) {
+        let mut core = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        core.wall_us = now.micros();
     }
 
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {

@@ -356,7 +356,9 @@ impl Opened {
             let caught = catch(|| {
                 loop {
                     let before = coordinator.place();
-                    if let Err(failed) = coordinator.step(clock.now_ns(), &mut disk) {
+                    let now = clock.now();
+                    coordinator.set_wall(now.wall);
+                    if let Err(failed) = coordinator.step(now.ns, &mut disk) {
                         shared.fail(failed.of_job(&shared.name));
                         break;
                     }

@@ -514,6 +514,7 @@ mod tests {
     use crate::push::Cx;
     use crate::state::LoadError;
     use crate::time::EventTime;
+    use pelton_storage::StateId;
     use std::sync::atomic::AtomicUsize;
 
     /// A tasklet that always works, and takes its time; with all the time in the world it fails instead.
@@ -558,7 +559,7 @@ mod tests {
         fn load(&mut self, _: &Frame<'_>) -> Result<bool, LoadError> {
             Ok(false)
         }
-        fn loaded(&mut self) -> Result<(), JobError> {
+        fn loaded(&mut self, _: &dyn Fn(StateId) -> bool) -> Result<(), JobError> {
             Ok(())
         }
     }

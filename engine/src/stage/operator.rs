@@ -17,6 +17,7 @@ use crate::stage::source::{RETRY_NS, earliest};
 use crate::state::LoadError;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
+use pelton_storage::StateId;
 
 /// What stands at the head of an operator stage: takes batches and watermarks, emits through `out`.
 pub trait Operator<In>: Send + 'static {
@@ -333,7 +334,7 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn sizes(&self, to: &mut Sizes) {
         self.op.sizes(to);
     }
-    fn loaded(&mut self) -> Result<(), JobError> {
+    fn loaded(&mut self, _: &dyn Fn(StateId) -> bool) -> Result<(), JobError> {
         self.op.loaded();
         self.inbox.restored(self.op.restored_watermark());
         // As after a tick: what is overdue is done before a frame is taken.

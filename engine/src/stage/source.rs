@@ -20,6 +20,7 @@ use crate::state::LoadError;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
 use crate::watermark::Alignment;
+use pelton_storage::StateId;
 use std::sync::Arc;
 
 /// One partition on this shard.
@@ -598,19 +599,24 @@ where
         }
         Ok(true)
     }
-    fn loaded(&mut self) -> Result<(), JobError> {
+    fn loaded(&mut self, had: &dyn Fn(StateId) -> bool) -> Result<(), JobError> {
+        // The first barrier notes all partitions: those that were there have a position.
+        let had_others = had(self.saver.state());
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
-            let Some((_, (offset, (detail, ended)))) = slot.saved.clone() else {
-                continue;
+            let (offset, sought) = match slot.saved.clone() {
+                Some((_, (_, (_, true)))) => {
+                    // The chain is told at the first step, when there is a time.
+                    slot.ended = true;
+                    self.restored = true;
+                    continue;
+                }
+                Some((_, (offset, (detail, false)))) => {
+                    (offset, slot.reader.seek(&Position { offset, detail }))
+                }
+                None if had_others => (0, slot.reader.added()),
+                None => continue,
             };
-            if ended {
-                // The chain is told at the first step, when there is a time.
-                slot.ended = true;
-                self.restored = true;
-                continue;
-            }
-            let sought = slot.reader.seek(&Position { offset, detail });
             if let Err(what) = sought {
                 return Err(JobError::Source {
                     job: self.job.clone(),

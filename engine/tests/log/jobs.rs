@@ -7,7 +7,7 @@ use pelton::testing::{self, Stepper};
 use pelton::{BuildError, Checkpointing, Job, JobError, Runtime, Spans, sources};
 use std::path::Path;
 
-fn checkpoints(folder: &Path) -> Checkpointing {
+pub fn checkpoints(folder: &Path) -> Checkpointing {
     Checkpointing::in_folder(folder.join("checkpoints"))
         .every(1.millis())
         .segment_bytes(16 << 20)
@@ -32,7 +32,7 @@ fn to(folder: &Path) -> log::LogSink<u64, log::States<u64>> {
     log::sink(folder.join("log"), log::states::<u64>()).segment_bytes(2 << 20)
 }
 
-fn from(folder: &Path) -> log::LogSource<u64, log::States<u64>> {
+pub fn from(folder: &Path) -> log::LogSource<u64, log::States<u64>> {
     log::source(folder.join("log"), log::states::<u64>())
 }
 

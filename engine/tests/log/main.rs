@@ -5,6 +5,8 @@ mod jobs;
 #[allow(missing_docs)]
 mod kappa;
 mod laws;
+mod sinks;
+mod sources;
 #[allow(dead_code, reason = "other tests need the rest")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,4 +18,6 @@ fn the_past_and_what_comes_are_computed_once() {
     let records = 60_000;
     let tally = kappa::run(folder.path(), records).unwrap();
     assert_eq!(tally, kappa::Tally::of(records));
+    let again = kappa::run(folder.path(), records).unwrap_err().to_string();
+    assert!(again.contains("is not empty"), "{again}");
 }

@@ -222,7 +222,8 @@ fn follow<D: BlockingDisk>(
     Ok(chain)
 }
 
-/// Bytes of a log that somebody else has: sealed segments are mapped, others are read.
+/// Bytes of a log that somebody else has: sealed segments that are visible to their end are mapped, others are read. A mapping
+/// that is cut would end the process, and the log's owner may cut whatever nobody has been shown; a read of it is an error.
 #[derive(Debug)]
 pub struct HistoryBytes {
     mapped: MappedBytes,
@@ -231,7 +232,7 @@ pub struct HistoryBytes {
 }
 
 impl HistoryBytes {
-    /// Reads from `folder`.
+    /// Reads from `folder`, of which nobody needs to hold the lock.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         HistoryBytes {

@@ -188,7 +188,8 @@ impl Log {
         for p in &mut self.partitions {
             let view = View::of(p, self.lineage);
             let horizon = p.next.saturating_sub(self.config.dedup_records);
-            let from = horizon.max(view.start());
+            // Of records that are not decided no key is known: nothing is appended to a log that has some.
+            let from = horizon.max(view.start()).min(view.end());
             let mut reader = LogReader::new(PlainBytes::new(&mut *disk), view, from)?;
             while let Some(batch) = reader.next_batch()? {
                 let mut wrong = None;

@@ -268,7 +268,9 @@ impl<S: SegmentBytes> LogReader<S> {
 
     fn open_file(&mut self, segment: &IndexSegment) -> Result<(), StorageError> {
         let file = segment.id.log_file_name();
-        let found = match segment.open {
+        // Behind the visible end a log that is opened again may cut a sealed segment too.
+        let may_be_cut = segment.end > self.view.end;
+        let found = match segment.open || may_be_cut {
             true => self.source.open_growing(&file, segment.len)?,
             false => self.source.open(&file, segment.len)?,
         };

@@ -143,6 +143,39 @@ fn what_is_staged_is_not_seen_before_its_commit_and_goes_without_one() {
     assert_eq!(e.code(), "PLT-0516");
 }
 
+/// More records than the horizon of keys are durable, and no index commits them: the process died between the job's checkpoint and
+/// the log's index.
+#[test]
+fn more_undecided_records_than_the_horizon_do_not_keep_it_shut() {
+    let narrow = || LogConfig {
+        dedup_records: 1,
+        ..crate::rig::config(COMMITTED)
+    };
+    let mut disk = FaultyDisk::new(MemoryDisk::new());
+    let mut history = History::new(3);
+    let mut rig = Rig::open(&mut disk, COMMITTED, &[]).expect("a new log");
+    rig.append(&mut history, 0, Some(b"first"), b"1")
+        .expect("taken");
+    let one = rig.stage(&mut history, Epoch(1)).expect("staged");
+    rig.commit(&mut history, &one).expect("committed");
+    for key in 0..5u8 {
+        rig.append(&mut history, 0, Some(&[key]), b"undecided")
+            .expect("taken");
+    }
+    let two = rig.stage(&mut history, Epoch(2)).expect("staged");
+    drop(rig);
+    let log = Log::open_undecided(&mut disk, narrow()).expect("it opens");
+    assert_eq!((log.visible_end(0), log.next_offset(0)), (1, 6));
+    let mut rig = Rig {
+        disk: &mut disk,
+        log,
+    };
+    rig.commit(&mut history, &two).expect("it was decided");
+    drop(rig);
+    let log = Log::open(&mut disk, narrow(), &[]).expect("it opens");
+    assert_eq!((log.visible_end(0), log.known_keys(0)), (6, 1));
+}
+
 #[test]
 fn retention_keeps_what_nobody_could_see_yet() {
     let mut disk = FaultyDisk::new(MemoryDisk::new());

@@ -312,3 +312,59 @@ fn one_reader_over_many_openings() {
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// Which segments a reader turned to as ones that are never cut.
+struct Turned<'a> {
+    plain: PlainBytes<MemoryDisk>,
+    whole: &'a mut Vec<String>,
+    growing: &'a mut Vec<String>,
+}
+
+impl SegmentBytes for Turned<'_> {
+    fn open(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
+        self.whole.push(name.into());
+        self.plain.open(name, valid)
+    }
+
+    fn open_growing(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
+        self.growing.push(name.into());
+        self.plain.open(name, valid)
+    }
+
+    fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8], StorageError> {
+        self.plain.bytes(offset, len)
+    }
+}
+
+/// A segment with records that nobody has decided on may be cut, sealed or not: it is never mapped.
+#[test]
+fn a_sealed_segment_is_mapped_only_where_all_of_it_is_visible() {
+    let mut disk = FaultyDisk::new(MemoryDisk::new());
+    let mut history = History::new(4);
+    let mut rig = Rig::open(&mut disk, Visibility::Committed, &[]).unwrap();
+    let value = [7; 3_000];
+    for _ in 0..8 {
+        rig.append(&mut history, 0, None, &value).unwrap();
+    }
+    let one = rig.stage(&mut history, Epoch(1)).unwrap();
+    rig.commit(&mut history, &one).unwrap();
+    for _ in 0..40 {
+        rig.append(&mut history, 0, None, &value).unwrap();
+    }
+    rig.stage(&mut history, Epoch(2)).unwrap();
+    rig.log.mark();
+    rig.settle(&mut history).unwrap();
+    let mut left = disk.kill();
+    let view = Follower::open(&mut left).unwrap().expect("a log").view(0);
+    let (mut whole, mut growing) = (vec![], vec![]);
+    let turned = Turned {
+        plain: PlainBytes::new(left),
+        whole: &mut whole,
+        growing: &mut growing,
+    };
+    let mut reader = LogReader::new(turned, view, 0).unwrap();
+    assert_eq!(read_on(&mut reader).unwrap().len(), 8);
+    drop(reader);
+    assert!(!whole.is_empty(), "what lies before is never cut");
+    assert_eq!(growing.len(), 1, "{whole:?}, {growing:?}");
+}
