@@ -405,8 +405,8 @@ where
 
     fn loaded(&mut self) {
         self.target = self.now.event;
-        self.timers.loaded(&mut self.rows, self.now);
-        self.states.loaded(&mut self.rows, self.now);
+        self.timers.loaded(&mut self.rows);
+        self.states.loaded(&mut self.rows);
         // The clock has not been looked at yet.
         self.wake_ns = self.by_clock.then_some(0);
     }
