@@ -418,8 +418,12 @@ impl<E: ElementKey, V: State> Elements<E, V> {
             };
             match expiry.next(now, budget, until) {
                 Popped::Due { value: id, .. } => {
-                    let (key, head) = rows.entry(self.table.key(id).row);
+                    let row = self.table.key(id).row;
+                    let (key, head) = rows.entry(row);
                     self.remove(head, id, key);
+                    if head.len == 0 {
+                        rows.lost(row);
+                    }
                 }
                 Popped::More => return false,
                 Popped::Nothing => return true,

@@ -275,6 +275,7 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
                 Popped::Due { value: id, .. } => {
                     let (key, place) = rows.entry(id);
                     self.remove(id, key, place);
+                    rows.lost(id);
                 }
                 Popped::More => return false,
                 Popped::Nothing => return true,
