@@ -102,6 +102,9 @@ impl<R: Reader> Reader for PacedReader<R> {
     fn seek(&mut self, position: &Position) -> Result<(), String> {
         self.reader.seek(position)
     }
+    fn is_through(&self) -> bool {
+        self.reader.is_through()
+    }
     fn read<E: Emit<R::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let now_ns = out.now_ns();
         let began_ns = *self.began_ns.get_or_insert(now_ns);
