@@ -288,6 +288,7 @@ fn a_time_to_live_that_comes_later_begins_with_the_first_time() {
             one(1, 1),
             one(1, 2),
             Step::Watermark(5),
+            Step::Watermark(8),
             one(1, 14),
             one(1, 15),
         ];
