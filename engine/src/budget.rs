@@ -2,11 +2,15 @@
 //!
 //! Laws
 //! 1. A shard measures its operators every few milliseconds, in O(1) for each table, and publishes what it found. A step that
-//!    measures nothing pays for a comparison of times and a load.
+//!    measures nothing pays for a comparison of times and a load. A stage that has worked and may now sleep is measured where
+//!    there is a budget: what is known of a sleeper must not be what it has freed since.
 //! 2. Above the budget sources do not read. What is under way goes on: records in rings are taken, watermarks free what they close, and
 //!    the clock frees what has lived its time.
 //! 3. Where nothing of that has happened for [`PATIENCE_NS`] and nothing waits for the clock, nothing can free state any more, since all
-//!    watermarks come from sources: the job fails and names its largest states.
+//!    watermarks come from sources: the job fails and names its largest states. A stage that is blocked or in the middle of
+//!    something happens, however long its sink takes.
+//! 4. Who waits for the clock promises no more than [`PROMISE_NS`] at a time, and says so again while it waits: what it waited for may go.
+//!    Since when sources have been held is told, so that a job that waits long is not taken for one that hangs.
 //!
 //! The budget is of live entries: what has been freed counts no more, although its memory is kept for the next ones. What keys and
 //! values own elsewhere (a string's text) is not counted. Between two measurements a job may go beyond.
@@ -22,6 +26,10 @@ use std::sync::{Mutex, PoisonError, TryLockError};
 pub(crate) const EVERY_NS: u64 = 2_000_000;
 /// For how long nothing may happen above the budget: law 3.
 const PATIENCE_NS: u64 = 500_000_000;
+/// How far ahead what waits for the clock is believed: law 4.
+const PROMISE_NS: u64 = 10_000_000_000;
+/// In [`Budget::held_ns`]: sources read.
+const READING: u64 = u64::MAX;
 /// States that an error names.
 const NAMED: usize = 3;
 
@@ -80,6 +88,8 @@ pub(crate) struct Budget {
     bytes: Vec<Vec<AtomicU64>>,
     /// Above the limit. Written by whoever measured last.
     over: AtomicBool,
+    /// Since when it has been above, driver's nanoseconds; [`READING`] where it is not.
+    held_ns: AtomicU64,
     /// While above: the last time that something happened, or that something waits for. Driver's nanoseconds.
     happened_ns: AtomicU64,
     /// While above: the least bytes that were measured.
@@ -95,6 +105,7 @@ impl Budget {
             measured: (0..stages).map(each).collect(),
             bytes: (0..stages).map(bytes).collect(),
             over: AtomicBool::new(false),
+            held_ns: AtomicU64::new(READING),
             happened_ns: AtomicU64::new(0),
             least: AtomicU64::new(u64::MAX),
         }
@@ -106,8 +117,30 @@ impl Budget {
         self.over.load(Relaxed)
     }
 
+    /// Whether there is a budget at all.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Since when sources have been held (law 4), driver's nanoseconds; `None` where they read.
+    pub fn held_since(&self) -> Option<u64> {
+        Some(self.held_ns.load(Relaxed)).filter(|&ns| ns != READING)
+    }
+
+    /// A step above the budget: whether it did something or is in the middle of it, and for when it waits (laws 3 and 4).
+    #[cold]
+    pub fn stepped(&self, now_ns: u64, happens: bool, waits_until_ns: Option<u64>) {
+        if happens {
+            self.happens(now_ns);
+        }
+        if let Some(ns) = waits_until_ns {
+            self.happens(ns.min(now_ns + PROMISE_NS));
+        }
+    }
+
     /// Something happened at this time, or will: law 3.
-    pub fn happens(&self, ns: u64) {
+    fn happens(&self, ns: u64) {
         self.happened_ns.fetch_max(ns, Relaxed);
     }
 
@@ -119,13 +152,16 @@ impl Budget {
         fill: impl FnOnce(&mut Sizes),
     ) -> Result<bool, (u64, u64)> {
         let has_states = {
-            let mut sizes = match self.measured[stage][shard].try_lock() {
-                Ok(sizes) => sizes,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return Ok(true),
+            let mut unheard = vec![];
+            let mut lock = match self.measured[stage][shard].try_lock() {
+                Ok(sizes) => Some(sizes),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                // Somebody reads what was told before: the sum counts all the same.
+                Err(TryLockError::WouldBlock) => None,
             };
+            let sizes = lock.as_deref_mut().unwrap_or(&mut unheard);
             sizes.clear();
-            fill(&mut sizes);
+            fill(sizes);
             let bytes = sizes.iter().map(|(_, _, size)| size.bytes).sum();
             self.bytes[stage][shard].store(bytes, Relaxed);
             !sizes.is_empty()
@@ -141,10 +177,14 @@ impl Budget {
         let bytes: u64 = all.map(|bytes| bytes.load(Relaxed)).sum();
         if bytes <= limit {
             self.over.store(false, Relaxed);
+            self.held_ns.store(READING, Relaxed);
             self.least.store(u64::MAX, Relaxed);
             return Ok(());
         }
         let begins = !self.over.swap(true, Relaxed);
+        if begins {
+            self.held_ns.store(now_ns, Relaxed);
+        }
         let shrinks = self.least.fetch_min(bytes, Relaxed) > bytes;
         if begins || shrinks {
             self.happens(now_ns);
@@ -228,7 +268,7 @@ mod tests {
             );
         }
         assert!(budget.is_over());
-        budget.happens(now + 2 * PATIENCE_NS);
+        budget.stepped(now, false, Some(now + 2 * PATIENCE_NS));
         now += 3 * PATIENCE_NS;
         assert_eq!(
             budget.measure((0, 1), now, sized(48)),
@@ -238,5 +278,51 @@ mod tests {
         assert_eq!(budget.measure((0, 1), now + 1, sized(48)), Err((100, 108)));
         assert_eq!(budget.measure((0, 1), now + 1, sized(40)), Ok(true));
         assert!(!budget.is_over());
+    }
+
+    /// A sink that takes its time holds stages in the middle of something: that is waited for, however long.
+    #[test]
+    fn what_is_under_way_happens() {
+        let budget = Budget::new(Some(100), 1, 1);
+        assert_eq!(budget.measure((0, 0), 0, sized(200)), Ok(true));
+        let mut now = 0;
+        for _ in 0..5 {
+            now += PATIENCE_NS;
+            budget.stepped(now, true, None);
+            assert_eq!(budget.measure((0, 0), now + 1, sized(200)), Ok(true));
+        }
+        now += PATIENCE_NS + 1;
+        budget.stepped(now, false, None);
+        assert_eq!(budget.measure((0, 0), now, sized(200)), Err((100, 200)));
+    }
+
+    /// What the clock was to free in a year may have been given up since: it must be said again and again. Since when the
+    /// job waits is told all the while.
+    #[test]
+    fn a_promise_is_believed_for_a_while() {
+        let budget = Budget::new(Some(100), 1, 1);
+        assert_eq!(budget.held_since(), None);
+        assert_eq!(budget.measure((0, 0), 7, sized(200)), Ok(true));
+        let year = 365 * 86_400 * 1_000_000_000;
+        let mut now = 7;
+        for _ in 0..5 {
+            budget.stepped(now, false, Some(year));
+            now += PROMISE_NS + PATIENCE_NS;
+            assert_eq!(budget.measure((0, 0), now, sized(200)), Ok(true));
+            assert_eq!(budget.held_since(), Some(7));
+        }
+        assert_eq!(budget.measure((0, 0), now + 1, sized(200)), Err((100, 200)));
+        assert_eq!(budget.measure((0, 0), now + 2, sized(100)), Ok(true));
+        assert_eq!(budget.held_since(), None);
+    }
+
+    /// Who reads what was told does not keep the sum from being right.
+    #[test]
+    fn a_reader_keeps_no_sum_old() {
+        let budget = Budget::new(Some(100), 1, 1);
+        let reads = budget.measured[0][0].lock().unwrap();
+        assert_eq!(budget.measure((0, 0), 1, sized(200)), Ok(true));
+        assert!(budget.is_over());
+        drop(reads);
     }
 }

@@ -54,6 +54,12 @@ pub trait Reader: Send + 'static {
     fn added(&mut self) -> Result<(), String> {
         Ok(())
     }
+    /// Whether nothing is left: the next read emits nothing and says [`Read::End`]. Asked while no record may be read (states
+    /// above their budget), so that the end of what is finished is known all the same: the windows that it closes may be what is waited for. A
+    /// reader that cannot tell says no.
+    fn is_through(&self) -> bool {
+        false
+    }
     /// Emits at most `max` records that are there already, in the partition's order.
     fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
 }

@@ -83,6 +83,9 @@ impl<I: Iterator + Send + 'static> Reader for ItemsReader<I> {
     fn position(&self) -> Option<Position> {
         Some(Position::at(self.offset))
     }
+    fn is_through(&self) -> bool {
+        self.items.size_hint().1 == Some(0)
+    }
     /// Passes over the items before it: as many calls of the iterator.
     fn seek(&mut self, position: &Position) -> Result<(), String> {
         while self.offset < position.offset {

@@ -54,6 +54,10 @@ pub trait Tasklet: Send {
     fn is_source(&self) -> bool {
         false
     }
+    /// Whether it is blocked, or in the middle of something that it has taken.
+    fn is_under_way(&self) -> bool {
+        false
+    }
     /// The barrier passes here: for a source, and for a tasklet that is done. Others are told by their inputs.
     fn barrier(&mut self, cut: Cut);
     /// Nothing more is to be read: what a source has read is all there is. Nothing for others.

@@ -4,8 +4,9 @@
 mod support;
 
 use pelton::process::{Ttl, list, value};
-use pelton::testing::collect;
+use pelton::testing::{collect, feed};
 use pelton::{EventTime, Job, JobError, Session, Sliding, Spans, Tumbling, Watermarks, sources};
+use std::time::Duration;
 use support::runtime;
 
 const RECORDS: u64 = 300_000;
@@ -77,6 +78,76 @@ fn what_frees_itself_is_waited_for() {
             .clone()
     };
     assert!(all("all").entries < RECORDS && all("all").operator.contains("process 'short'"));
+}
+
+/// A value is kept in its key's row, which goes with it: also while the sources are held and no new key comes that would look for it.
+#[test]
+fn keys_whose_values_have_expired_count_no_more() {
+    let job = Job::new("rows");
+    job.max_state_bytes(1 << 20);
+    let (_, sink) = collect();
+    let ttl = Ttl::processing_time(3.millis());
+    job.source(numbers())
+        .key_by(|n| *n)
+        .process("rows", value::<[u64; 8]>("large").ttl(ttl))
+        .each(|n, large, cx| {
+            large.set([*n; 8]);
+            cx.emit(*n);
+        })
+        .sink(sink);
+    let report = runtime(2).submit(&job).unwrap().wait().unwrap();
+    assert_eq!(report.counters.records_out, RECORDS);
+}
+
+/// The same where a function takes the last of it out.
+#[test]
+fn keys_that_a_timer_has_cleared_count_no_more() {
+    let job = Job::new("cleared");
+    job.max_state_bytes(1 << 20);
+    let (_, sink) = collect();
+    job.source(numbers())
+        .key_by(|n| *n)
+        .process("cleared", value::<[u64; 8]>("large"))
+        .on_clock_timer(|_, large, _| large.clear())
+        .each(|n, large, cx| {
+            large.set([*n; 8]);
+            cx.clock_timer_after(3.millis());
+            cx.emit(*n);
+        })
+        .sink(sink);
+    let report = runtime(2).submit(&job).unwrap().wait().unwrap();
+    assert_eq!(report.counters.records_out, RECORDS);
+}
+
+/// A source that has been read out ends although it is held: its end closes the windows that hold all the state.
+#[test]
+fn a_source_that_is_read_out_ends_above_the_budget() {
+    let (feed, source) = feed::<u64>(1);
+    let (results, sink) = collect();
+    let job = Job::new("ends");
+    job.max_state_bytes(1);
+    job.source(source)
+        .event_time(|_| EventTime::from_seconds(1), Watermarks::monotonous())
+        .key_by(|n| *n)
+        .window(Tumbling::of(1.hours()))
+        .aggregate(|a| a.count())
+        .map(|w| w.key)
+        .sink(sink);
+    (0..100).for_each(|n| feed.push(0, n));
+    let runtime = runtime(2);
+    let handle = runtime.submit(&job).unwrap();
+    let mut held = false;
+    let report = handle.wait_with(Duration::from_millis(1), |job| {
+        held |= job.held_for().is_some();
+        if held {
+            feed.close(0);
+        }
+    });
+    report.unwrap();
+    assert!(held);
+    let mut keys = results.take();
+    keys.sort();
+    assert_eq!(keys, (0..100).collect::<Vec<_>>());
 }
 
 #[test]

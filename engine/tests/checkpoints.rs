@@ -5,6 +5,7 @@
 mod support;
 
 use pelton::port::Ports;
+use pelton::process::value;
 use pelton::sink::{CommitError, Committer, Sink};
 use pelton::testing::{self, OnDisk, Sizes, Stepper};
 use pelton::{
@@ -228,6 +229,56 @@ fn a_window_that_silence_closed_is_closed_after_a_restart() {
     stepper.until_idle().unwrap();
     assert_eq!(stepper.counters().late, 1);
     assert!(results.take().is_empty());
+}
+
+/// What silence has let pass in order stays passed: behind an order, too, what comes below M after a restart is late.
+#[test]
+fn an_order_that_silence_moved_on_goes_on_from_there() {
+    let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
+    let (feed, first) = testing::feed::<i64>(1);
+    let start = |source| {
+        let (results, sink) = testing::collect();
+        let job = Job::new("in order");
+        job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+        job.source(source)
+            .event_time(
+                |t: &i64| EventTime::from_seconds(*t),
+                Watermarks::bounded(5.seconds()).close_after_idle(1.seconds()),
+            )
+            .key_by(|_| 0u8)
+            .in_event_time_order()
+            .process("last", value::<i64>("last"))
+            .each(|t, last, cx| {
+                cx.emit((last.get().copied(), *t));
+                last.set(*t);
+            })
+            .sink(sink);
+        let stepper = Stepper::on_disk(&job, Sizes::shards(1), &OnDisk::small(&disk)).unwrap();
+        (stepper, results)
+    };
+    let (mut stepper, results) = start(first);
+    feed.push(0, 60);
+    stepper.until_idle().unwrap();
+    stepper.advance_clock(2.seconds());
+    stepper.until_idle().unwrap();
+    assert_eq!(results.take(), [(None, 60)]);
+    let before = stepper.checkpoints().completed;
+    while stepper.checkpoints().completed == before {
+        stepper.checkpoint();
+        stepper.advance_clock(2.millis());
+        stepper.until_idle().unwrap();
+    }
+    drop(stepper);
+    let (mut stepper, results) = start(feed.source());
+    assert!(stepper.from().is_some());
+    // Within the bound of its own partition, and below what the order has passed.
+    feed.push(0, 57);
+    feed.push(0, 70);
+    stepper.until_idle().unwrap();
+    stepper.advance_clock(2.seconds());
+    stepper.until_idle().unwrap();
+    assert_eq!(stepper.counters().late, 1);
+    assert_eq!(results.take(), [(Some(60), 70)]);
 }
 
 /// A committer whose every commit panics.

@@ -1,6 +1,6 @@
 //! Process functions against themselves: never stopped, and going on from checkpoints (see [`super::rig`]).
 
-use super::rig::{BEHIND, Compare, OP, Record, Step, check, entries_by_epoch, script};
+use super::rig::{BEHIND, Compare, OP, Record, Step, check, entries_by_epoch, moved, script};
 use crate::aggregate::scramble::cases;
 use crate::key::{Computed, KeyOf};
 use crate::operators::order::MakeInOrder;
@@ -15,6 +15,7 @@ use crate::running::Keyed;
 use crate::stage::operator::Operator;
 use crate::{EventTime, Span, Spans};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 type Of<'a, S> = <<S as States<u8>>::Kept as KeptStates<u8>>::Of<'a>;
@@ -251,4 +252,52 @@ fn an_epoch_has_the_elements_that_have_changed() {
     ];
     // 103: the value's tombstone, and that of the 1 that was there.
     assert_eq!(entries_by_epoch(make, steps), [200, 1, 1, 1, 2, 0, 98]);
+}
+
+/// A time to live that a state is given later begins with the first time that is known, for what is there already: at the load
+/// neither the clock nor M need be. It begins once: the next restore goes on with it.
+#[test]
+fn a_time_to_live_that_comes_later_begins_with_the_first_time() {
+    for (ttl, end) in [
+        (Ttl::event_time(10.micros()), 15),
+        (Ttl::processing_time(10.micros()), i64::MAX),
+    ] {
+        let makes = Cell::new(0);
+        let make = || {
+            let later = makes.replace(makes.get() + 1) > 0;
+            let mut states = (
+                value::<i64>("value"),
+                list::<i64>("list"),
+                map::<i64, i64>("map"),
+            );
+            if later {
+                states = (states.0.ttl(ttl), states.1.ttl(ttl), states.2.ttl(ttl));
+            }
+            maker(OP, false, &states, (NoTimer, NoTimer), |r, s, cx| {
+                if r.2 == 1 {
+                    s.0.set(1);
+                    s.1.push(1);
+                    s.2.insert(1, 1);
+                    return;
+                }
+                let there = (s.0.get().is_some(), s.1.len(), s.2.len());
+                tell(cx, format!("{} {there:?}", r.2));
+            })
+        };
+        let steps = [
+            one(1, 1),
+            one(1, 2),
+            Step::Watermark(5),
+            Step::Watermark(8),
+            one(1, 14),
+            one(1, 15),
+        ];
+        let rows = moved(make, steps.map(|step| (1, step, false)).to_vec());
+        let told: Vec<_> = rows.into_iter().map(|row| row.value).collect();
+        let there = |n: i64| match n < end {
+            true => format!("\"{n} (true, 1, 1)\""),
+            false => format!("\"{n} (false, 0, 0)\""),
+        };
+        assert_eq!(told, [2, 14, 15].map(there));
+    }
 }

@@ -241,6 +241,14 @@ impl<T: State, K: KeyOf<T>, Op: Operator<T>> Operator<T> for InOrder<T, K, Op> {
         self.inner.loaded();
     }
 
+    /// M of the order: the one inside has its own, which lies below by the allowed lateness.
+    fn restored_watermark(&self) -> EventTime {
+        match self.bound {
+            EventTime::BEGINNING => self.bound,
+            bound => bound + self.lateness,
+        }
+    }
+
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
         self.late.control(event, cx);
         self.inner.side_control(event, cx);

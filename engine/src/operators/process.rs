@@ -8,7 +8,8 @@
 //! 3. A timer is set for no time before the one that has been reached: M, or in event-time order the record's own. So
 //!    nothing it emits lies behind the watermark that was passed on, and in event-time order nothing depends on M.
 //! 4. Timers by the clock fire by the driver's timer; what they emit has the time M. The clock never goes back. Those that stand
-//!    at the end of the input do not fire.
+//!    at the end of the input do not fire. One that is set while another fires is due a millisecond later at the least, so that
+//!    firing comes to an end.
 //! 5. What has expired by M or by the clock is cleaned away after the timers, in pieces ([`crate::process::Ttl`]).
 //!
 //! Class: EXEMPT; ROWS in event-time order, unless it goes by the clock. State: a row for each key that has something, and what
@@ -23,7 +24,7 @@ use crate::key::{KeyOf, stable_hash};
 use crate::operators::running::{CHUNK, Stamps, probe};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
-use crate::process::{Ask, Context, KeptStates, Now, OnTimer, Standing, States, Table, Who};
+use crate::process::{Ask, Context, KeptStates, Now, OnTimer, Rows, Standing, States, Table, Who};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
@@ -33,6 +34,8 @@ use std::marker::PhantomData;
 
 /// Timers and expired entries of a step.
 const PIECE: u32 = 256;
+/// How far ahead a timer by the clock is set by another one at the least: law 4.
+const LEAST_WAIT: Span = Span::from_micros(1_000);
 
 /// The states of a key as a function sees them.
 type Of<'a, K, S> = <<S as States<K>>::Kept as KeptStates<K>>::Of<'a>;
@@ -154,6 +157,9 @@ where
         cx: &mut Cx,
     ) {
         let (key, row) = self.rows.rows.entry_mut(id);
+        // A timer's row had the timer, which has left it.
+        let is_record = matches!(call, Call::Record(..));
+        let had = !is_record || !row.is_empty(S::Kept::is_empty);
         let event = stamp.time.micros().max(self.now.event);
         let who = Who {
             key,
@@ -184,6 +190,11 @@ where
             has_timer: G::IS_SOME,
             has_clock_timer: C::IS_SOME,
             clock: EventTime::from_micros(self.now.clock),
+            by_clock: self.by_clock,
+            least_wait: match call {
+                Call::ClockTimer(_) => LEAST_WAIT,
+                _ => Span::ZERO,
+            },
             out: &mut self.out,
             asks: &mut self.asks,
         };
@@ -204,6 +215,10 @@ where
             for ask in self.asks.drain(..) {
                 self.timers.asked(ask, id, &mut self.rows);
             }
+        }
+        let row = self.rows.rows.value(id);
+        if had && row.is_empty(S::Kept::is_empty) {
+            Rows::lost(&mut self.rows, id);
         }
         let parent = cx.origin.emission;
         for (n, record) in self.out.drain(..).enumerate() {
@@ -358,6 +373,10 @@ where
     }
 
     fn resume<P: Push<O>>(&mut self, out: &mut P, cx: &mut Cx) -> bool {
+        // Before the next timers take more from their rows.
+        if !self.rows.look(S::Kept::is_empty) {
+            return false;
+        }
         let mut budget = PIECE;
         if !self.fire(self.target.saturating_sub(1), &mut budget, out, cx) {
             return false;
@@ -368,7 +387,9 @@ where
         {
             return false;
         }
-        self.rows.look(S::Kept::is_empty);
+        if !self.rows.look(S::Kept::is_empty) {
+            return false;
+        }
         self.arm(cx);
         true
     }
@@ -405,8 +426,9 @@ where
 
     fn loaded(&mut self) {
         self.target = self.now.event;
-        self.timers.loaded(&mut self.rows, self.now);
-        self.states.loaded(&mut self.rows, self.now);
+        self.timers.loaded(&mut self.rows);
+        self.states.loaded(&mut self.rows);
+        self.rows.loaded();
         // The clock has not been looked at yet.
         self.wake_ns = self.by_clock.then_some(0);
     }

@@ -186,6 +186,8 @@ pub struct Process<I, T, K, S, O, G = NoTimer, C = NoTimer> {
     states: S,
     on_timer: G,
     on_clock: C,
+    /// It reads the clock, whatever else it has.
+    by_clock: bool,
     types: PhantomData<fn(T, K) -> O>,
 }
 
@@ -205,6 +207,7 @@ where
             states,
             on_timer: NoTimer,
             on_clock: NoTimer,
+            by_clock: false,
             types: PhantomData,
         }
     }
@@ -235,6 +238,7 @@ where
             states: self.states,
             on_timer: Call(f),
             on_clock: self.on_clock,
+            by_clock: self.by_clock,
             types: PhantomData,
         }
     }
@@ -253,7 +257,17 @@ where
             states: self.states,
             on_timer: self.on_timer,
             on_clock: Call(f),
+            by_clock: true,
             types: PhantomData,
+        }
+    }
+
+    /// The function reads the clock ([`Context::clock`]), so its results are of class EXEMPT: another run reads another. Not needed
+    /// where it has timers or times to live by the clock.
+    pub fn by_clock(self) -> Self {
+        Process {
+            by_clock: true,
+            ..self
         }
     }
 
@@ -269,6 +283,7 @@ where
             states,
             on_timer,
             on_clock,
+            by_clock,
             ..
         } = self;
         let mut names = vec![];
@@ -276,7 +291,7 @@ where
         let by_event = |n: &Named| n.ttl.is_some_and(|t| !t.by_clock);
         let needs_time = G::IS_SOME || names.iter().any(by_event);
         input.check(op, needs_time, wrong(&names));
-        let by_clock = C::IS_SOME || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock));
+        let by_clock = by_clock || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock));
         let class = match I::IN_ORDER && !by_clock {
             true => Class::Rows,
             false => Class::Exempt,

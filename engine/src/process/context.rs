@@ -16,6 +16,10 @@ pub struct Context<'a, K, O> {
     pub(crate) has_timer: bool,
     pub(crate) has_clock_timer: bool,
     pub(crate) clock: EventTime,
+    /// Whether the function goes by the clock at all.
+    pub(crate) by_clock: bool,
+    /// How far ahead timers by the clock are set at the least.
+    pub(crate) least_wait: Span,
     pub(crate) out: &'a mut Vec<O>,
     pub(crate) asks: &'a mut Vec<Ask>,
 }
@@ -41,6 +45,19 @@ impl<K, O> Context<'_, K, O> {
     /// same in every run.
     pub fn watermark(&self) -> EventTime {
         self.watermark
+    }
+
+    /// The clock, as it was when the step in hand began: it never goes back.
+    ///
+    /// # Panics
+    /// Where the function does not go by the clock: it has no `on_clock_timer` and no state with a time to live by the clock, and
+    /// has not said so ([`Process::by_clock`](super::Process::by_clock)).
+    pub fn clock(&self) -> EventTime {
+        assert!(
+            self.by_clock,
+            "the clock was read by a function that does not go by it: say `.by_clock()` before `each`"
+        );
+        self.clock
     }
 
     /// Emits a record. It has the time of the record or timer in hand, and a record's behind mark; of a timer by the clock
@@ -75,6 +92,9 @@ impl<K, O> Context<'_, K, O> {
     /// Sets a timer of this key for so long after now by the clock: `on_clock_timer` is called then. The clock's time that it
     /// is set for. Timers by the clock that still stand when the input ends do not fire.
     ///
+    /// While one fires the next is set for a millisecond later at the least: one that is always due would leave no time for
+    /// records.
+    ///
     /// # Panics
     /// Where the function has no `on_clock_timer`.
     pub fn clock_timer_after(&mut self, wait: Span) -> EventTime {
@@ -82,7 +102,7 @@ impl<K, O> Context<'_, K, O> {
             self.has_clock_timer,
             "a timer by the clock was set, and there is no `on_clock_timer`"
         );
-        let time = (self.clock + wait).max(self.clock);
+        let time = self.clock + wait.max(self.least_wait);
         self.asks.push(Ask::Set((true, time.micros())));
         time
     }

@@ -254,9 +254,9 @@ impl<E: ElementKey, V: State> Elements<E, V> {
     pub fn put_off<K: Key>(&mut self, id: u32, key: &K, now: i64) {
         let before = self.table.value(id).until;
         let until = self.until(now, Some(before));
-        if until > before {
+        if until != before {
             self.touch(id, key);
-            self.table.value_mut(id).until = until;
+            self.end_at(id, until);
         }
     }
 
@@ -354,7 +354,7 @@ impl<E: ElementKey, V: State> Elements<E, V> {
     }
 
     /// Everything has been loaded: chains the elements of each row again. O(n log n).
-    pub fn loaded<K: Key>(&mut self, rows: &mut dyn Rows<K, Head>, now: Now) {
+    pub fn loaded<K: Key>(&mut self, rows: &mut dyn Rows<K, Head>) {
         let live = (0..self.table.id_end()).filter(|&id| self.table.is_live(id));
         let mut order: Vec<_> = live
             .map(|id| (self.table.key(id).row, self.table.value(id).number, id))
@@ -363,10 +363,39 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         for (row, _, id) in order {
             self.chain(rows.entry(row).1, id);
             let node = self.table.value_mut(id);
-            node.until = match &mut self.expiry {
-                Some(expiry) => expiry.loaded(id, node.until, now),
-                None => NEVER,
+            match &mut self.expiry {
+                Some(expiry) => expiry.loaded(id, node.until),
+                None => node.until = NEVER,
+            }
+        }
+    }
+
+    /// Elements from before there was a time to live begin theirs, a piece; whether none is left.
+    fn begin_lives<K: Key>(
+        &mut self,
+        rows: &mut dyn Rows<K, Head>,
+        now: Now,
+        budget: &mut u32,
+    ) -> bool {
+        loop {
+            let begun = self.expiry.as_mut().map(|e| e.begins(now, budget));
+            let (time, id) = match begun {
+                Some(Popped::Due { time, value }) => (time, value),
+                Some(Popped::More) => return false,
+                Some(Popped::Nothing) | None => return true,
             };
+            if self.table.is_live(id) && self.table.value(id).until == NEVER {
+                self.touch(id, rows.key(self.table.key(id).row));
+                self.end_at(id, time);
+            }
+        }
+    }
+
+    /// Says when an element expires.
+    fn end_at(&mut self, id: u32, until: i64) {
+        self.table.value_mut(id).until = until;
+        if let Some(expiry) = &mut self.expiry {
+            expiry.arm(id, until);
         }
     }
 
@@ -376,6 +405,9 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         now: Now,
         budget: &mut u32,
     ) -> bool {
+        if !self.begin_lives(rows, now, budget) {
+            return false;
+        }
         loop {
             let (Some(expiry), table) = (&mut self.expiry, &self.table) else {
                 return true;
@@ -386,8 +418,12 @@ impl<E: ElementKey, V: State> Elements<E, V> {
             };
             match expiry.next(now, budget, until) {
                 Popped::Due { value: id, .. } => {
-                    let (key, head) = rows.entry(self.table.key(id).row);
+                    let row = self.table.key(id).row;
+                    let (key, head) = rows.entry(row);
                     self.remove(head, id, key);
+                    if head.len == 0 {
+                        rows.lost(row);
+                    }
                 }
                 Popped::More => return false,
                 Popped::Nothing => return true,

@@ -93,8 +93,8 @@ impl<K: Key, E: Clone + Hash + Eq + State, V: State> KeptStates<K> for KeptMap<E
     fn load(&mut self, frame: &Frame<'_>, rows: &mut dyn Rows<K, Head>) -> Result<bool, LoadError> {
         self.0.load(frame, rows)
     }
-    fn loaded(&mut self, rows: &mut dyn Rows<K, Head>, now: Now) {
-        self.0.loaded(rows, now);
+    fn loaded(&mut self, rows: &mut dyn Rows<K, Head>) {
+        self.0.loaded(rows);
     }
     fn expire(&mut self, rows: &mut dyn Rows<K, Head>, now: Now, budget: &mut u32) -> bool {
         self.0.expire(rows, now, budget)

@@ -236,8 +236,8 @@ impl<K: Key, A: Adding> KeptStates<K> for KeptAdding<A> {
     ) -> Result<bool, LoadError> {
         self.values.load(frame, rows)
     }
-    fn loaded(&mut self, rows: &mut dyn Rows<K, Values<A>>, now: Now) {
-        self.values.loaded(rows, now);
+    fn loaded(&mut self, rows: &mut dyn Rows<K, Values<A>>) {
+        self.values.loaded(rows);
     }
     fn expire(&mut self, rows: &mut dyn Rows<K, Values<A>>, now: Now, budget: &mut u32) -> bool {
         self.values.expire(rows, now, budget)

@@ -2,12 +2,18 @@
 //!
 //! Laws
 //! 1. A record costs one probe of this table; its states are reached by the row, or from it by an entry's id.
-//! 2. A row in which nothing is left stays for its key's return until a new key comes: each of these pays for a look at two
+//! 2. A row that never had anything stays for its key's return until a new key comes: each of these pays for a look at two
 //!    rows, so that rows without anything are never many more than the others, and none is looked for while no key is new.
+//! 3. A row whose last thing goes (it expires, fires or is taken out) goes with it, at the next look: while sources are held no new
+//!    key comes, and what has been freed must not count.
+//! 4. A look is at so many rows and no more, and what was loaded owes none: a step is short after a restore, too.
 
 use super::elements::Head;
 use crate::key::Key;
 use crate::table::{KeyTable, NONE};
+
+/// Rows looked at in one go: law 4.
+const LOOKS: u32 = 128;
 
 /// What a key has. `S` is the places of its states.
 #[derive(Debug, Default)]
@@ -15,6 +21,14 @@ pub struct Row<S> {
     pub(crate) states: S,
     /// Its timers.
     pub(crate) timers: Head,
+}
+
+impl<S> Row<S> {
+    /// Whether nothing is left in it, given whether that is so of its states.
+    #[inline]
+    pub(crate) fn is_empty(&self, are_empty: impl Fn(&S) -> bool) -> bool {
+        self.timers.len == 0 && are_empty(&self.states)
+    }
 }
 
 /// Rows as one state sees them: of each its own place.
@@ -33,6 +47,8 @@ pub trait Rows<K, S> {
     fn get(&self, key: &K) -> Option<u32>;
     /// The row of a key, made if need be.
     fn make(&mut self, key: &K) -> u32;
+    /// A row has lost something: it is to be looked at.
+    fn lost(&mut self, id: u32);
 }
 
 /// All rows, and how far the search for empty ones has come.
@@ -43,6 +59,8 @@ pub(crate) struct Table<K, S> {
     hand: u32,
     /// Looks that are owed.
     looks: u32,
+    /// Rows that have lost something: law 3. One may have gone, and its id be another's.
+    poorer: Vec<u32>,
 }
 
 impl<K: Key, S: Default> Table<K, S> {
@@ -51,6 +69,7 @@ impl<K: Key, S: Default> Table<K, S> {
             rows: KeyTable::new(),
             hand: 0,
             looks: 0,
+            poorer: vec![],
         }
     }
 
@@ -61,20 +80,37 @@ impl<K: Key, S: Default> Table<K, S> {
         id
     }
 
-    /// Law 2. Ids that were found before may be stale after it.
-    pub fn look(&mut self, is_empty: impl Fn(&S) -> bool) {
+    /// Everything has been loaded: law 4.
+    pub fn loaded(&mut self) {
+        (self.looks, self.poorer) = (0, vec![]);
+    }
+
+    /// Laws 2 to 4; whether no row is left that may have lost its last thing. Ids that were found before may be stale after it.
+    pub fn look(&mut self, is_empty: impl Fn(&S) -> bool) -> bool {
+        let mut left = LOOKS;
+        while left > 0
+            && let Some(id) = self.poorer.pop()
+        {
+            left -= 1;
+            self.look_at(id, &is_empty);
+        }
         let end = self.rows.id_end();
-        for _ in 0..std::mem::take(&mut self.looks) {
+        for _ in 0..left.min(self.looks) {
+            self.looks -= 1;
             self.hand = if self.hand + 1 < end {
                 self.hand + 1
             } else {
                 0
             };
-            if self.hand < end && self.rows.is_live(self.hand) {
-                let row = self.rows.value(self.hand);
-                if row.timers.len == 0 && is_empty(&row.states) {
-                    self.rows.remove(self.hand, Row::default());
-                }
+            self.look_at(self.hand, &is_empty);
+        }
+        self.poorer.is_empty()
+    }
+
+    fn look_at(&mut self, id: u32, is_empty: impl Fn(&S) -> bool) {
+        if id < self.rows.id_end() && self.rows.is_live(id) {
+            if self.rows.value(id).is_empty(is_empty) {
+                self.rows.remove(id, Row::default());
             }
         }
     }
@@ -104,6 +140,9 @@ impl<K: Key, S: Default> Rows<K, S> for Table<K, S> {
     fn make(&mut self, key: &K) -> u32 {
         self.row_of(self.rows.hash(key), key)
     }
+    fn lost(&mut self, id: u32) {
+        self.poorer.push(id);
+    }
 }
 
 /// The places of the timers.
@@ -129,6 +168,9 @@ impl<K: Key, S: Default> Rows<K, Head> for TimersOf<'_, K, S> {
     }
     fn make(&mut self, key: &K) -> u32 {
         self.0.make(key)
+    }
+    fn lost(&mut self, id: u32) {
+        self.0.lost(id);
     }
 }
 
@@ -166,6 +208,9 @@ impl<K, S, T> Rows<K, T> for Part<'_, K, S, T> {
     fn make(&mut self, key: &K) -> u32 {
         self.rows.make(key)
     }
+    fn lost(&mut self, id: u32) {
+        self.rows.lost(id);
+    }
 }
 
 #[cfg(test)]
@@ -200,5 +245,30 @@ mod tests {
                 prop_assert!(table.get(&key).is_some());
             }
         }
+    }
+
+    /// Laws 3 and 4: what has lost its last thing goes without any new key, so many rows at a time; what still has something stays,
+    /// and what was loaded is not looked at.
+    #[test]
+    fn rows_that_lose_their_last_thing_go() {
+        let mut table = Table::<u32, Option<u8>>::new();
+        for key in 0..1_000 {
+            let id = table.make(&key);
+            *table.entry(id).1 = Some(1);
+        }
+        table.loaded();
+        for id in 0..1_000 {
+            if id % 4 > 0 {
+                *table.entry(id).1 = None;
+            }
+        }
+        assert!(table.look(Option::is_none));
+        assert_eq!(table.rows.len(), 1_000, "nothing is owed");
+        (0..1_000).for_each(|id| table.lost(id));
+        let mut looks = 1;
+        while !table.look(Option::is_none) {
+            looks += 1;
+        }
+        assert_eq!((looks, table.rows.len()), (1_000_usize.div_ceil(128), 250));
     }
 }

@@ -82,7 +82,7 @@ pub trait KeptStates<K: Key>: Send + 'static {
         rows: &mut dyn Rows<K, Self::Place>,
     ) -> Result<bool, LoadError>;
     /// Everything has been loaded.
-    fn loaded(&mut self, rows: &mut dyn Rows<K, Self::Place>, now: Now);
+    fn loaded(&mut self, rows: &mut dyn Rows<K, Self::Place>);
     /// Cleans away what has expired, a piece; whether nothing is left to clean.
     fn expire(&mut self, rows: &mut dyn Rows<K, Self::Place>, now: Now, budget: &mut u32) -> bool;
     /// The clock's time before which nothing expires by it.
@@ -113,7 +113,7 @@ impl<K: Key> KeptStates<K> for () {
     fn load(&mut self, _: &Frame<'_>, _: &mut dyn Rows<K, ()>) -> Result<bool, LoadError> {
         Ok(false)
     }
-    fn loaded(&mut self, _: &mut dyn Rows<K, ()>, _: Now) {}
+    fn loaded(&mut self, _: &mut dyn Rows<K, ()>) {}
     fn expire(&mut self, _: &mut dyn Rows<K, ()>, _: Now, _: &mut u32) -> bool {
         true
     }
@@ -174,8 +174,8 @@ macro_rules! tuples {
                 let taken = $(self.$index.load(frame, part!(rows, $index))?)||+;
                 Ok(taken)
             }
-            fn loaded(&mut self, rows: &mut dyn Rows<K, Self::Place>, now: Now) {
-                $(self.$index.loaded(part!(rows, $index), now);)+
+            fn loaded(&mut self, rows: &mut dyn Rows<K, Self::Place>) {
+                $(self.$index.loaded(part!(rows, $index));)+
             }
             fn expire(
                 &mut self,

@@ -202,8 +202,8 @@ impl Standing {
         Ok(true)
     }
 
-    pub fn loaded<K: Key, S: Default>(&mut self, rows: &mut Table<K, S>, now: Now) {
-        self.all.loaded(&mut TimersOf(rows), now);
+    pub fn loaded<K: Key, S: Default>(&mut self, rows: &mut Table<K, S>) {
+        self.all.loaded(&mut TimersOf(rows));
         for id in 0..self.all.table.id_end() {
             if self.all.table.is_live(id) {
                 let when = self.all.table.key(id).key;

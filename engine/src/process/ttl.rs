@@ -7,9 +7,11 @@
 //!    without a word to the wheel, which asks when the timer comes up.
 //! 3. An id has one timer, which may outlive the entry that it was set for: whoever has the id then is served by it, since what
 //!    is written later expires later, or is cleaned a little after it has expired.
+//! 4. What was loaded from before there was a time to live lives it from the first time that is known: the clock's, or M. At the
+//!    load itself none may be. It is written then, so that the next restore does not begin it anew.
 
 use super::states::Who;
-use crate::time::Span;
+use crate::time::{EventTime, Span};
 use crate::wheel::{Popped, Timers, Wheel};
 
 /// It does not expire.
@@ -72,6 +74,8 @@ pub(crate) struct Expiry {
     wheel: Wheel<u32>,
     /// Ids that have a timer: law 3.
     armed: Vec<u64>,
+    /// Ids whose life has yet to begin: law 4. One may have been used or have gone since.
+    endless: Vec<u32>,
 }
 
 impl Expiry {
@@ -84,6 +88,7 @@ impl Expiry {
             // A life ahead is sixteen slots.
             wheel: Wheel::new((span / 16).max(1).ilog2()),
             armed: vec![],
+            endless: vec![],
         }
     }
 
@@ -100,7 +105,17 @@ impl Expiry {
     #[inline]
     pub fn until(&self, now: i64, until: Option<i64>) -> i64 {
         let next = now.saturating_add(self.span).min(NEVER - 1);
-        until.map_or(next, |until| next.max(until))
+        match until {
+            // Its life begins by being used: law 4.
+            None | Some(NEVER) => next,
+            Some(until) => next.max(until),
+        }
+    }
+
+    /// Whether what is to expire at `until` expires later, or at all, for being used now.
+    #[inline]
+    pub fn puts_off(&self, now: i64, until: i64) -> bool {
+        self.until(now, Some(until)) != until
     }
 
     /// Sees to it that `id` has a timer.
@@ -146,19 +161,41 @@ impl Expiry {
         }
     }
 
-    /// Until when an entry lives that was loaded: one from before there was a time to live begins its life now.
-    pub fn loaded(&mut self, id: u32, until: i64, now: Now) -> i64 {
-        let until = match until {
-            NEVER => self.until(self.pick(now), None),
-            until => until,
-        };
-        self.arm(id, until);
-        until
+    /// Takes note of an entry that was loaded: law 4.
+    pub fn loaded(&mut self, id: u32, until: i64) {
+        match until {
+            NEVER => self.endless.push(id),
+            until => self.arm(id, until),
+        }
+    }
+
+    /// The next id that was loaded without an end, and until when it lives unless it has been used since (law 4). None
+    /// while the time is not known.
+    pub fn begins(&mut self, now: Now, budget: &mut u32) -> Popped<u32> {
+        let now = self.pick(now);
+        if self.endless.is_empty() || now <= EventTime::MIN.micros() {
+            return Popped::Nothing;
+        }
+        if *budget == 0 {
+            return Popped::More;
+        }
+        *budget -= 1;
+        let time = self.until(now, None);
+        match self.endless.pop() {
+            Some(value) => Popped::Due { time, value },
+            None => Popped::Nothing,
+        }
     }
 
     /// The clock's time before which nothing expires by it.
     pub fn next_by_clock(&self) -> Option<i64> {
-        self.wheel.next_at().filter(|_| self.by_clock)
+        if !self.by_clock {
+            return None;
+        }
+        match self.endless.is_empty() {
+            true => self.wheel.next_at(),
+            false => Some(i64::MIN),
+        }
     }
 }
 

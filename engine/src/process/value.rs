@@ -127,6 +127,39 @@ impl<V: State> KeptValue<V> {
         place.until = NEVER;
         place.value.take()
     }
+
+    /// Values from before there was a time to live begin theirs, a piece; whether none is left.
+    fn begin_lives<K>(
+        &mut self,
+        rows: &mut dyn Rows<K, Place<V>>,
+        now: Now,
+        budget: &mut u32,
+    ) -> bool
+    where
+        K: Key,
+    {
+        let Some(expiry) = &mut self.expiry else {
+            return true;
+        };
+        loop {
+            let (time, id) = match expiry.begins(now, budget) {
+                Popped::Due { time, value } => (time, value),
+                Popped::More => return false,
+                Popped::Nothing => return true,
+            };
+            if !rows.is_live(id) {
+                continue;
+            }
+            let (key, place) = rows.entry(id);
+            if place.value.is_some() && place.until == NEVER {
+                if let Some(kept) = &mut self.kept {
+                    kept.touch(id, key, || place.lived());
+                }
+                place.until = time;
+                expiry.arm(id, time);
+            }
+        }
+    }
 }
 
 #[allow(private_interfaces)]
@@ -212,21 +245,24 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
         Ok(true)
     }
 
-    fn loaded(&mut self, rows: &mut dyn Rows<K, Place<V>>, now: Now) {
+    fn loaded(&mut self, rows: &mut dyn Rows<K, Place<V>>) {
         self.len = 0;
         for id in 0..rows.id_end() {
             let place = rows.entry(id).1;
             if place.value.is_some() {
                 self.len += 1;
-                place.until = match &mut self.expiry {
-                    Some(expiry) => expiry.loaded(id, place.until, now),
-                    None => NEVER,
-                };
+                match &mut self.expiry {
+                    Some(expiry) => expiry.loaded(id, place.until),
+                    None => place.until = NEVER,
+                }
             }
         }
     }
 
     fn expire(&mut self, rows: &mut dyn Rows<K, Place<V>>, now: Now, budget: &mut u32) -> bool {
+        if !self.begin_lives(rows, now, budget) {
+            return false;
+        }
         loop {
             let Some(expiry) = &mut self.expiry else {
                 return true;
@@ -239,6 +275,7 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
                 Popped::Due { value: id, .. } => {
                     let (key, place) = rows.entry(id);
                     self.remove(id, key, place);
+                    rows.lost(id);
                 }
                 Popped::More => return false,
                 Popped::Nothing => return true,
@@ -296,7 +333,7 @@ impl<K: Key, V: State> ValueState<'_, K, V> {
     #[cold]
     fn refresh_read(&mut self) {
         let expiry = self.kept.expiry.as_ref();
-        let later = expiry.is_some_and(|e| e.on_read && e.until(self.now, None) > self.place.until);
+        let later = expiry.is_some_and(|e| e.on_read && e.puts_off(self.now, self.place.until));
         if later {
             self.touch();
             self.refresh(true);

@@ -401,6 +401,15 @@ impl JobHandle {
         self.shared.budget.sizes(&self.shared.ops)
     }
 
+    /// For how long the job's sources have been held because its states are above their budget
+    /// ([`crate::Job::max_state_bytes`]); `None` where they read. What waits for the clock (a time to live of a day) may hold them
+    /// long: a job that does is not one that hangs.
+    pub fn held_for(&self) -> Option<Duration> {
+        let since_ns = self.shared.budget.held_since()?;
+        let held_ns = self.clock.now_ns().saturating_sub(since_ns);
+        Some(Duration::from_nanos(held_ns))
+    }
+
     /// Whether the job is over, or has been given up because a step does not return.
     pub fn is_over(&self) -> bool {
         self.shared.end().is_known()

@@ -78,6 +78,8 @@ pub(crate) struct TaskletSlot {
     longest_ns: u64,
     /// When its states are measured next; never where it has none.
     measure_ns: u64,
+    /// It has worked since they were measured.
+    changed: bool,
 }
 
 impl TaskletSlot {
@@ -87,11 +89,21 @@ impl TaskletSlot {
             done: false,
             longest_ns: 0,
             measure_ns: 0,
+            changed: false,
         }
     }
 }
 
 impl TaskletSlot {
+    /// Whether its states are to be measured after a step: every few milliseconds, at its end and, under a budget, before it
+    /// may sleep on what was measured before its last work.
+    fn is_to_be_measured(&mut self, progress: Progress, limited: bool, now_ns: u64) -> bool {
+        self.changed |= progress == Progress::Worked;
+        let settles = limited && self.changed && matches!(progress, Progress::Idle { .. });
+        let has_states = self.measure_ns != u64::MAX;
+        progress == Progress::Done || now_ns >= self.measure_ns || (settles && has_states)
+    }
+
     /// Measures its states.
     fn measure(&mut self, shared: &JobShared, shard: usize, now_ns: u64) -> Result<(), JobError> {
         let place = (self.tasklet.stage(), shard);
@@ -100,7 +112,10 @@ impl TaskletSlot {
             .budget
             .measure(place, now_ns, |sizes| tasklet.sizes(sizes));
         match measured {
-            Ok(true) => self.measure_ns = now_ns + EVERY_NS,
+            Ok(true) => {
+                self.measure_ns = now_ns + EVERY_NS;
+                self.changed = false;
+            }
             Ok(false) => self.measure_ns = u64::MAX,
             Err(over) => return Err(shared.budget.error(&shared.name, &shared.ops, over)),
         }
@@ -321,15 +336,15 @@ impl Shard {
                 }
             };
             if hold {
-                Self::on_hold(
-                    &job.shared,
-                    slot.tasklet.as_ref(),
-                    handled,
-                    progress,
-                    now.ns,
-                );
+                let happens = handled > 0 || slot.tasklet.is_under_way();
+                let until_ns = match progress {
+                    Progress::Idle { until_ns } if !slot.tasklet.is_source() => until_ns,
+                    _ => None,
+                };
+                job.shared.budget.stepped(now.ns, happens, until_ns);
             }
-            if now.ns >= slot.measure_ns || progress == Progress::Done {
+            let limited = job.shared.budget.is_limited();
+            if slot.is_to_be_measured(progress, limited, now.ns) {
                 match slot.measure(&job.shared, self.id, now.ns) {
                     Ok(()) => {}
                     Err(error) => {
@@ -360,24 +375,6 @@ impl Shard {
             return live;
         }
         self.checkpoint(at, !live, now, round)
-    }
-
-    /// States are above the job's budget: says that this step has done something about it, or for how long the clock may yet.
-    #[cold]
-    fn on_hold(
-        shared: &JobShared,
-        tasklet: &dyn Tasklet,
-        handled: u64,
-        progress: Progress,
-        now_ns: u64,
-    ) {
-        match progress {
-            Progress::Idle { until_ns: Some(ns) } if !tasklet.is_source() => {
-                shared.budget.happens(ns);
-            }
-            _ if handled > 0 => shared.budget.happens(now_ns),
-            _ => {}
-        }
     }
 
     /// The turn of a job's checkpoints; whether the job goes on here.
@@ -597,6 +594,24 @@ mod tests {
 
     fn shard() -> Shard {
         Shard::new(0, Arc::default(), Arc::new([]), false, Clock::start())
+    }
+
+    /// What is published of a stage that may sleep is what it has, and it is not measured again for being asked again.
+    #[test]
+    fn a_stage_that_has_worked_is_measured_before_it_sleeps() {
+        let (mut job, _) = busy(1, 1, 0);
+        let slot = &mut job.tasklets[0];
+        slot.measure_ns = 100;
+        let idle = Progress::Idle { until_ns: None };
+        assert!(!slot.is_to_be_measured(idle, true, 10), "nothing is new");
+        assert!(!slot.is_to_be_measured(Progress::Worked, true, 11));
+        assert!(!slot.is_to_be_measured(idle, false, 12), "no budget");
+        assert!(slot.is_to_be_measured(idle, true, 13));
+        slot.changed = false;
+        assert!(!slot.is_to_be_measured(idle, true, 14));
+        assert!(slot.is_to_be_measured(Progress::Worked, true, 100));
+        slot.measure_ns = u64::MAX;
+        assert!(!slot.is_to_be_measured(idle, true, 101), "no states");
     }
 
     #[test]

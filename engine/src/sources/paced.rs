@@ -105,6 +105,9 @@ impl<R: Reader> Reader for PacedReader<R> {
     fn added(&mut self) -> Result<(), String> {
         self.reader.added()
     }
+    fn is_through(&self) -> bool {
+        self.reader.is_through()
+    }
     fn read<E: Emit<R::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let now_ns = out.now_ns();
         let began_ns = *self.began_ns.get_or_insert(now_ns);

@@ -4,6 +4,8 @@
 //! 1. What an operator began (a firing window) is finished before the next frame is taken; each step does a bounded piece of it.
 //! 2. A watermark goes on only when the operator has done all that it caused.
 //! 3. Nothing is taken from a ring while the terminal is blocked.
+//! 4. What is due by the clock comes before the next frame, and a frame before what is due after that: neither starves the other,
+//!    also where each tick makes another one due.
 
 use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::Sizes;
@@ -52,7 +54,7 @@ pub trait Operator<In>: Send + 'static {
     }
 
     /// Processing time has reached [`Operator::wake_at`] (the step's clock is in `cx`): early firing, time-outs. Called
-    /// before the next frame is taken, however busy the stage is. It, or the [`Operator::resume`] that follows, moves
+    /// before the next frame is taken, however busy the stage is, but once between two frames. It, or the [`Operator::resume`] that follows, moves
     /// `wake_at` on unless more is due.
     fn tick<O: Push<Self::Out>>(&mut self, _out: &mut O, _cx: &mut Cx) {}
 
@@ -113,8 +115,12 @@ enum Doing<T> {
     Batch(usize, Box<Batch<T>>),
     /// The operator is doing what this watermark caused.
     Watermark(EventTime),
+    /// The operator is finishing what was overdue when it was restored.
+    Restored,
     /// The operator is finishing work begun by a tick.
     Ticked,
+    /// Taking a frame, whatever is due: a tick was the last thing.
+    TakingAfterTick,
     /// The end has been passed on; the terminal is draining.
     Ending,
 }
@@ -189,10 +195,9 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         Doing::Watermark(time)
     }
 
-    fn take(&mut self, now: Now) -> Result<(Doing<In>, Progress), JobError> {
-        if let Some(at) = self.op.wake_at()
-            && at <= now.ns
-        {
+    fn take(&mut self, now: Now, after_tick: bool) -> Result<(Doing<In>, Progress), JobError> {
+        let is_due = self.op.wake_at().is_some_and(|at| at <= now.ns);
+        if is_due && !after_tick {
             self.cx.arrived_at(now.ns);
             self.op.tick(&mut self.chain, &mut self.cx);
             return Ok((Doing::Ticked, Progress::Worked));
@@ -248,6 +253,8 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 Ok((Doing::Ending, Progress::Worked))
             }
             Arrival::Again => Ok((Doing::Taking, Progress::Worked)),
+            // No frame was kept waiting: what is due comes next.
+            Arrival::Nothing if is_due => Ok((Doing::Taking, Progress::Worked)),
             Arrival::Nothing => {
                 self.control(Control::Flush);
                 let until_ns = earliest(self.op.wake_at(), self.chain.wake_at());
@@ -319,6 +326,10 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn watermark(&self) -> EventTime {
         self.inbox.merged()
     }
+    fn is_under_way(&self) -> bool {
+        let takes = matches!(self.doing, Doing::Taking | Doing::TakingAfterTick);
+        !takes || self.blocked()
+    }
     fn barrier(&mut self, cut: Cut) {
         self.cut(cut);
     }
@@ -337,8 +348,8 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     fn loaded(&mut self, _: &dyn Fn(StateId) -> bool) -> Result<(), JobError> {
         self.op.loaded();
         self.inbox.restored(self.op.restored_watermark());
-        // As after a tick: what is overdue is done before a frame is taken.
-        self.doing = Doing::Ticked;
+        // What is overdue is done before a frame is taken.
+        self.doing = Doing::Restored;
         Ok(())
     }
 }
@@ -359,8 +370,10 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                 });
             }
         }
-        let (next, progress) = match std::mem::replace(&mut self.doing, Doing::Taking) {
-            Doing::Taking => match self.take(now)? {
+        let doing = std::mem::replace(&mut self.doing, Doing::Taking);
+        let after_tick = matches!(doing, Doing::TakingAfterTick);
+        let (next, progress) = match doing {
+            Doing::Taking | Doing::TakingAfterTick => match self.take(now, after_tick)? {
                 // The first piece of a batch or watermark is done in the step that took it: one step a batch of one.
                 (Doing::Batch(channel, batch), _) => (self.work(channel, batch), Progress::Worked),
                 (Doing::Watermark(time), _) => {
@@ -400,15 +413,20 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         if !done {
             return begun;
         }
-        match begun {
-            Doing::Watermark(time) => self.pass_watermark(time),
-            _ => match self.inbox.told_idle() {
-                // A result has woken the channels behind this stage, which is as idle as before.
-                Some(close) => self.control(Control::Idle { close }),
-                None => self.control(Control::Flush),
-            },
+        let is_tick = matches!(begun, Doing::Ticked);
+        if let Doing::Watermark(time) = begun {
+            self.pass_watermark(time);
+            return Doing::Taking;
         }
-        Doing::Taking
+        match self.inbox.told_idle() {
+            // A result has woken the channels behind this stage, which is as idle as before.
+            Some(close) => self.control(Control::Idle { close }),
+            None => self.control(Control::Flush),
+        }
+        match is_tick {
+            true => Doing::TakingAfterTick,
+            false => Doing::Taking,
+        }
     }
 
     /// Counts how long the `results` of a piece were held on purpose. They come in the order of time: the first was held longest.

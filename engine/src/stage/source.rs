@@ -9,6 +9,8 @@
 //!    holds passes barriers all the same.
 //! 5. With alignment, a partition further ahead in event time than the allowed drift is not read, but only while some
 //!    partition with data to read lies behind it.
+//! 6. While states are above the job's budget no record is read, but ends are found: a partition that is read out ends, and the
+//!    source with the last of them.
 
 use crate::batch::Batch;
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Saver, Snapshot};
@@ -490,7 +492,13 @@ where
         if self.stopped {
             return Ok(Progress::Idle { until_ns: None });
         }
-        if self.cx.hold {
+        if self.cx.hold && self.slots.iter().any(|s| !s.ended) {
+            let through = |s: &Slot<R>| !s.ended && s.reader.is_through();
+            if let Some(at) = self.slots.iter().position(through)
+                && self.read(at)? == Read::End
+            {
+                return Ok(Progress::Worked);
+            }
             self.control(Control::Flush);
             return Ok(Progress::Idle {
                 until_ns: earliest(Some(now.ns + RETRY_NS), self.chain.wake_at()),
@@ -569,6 +577,9 @@ where
     }
     fn is_source(&self) -> bool {
         true
+    }
+    fn is_under_way(&self) -> bool {
+        self.blocked()
     }
     fn barrier(&mut self, cut: Cut) {
         if self.blocked() && !self.ended {

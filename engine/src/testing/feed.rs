@@ -122,6 +122,10 @@ impl<T: Clone + Send + 'static> Reader for FeedReader<T> {
             )),
         }
     }
+    fn is_through(&self) -> bool {
+        let fed = lock(&self.fed[self.number]);
+        fed.closed && self.offset == fed.records.len()
+    }
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let fed = lock(&self.fed[self.number]);
         let there = &fed.records[self.offset..];

@@ -298,6 +298,74 @@ fn the_clock_fires_and_expires() {
     }
 }
 
+/// Each tick finds the timer due that the last one set. Records come all the same, a frame between two ticks.
+#[test]
+fn a_timer_that_is_always_due_leaves_time_for_records() {
+    let (feed, source) = feed::<Record>(1);
+    let (results, sink) = collect();
+    let job = Job::new("always due");
+    job.source(source)
+        .key_by(|r| r.0)
+        .process("due", ())
+        .on_clock_timer(|_, _, cx| {
+            let next = cx.clock_timer_after(0.seconds());
+            assert_eq!(next, cx.clock() + 1.millis());
+        })
+        .each(|r, _, cx| {
+            assert_eq!(cx.clock_timer_after(0.seconds()), cx.clock());
+            cx.emit(r.2);
+        })
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    for n in 0..10 {
+        feed.push(0, (7, 0, n));
+        for _ in 0..20 {
+            for actor in 0..stepper.actors() {
+                stepper.advance_clock(2.millis());
+                stepper.step(actor).unwrap();
+            }
+        }
+        assert_eq!(results.take(), [n]);
+    }
+    // With the clock standing still nothing is due in the end.
+    stepper.until_idle().unwrap();
+}
+
+#[test]
+fn the_clock_is_read_by_functions_that_say_so() {
+    let (results, sink) = collect();
+    let run = |says_so: bool| {
+        let job = Job::new("reads the clock");
+        let process = job
+            .source(sources::items([(1u8, 1i64, 1u64)]))
+            .event_time(time, Watermarks::monotonous())
+            .key_by(|r| r.0)
+            .in_event_time_order()
+            .process("reads", ());
+        let process = if says_so { process.by_clock() } else { process };
+        process
+            .each(|_, _, cx| cx.emit(cx.clock()))
+            .sink(sink.clone());
+        let text = job.explain();
+        let line = text.lines().find(|l| l.contains("'reads'")).unwrap();
+        let class = line[line.rfind('[').unwrap()..].to_string();
+        let mut stepper = Stepper::new(&job, 1).unwrap();
+        stepper.advance_clock(5.seconds());
+        (class, stepper.run())
+    };
+    let (class, ran) = run(true);
+    ran.unwrap();
+    assert_eq!(class, "[EXEMPT]");
+    assert!(results.take()[0] >= EventTime::from_seconds(5));
+    let (class, ran) = run(false);
+    assert_eq!(class, "[ROWS]");
+    let e = ran.unwrap_err().to_string();
+    assert!(
+        e.contains("process 'reads'") && e.contains("by_clock"),
+        "{e}"
+    );
+}
+
 fn refused(job: &Job) -> BuildError {
     Stepper::new(job, 1).unwrap_err()
 }
