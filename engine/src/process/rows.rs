@@ -108,10 +108,9 @@ impl<K: Key, S: Default> Table<K, S> {
     }
 
     fn look_at(&mut self, id: u32, is_empty: impl Fn(&S) -> bool) {
-        if id < self.rows.id_end() && self.rows.is_live(id) {
-            if self.rows.value(id).is_empty(is_empty) {
-                self.rows.remove(id, Row::default());
-            }
+        let is_live = id < self.rows.id_end() && self.rows.is_live(id);
+        if is_live && self.rows.value(id).is_empty(is_empty) {
+            self.rows.remove(id, Row::default());
         }
     }
 }
