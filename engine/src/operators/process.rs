@@ -301,7 +301,9 @@ where
             match self.timers.pop(true, until, &mut self.rows, budget) {
                 Popped::Due { time, value: id } => {
                     cx.origin = Origin::derived(self.op, stable_hash(self.rows.rows.key(id)));
-                    let stamp = Stamp::at(EventTime::from_micros(self.now.event));
+                    // Where there is no M yet, the least time that a record may have.
+                    let event = EventTime::from_micros(self.now.event).max(EventTime::MIN);
+                    let stamp = Stamp::at(event);
                     let time = EventTime::from_micros(time);
                     self.call(id, Call::ClockTimer(time), stamp, out, cx);
                 }

@@ -79,7 +79,7 @@ impl<K, O> Context<'_, K, O> {
             self.has_timer,
             "a timer was set, and there is no `on_timer`"
         );
-        let time = time.max(self.floor).min(EventTime::MAX);
+        let time = time.max(self.floor).clamp(EventTime::MIN, EventTime::MAX);
         self.asks.push(Ask::Set((false, time.micros())));
         time
     }

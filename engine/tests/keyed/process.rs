@@ -298,6 +298,38 @@ fn the_clock_fires_and_expires() {
     }
 }
 
+/// As long as a partition has said nothing there is no M: what a timer by the clock tells then has a time all the same, the least.
+#[test]
+fn what_the_clock_causes_before_there_is_a_watermark_has_a_time() {
+    let (feed, source) = feed::<Record>(2);
+    let (results, sink) = collect();
+    let job = Job::new("no M yet");
+    job.source(source)
+        .event_time(time, Watermarks::monotonous())
+        .key_by(|r| r.0)
+        .process("late riser", ())
+        .on_clock_timer(|_, _, cx| cx.emit((*cx.key(), cx.time())))
+        .each(|_, _, cx| {
+            cx.clock_timer_after(1.seconds());
+        })
+        .key_by(|r| r.0)
+        .window(Tumbling::of(10.seconds()))
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    feed.push(0, (7, 50, 1));
+    stepper.until_idle().unwrap();
+    stepper.advance_clock(2.seconds());
+    stepper.until_idle().unwrap();
+    feed.push(1, (7, 60, 1));
+    feed.close(0);
+    feed.close(1);
+    stepper.run().unwrap();
+    let windows = results.take();
+    assert_eq!(windows.iter().map(|w| w.value).collect::<Vec<_>>(), [1]);
+    assert!(windows[0].window.start < EventTime::from_seconds(0));
+}
+
 /// Each tick finds the timer due that the last one set. Records come all the same, a frame between two ticks.
 #[test]
 fn a_timer_that_is_always_due_leaves_time_for_records() {
