@@ -10,7 +10,7 @@ use crate::{Failure, tell};
 use pelton::{Epoch, JobError, Stop, Stopper};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 type Taken = Result<Epoch, JobError>;
@@ -31,12 +31,15 @@ impl Stopped {
 
     /// The savepoint that was asked for with the end, if one was. Waits for it.
     pub fn savepoint(&self) -> Option<Taken> {
-        let mut thread = self
-            .savepoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let thread = self.thread().take();
         // It does not panic; if it did, that has been told.
-        thread.take().and_then(|thread| thread.join().ok())
+        thread.and_then(|thread| thread.join().ok())
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<Taken>>> {
+        self.savepoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signals stop the job from now on, with a savepoint in this folder.
@@ -49,15 +52,18 @@ impl Stopped {
         let stopped = self.clone();
         let wait = move || {
             for signal in signals.forever() {
-                if stopped.asked.swap(true, Ordering::Relaxed) {
+                if stopped.was_asked() {
                     // It does not come back from that.
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
+                // Who sees that it was asked for the end waits here for the savepoint's thread: it must not find none yet.
+                let taking = stopped.thread();
+                stopped.asked.store(true, Ordering::Relaxed);
                 tell(format_args!(
                     "pelton: stopping after a last checkpoint; once more ends it at once\n"
                 ));
                 match &savepoint {
-                    Some(folder) => stopped.with_savepoint(&job, folder.clone()),
+                    Some(folder) => with_savepoint(&job, folder.clone(), taking),
                     None => job.stop(Stop::Keep),
                 }
             }
@@ -66,37 +72,36 @@ impl Stopped {
         thread.spawn(wait).map(drop).map_err(failed)
     }
 
-    /// On a thread of its own: the next signal must find somebody.
-    #[cfg(unix)]
-    fn with_savepoint(&self, job: &Stopper, folder: PathBuf) {
-        let (stopper, thread) = (job.clone(), std::thread::Builder::new());
-        // Held until the thread is there: who waits for the savepoint waits for this.
-        let mut taking = self
-            .savepoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let take = move || {
-            let taken = stopper.stop_with_savepoint(folder);
-            if taken.is_err() {
-                // It was told to end, whatever becomes of the savepoint.
-                stopper.stop(Stop::Keep);
-            }
-            taken
-        };
-        match thread.name("pelton-savepoint".into()).spawn(take) {
-            Ok(thread) => *taking = Some(thread),
-            Err(e) => {
-                tell(format_args!(
-                    "pelton: no savepoint, no thread could be started: {e}\n"
-                ));
-                job.stop(Stop::Keep);
-            }
-        }
-    }
-
     /// Signals end the process.
     #[cfg(not(unix))]
     pub fn by_signals(&self, _: Stopper, _: Option<PathBuf>) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// On a thread of its own: the next signal must find somebody.
+#[cfg(unix)]
+fn with_savepoint(
+    job: &Stopper,
+    folder: PathBuf,
+    mut taking: MutexGuard<'_, Option<JoinHandle<Taken>>>,
+) {
+    let (stopper, thread) = (job.clone(), std::thread::Builder::new());
+    let take = move || {
+        let taken = stopper.stop_with_savepoint(folder);
+        if taken.is_err() {
+            // It was told to end, whatever becomes of the savepoint.
+            stopper.stop(Stop::Keep);
+        }
+        taken
+    };
+    match thread.name("pelton-savepoint".into()).spawn(take) {
+        Ok(thread) => *taking = Some(thread),
+        Err(e) => {
+            tell(format_args!(
+                "pelton: no savepoint, no thread could be started: {e}\n"
+            ));
+            job.stop(Stop::Keep);
+        }
     }
 }

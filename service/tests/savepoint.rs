@@ -230,3 +230,25 @@ fn what_cannot_be_started_from_is_said() {
     let (code, _, said) = folder.pelton(&format!("{run} --from saved"));
     assert_eq!(code, 0, "{said}");
 }
+
+/// Who reads the results may take files away: that is no fault, and the run that finds it says what it cannot say.
+#[test]
+fn results_that_were_taken_away_leave_a_run_without_its_account() {
+    let folder = Folder::new();
+    let run = "flights --checkpoints state --out out";
+    let (code, _, said) = folder.pelton(run);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("every record is accounted for"), "{said}");
+    let mut parts = std::fs::read_dir(folder.0.join("out")).unwrap();
+    let part = parts.find_map(|part| {
+        let path = part.unwrap().path();
+        path.extension()
+            .is_some_and(|e| e == "jsonl")
+            .then_some(path)
+    });
+    std::fs::remove_file(part.unwrap()).unwrap();
+    let (code, _, said) = folder.pelton(run);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("some have been taken away"), "{said}");
+    assert!(!said.contains("accounted for"), "{said}");
+}

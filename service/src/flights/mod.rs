@@ -220,7 +220,7 @@ pub fn run(args: &Args, started: Instant) -> Result<Done, Failure> {
 }
 
 /// Flights in the windows, from the results, if an account can be given of them: not of a run that was stopped, nor of one whose first
-/// results are another's.
+/// results are another's, nor where results have been taken away, which is told.
 fn in_windows(
     args: &Args,
     report: &JobReport,
@@ -228,14 +228,24 @@ fn in_windows(
     stopped: bool,
 ) -> Result<Option<u64>, Failure> {
     let elsewhere = report.from.is_some_and(|(_, from)| from.began_elsewhere);
-    match args.folders() {
-        _ if stopped || elsewhere => Ok(None),
-        None => Ok(Some(results.flights())),
-        Some(Folders { out, .. }) => written::flights(out).map(Some).map_err(|e| {
-            let out = out.display();
-            Failure::Failed(format!("the results in {out} cannot be read again: {e}"))
-        }),
+    let folders = match args.folders() {
+        _ if stopped || elsewhere => return Ok(None),
+        None => return Ok(Some(results.flights())),
+        Some(folders) => folders,
+    };
+    let out = folders.out.display();
+    let written = written::read(folders.out)
+        .map_err(|e| Failure::Failed(format!("the results in {out} cannot be read again: {e}")))?;
+    let all = report.counters.records_out;
+    if written.results < all {
+        tell(format_args!(
+            "pelton: note: {out} holds {} of {} results: some have been taken away, so no account is given of all records\n",
+            table::grouped(written.results),
+            table::grouped(all)
+        ));
+        return Ok(None);
     }
+    Ok(Some(written.flights))
 }
 
 /// What would be found out too late: when the run is told to stop, or when its states are looked for.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// What is counted of a result.
@@ -16,12 +16,26 @@ struct Line {
     cancelled: u64,
 }
 
-/// Flights in the results of the folder `out`: the last line of an hour, origin and carrier counts. Reads all of them; memory grows
-/// with the number of keys.
-pub fn flights(out: &Path) -> io::Result<u64> {
+/// What the results' files hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Flights: the last line of an hour, origin and carrier counts.
+    pub flights: u64,
+    /// Results, replaced ones too: fewer than were written where somebody has taken files away, as readers of parts may.
+    pub results: u64,
+}
+
+/// What is in the folder `out`. Reads all of it; memory grows with the number of keys.
+pub fn read(out: &Path) -> io::Result<Written> {
     let mut last = HashMap::new();
+    let mut results = 0;
     for part in parts(out)? {
-        for line in BufReader::new(File::open(part)?).lines() {
+        let file = match File::open(part) {
+            // Taken away since the folder was looked at.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        for line in BufReader::new(file).lines() {
             let Line {
                 hour,
                 origin,
@@ -30,9 +44,11 @@ pub fn flights(out: &Path) -> io::Result<u64> {
                 cancelled,
             } = serde_json::from_str(&line?)?;
             last.insert((hour, origin, carrier), departures + cancelled);
+            results += 1;
         }
     }
-    Ok(last.into_values().sum())
+    let flights = last.into_values().sum();
+    Ok(Written { flights, results })
 }
 
 /// The files in the order of their epochs, which is that of their names. There are none where the input held nothing.
