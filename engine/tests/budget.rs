@@ -80,14 +80,17 @@ fn what_frees_itself_is_waited_for() {
     assert!(all("all").entries < RECORDS && all("all").operator.contains("process 'short'"));
 }
 
+/// Of which the budget below has room for a few thousand at a time.
+const KEYS: u64 = 50_000;
+
 /// A value is kept in its key's row, which goes with it: also while the sources are held and no new key comes that would look for it.
 #[test]
 fn keys_whose_values_have_expired_count_no_more() {
     let job = Job::new("rows");
-    job.max_state_bytes(1 << 20);
+    job.max_state_bytes(1 << 19);
     let (_, sink) = collect();
-    let ttl = Ttl::processing_time(3.millis());
-    job.source(numbers())
+    let ttl = Ttl::processing_time(50.millis());
+    job.source(sources::generate("numbers", KEYS, 2, |id| id))
         .key_by(|n| *n)
         .process("rows", value::<[u64; 8]>("large").ttl(ttl))
         .each(|n, large, cx| {
@@ -96,27 +99,27 @@ fn keys_whose_values_have_expired_count_no_more() {
         })
         .sink(sink);
     let report = runtime(2).submit(&job).unwrap().wait().unwrap();
-    assert_eq!(report.counters.records_out, RECORDS);
+    assert_eq!(report.counters.records_out, KEYS);
 }
 
 /// The same where a function takes the last of it out.
 #[test]
 fn keys_that_a_timer_has_cleared_count_no_more() {
     let job = Job::new("cleared");
-    job.max_state_bytes(1 << 20);
+    job.max_state_bytes(1 << 19);
     let (_, sink) = collect();
-    job.source(numbers())
+    job.source(sources::generate("numbers", KEYS, 2, |id| id))
         .key_by(|n| *n)
         .process("cleared", value::<[u64; 8]>("large"))
         .on_clock_timer(|_, large, _| large.clear())
         .each(|n, large, cx| {
             large.set([*n; 8]);
-            cx.clock_timer_after(3.millis());
+            cx.clock_timer_after(50.millis());
             cx.emit(*n);
         })
         .sink(sink);
     let report = runtime(2).submit(&job).unwrap().wait().unwrap();
-    assert_eq!(report.counters.records_out, RECORDS);
+    assert_eq!(report.counters.records_out, KEYS);
 }
 
 /// A source that has been read out ends although it is held: its end closes the windows that hold all the state.
