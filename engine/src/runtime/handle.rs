@@ -354,7 +354,8 @@ impl Stopper {
     /// and nothing else, is behind it. Waits until the copy is durable; the job's end is waited for as ever.
     ///
     /// # Errors
-    /// As [`JobHandle::savepoint`]; where the folder is not empty the job has not been told to stop.
+    /// As [`JobHandle::savepoint`]. Where the folder is not empty the job has not been told to stop. Where the copy fails later (a full
+    /// disk) the job has stopped all the same: its own folder holds that epoch, and the job goes on from it when it is started again.
     pub fn stop_with_savepoint(&self, folder: impl AsRef<Path>) -> Result<Epoch, JobError> {
         self.shared.savepoint(folder.as_ref(), Message::StopWith)
     }
