@@ -20,8 +20,10 @@ type Refusal = Arc<Mutex<Option<CommitError>>>;
 struct Refusing {
     to: Transactions<u64>,
     with: Refusal,
-    /// Commits that were refused.
+    /// Commits that were refused, or are about to be.
     asked: Arc<AtomicU64>,
+    /// A commit is refused once this is so.
+    when: Arc<AtomicBool>,
 }
 
 impl Refusing {
@@ -34,6 +36,7 @@ impl Refusing {
             to: Transactions::new(),
             with: Arc::new(Mutex::new(Some(refusal))),
             asked: Arc::default(),
+            when: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -60,6 +63,9 @@ impl Committer for Refusing {
         match &*self.with.lock().unwrap() {
             Some(refusal) => {
                 self.asked.fetch_add(1, Relaxed);
+                while !self.when.load(Relaxed) {
+                    std::thread::yield_now();
+                }
                 Err(refusal.clone())
             }
             None => self.to.commit(epoch, prepared),
@@ -204,24 +210,27 @@ fn a_job_ends_although_its_last_epoch_is_never_written() {
 fn a_folder_is_held_until_the_last_shard_has_gone() {
     let folder = Folder::new("held");
     let sink = Refusing::new(false);
-    let asked = sink.asked.clone();
+    // The shard is within its step when the job fails: else it might go before it has been looked for.
+    sink.when.store(false, Relaxed);
+    let (asked, within) = (sink.asked.clone(), sink.when.clone());
     let runtime = runtime(1);
     let job = Job::new("numbers");
     let often = Checkpointing::in_folder(folder.path()).every(1.millis());
     job.checkpoints(often.segment_bytes(16 << 20).reserve_bytes(0));
     let gate = Arc::new(AtomicBool::new(false));
-    let (open, refused) = (gate.clone(), asked.clone());
+    let open = gate.clone();
     job.source(sources::generate("numbers", FOREVER, 1, |id| id))
         .map(move |id| {
-            // A step that lasts from the refusal until the gate opens.
-            while refused.load(Relaxed) > 0 && !open.load(Relaxed) {
+            // A step that lasts until the gate opens.
+            while asked.load(Relaxed) > 0 && !open.load(Relaxed) {
+                within.store(true, Relaxed);
                 std::thread::yield_now();
             }
             id
         })
         .sink(sink.clone());
     let handle = runtime.submit(&job).unwrap();
-    while asked.load(Relaxed) == 0 {
+    while !sink.when.load(Relaxed) {
         std::thread::yield_now();
     }
     for _ in 0..10_000 {

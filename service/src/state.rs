@@ -111,12 +111,15 @@ fn inspection(found: &Inspection) -> String {
 
 fn content(last: &Content, out: &mut String) {
     let shards: Vec<String> = last.shards.iter().map(|(_, n)| n.to_string()).collect();
+    // A savepoint does not say how many there were: it is read by any number.
+    let written = match shards.is_empty() {
+        true => String::new(),
+        false => format!(", written by {} shards", shards.join(", then ")),
+    };
+    let (job, groups) = (&last.job, last.key_groups);
     let _ = writeln!(
         out,
-        "the last one is of job '{}': {} key groups, written by {} shards",
-        last.job,
-        last.key_groups,
-        shards.join(", then ")
+        "the last one is of job '{job}': {groups} key groups{written}"
     );
     let _ = writeln!(out, "states");
     for s in &last.states {
