@@ -94,8 +94,7 @@ impl Job {
     }
 
     /// How many bytes the states of all its operators may have together: live entries, what keys and values own elsewhere (a
-    /// string's text) not counted, nor of sliding windows the partial aggregates behind a key's newest and of sessions those before a
-    /// key's newest. Default: no bound. [`crate::JobHandle::state_sizes`] says how many they have.
+    /// string's text) not counted, nor a key's sessions before its newest. Default: no bound. [`crate::JobHandle::state_sizes`] says how many they have.
     ///
     /// Above it sources wait, while what is under way, watermarks and the clock still free state. Where nothing can, the job fails
     /// with [`JobError::StateBudget`](crate::JobError::StateBudget), which names the largest. It is measured every few

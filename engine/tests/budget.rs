@@ -202,6 +202,7 @@ fn every_operator_with_state_says_how_large_it_is() {
         ("reduce", "keyed"),
         ("window", "keyed"),
         ("window", "keyed"),
+        ("window", "slices"),
         ("window", "keyed"),
         ("process", "count"),
         ("process", "keys"),
@@ -211,7 +212,7 @@ fn every_operator_with_state_says_how_large_it_is() {
     // At the end of time windows have fired; what is kept for ever is there.
     let entries = |n: usize| report.states[n].entries;
     assert_eq!(
-        (entries(0), entries(1), entries(4), entries(5), entries(6)),
+        (entries(0), entries(1), entries(5), entries(6), entries(7)),
         (10, 0, 50, 50, 0)
     );
     assert!(
@@ -220,4 +221,27 @@ fn every_operator_with_state_says_how_large_it_is() {
             .iter()
             .all(|s| (s.entries == 0) == (s.bytes == 0) || s.state == "count")
     );
+}
+
+/// A window of an hour that slides by seconds keeps thousands of partial aggregates of each key: the budget sees them.
+#[test]
+fn the_slices_of_sliding_windows_count() {
+    let job = Job::new("hour by second");
+    job.max_state_bytes(64 << 10);
+    let (_, sink) = collect();
+    job.source(sources::generate("numbers", 1_000_000, 1, |id| id))
+        .event_time(
+            |n| EventTime::from_seconds(*n as i64 / 250),
+            Watermarks::monotonous(),
+        )
+        .key_by(|_| 7u64)
+        .window(Sliding::of(1.hours(), 1.seconds()))
+        .aggregate(|a| a.sum(|n| *n as i64))
+        .map(|w| w.value)
+        .sink(sink);
+    // One key: 3,600 parts of 32 bytes and more.
+    match runtime(1).submit(&job).unwrap().wait() {
+        Err(JobError::StateBudget { .. }) => {}
+        other => panic!("{other:?}"),
+    }
 }

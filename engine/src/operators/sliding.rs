@@ -37,7 +37,7 @@ use self::slicing::Slicing;
 use self::stacks::{Keep, Part, Stacks};
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
-use crate::budget::Sizes;
+use crate::budget::{Size, Sizes};
 use crate::checkpoint::{Cut, Frame, Kept, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
@@ -107,6 +107,7 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> MakeOperator<T> for MakeSl
                 keep,
                 table: KeyTable::new(),
                 rests: Rests::new(),
+                parts: 0,
                 scratch,
                 current: 0,
                 current_length: 0,
@@ -210,6 +211,8 @@ struct State<K, A> {
     keep: Keep,
     table: KeyTable<K, SlidingKey<A>>,
     rests: Rests<A>,
+    /// Accumulators that all rests have together.
+    parts: usize,
     /// Stacks for the windows that a behind record changes.
     scratch: Stacks<A>,
     /// The slice last written to, and its length.
@@ -241,6 +244,12 @@ impl<K: Key, A: Clone + crate::state::State> State<K, A> {
         self.fire_at = self.fire_at.min(self.slicing.first_end(slice.start));
         self.last_end = self.last_end.max(self.slicing.last_end(slice.start));
         slice.start
+    }
+
+    /// What `parts` is.
+    fn count_parts(&self) -> usize {
+        let ids = 0..self.table.id_end();
+        ids.map(|id| self.rests.get(id).parts()).sum()
     }
 
     /// The id of a key, which most likely is a new one.
@@ -318,9 +327,25 @@ impl<K: Key, A: Clone + crate::state::State> State<K, A> {
         };
     }
 
-    /// Closes, emits, forgets one key for the window that fires; `true` when done, else call again.
+    /// Visits one key, and counts what it has; `true` when done, else call again.
     #[inline(always)]
     fn visit<T, G: Aggregate<T, Acc = A>, O: Push<Windowed<K, G::Out>>>(
+        &mut self,
+        pass: &mut Pass,
+        aggregate: &G,
+        work: &mut i64,
+        out: &mut O,
+        cx: &mut Cx,
+    ) -> bool {
+        let before = self.rests.get(pass.id).parts();
+        let done = self.visit_key(pass, aggregate, work, out, cx);
+        self.parts = self.parts + self.rests.get(pass.id).parts() - before;
+        done
+    }
+
+    /// Closes, emits, forgets one key for the window that fires; `true` when done, else call again.
+    #[inline(always)]
+    fn visit_key<T, G: Aggregate<T, Acc = A>, O: Push<Windowed<K, G::Out>>>(
         &mut self,
         pass: &mut Pass,
         aggregate: &G,
@@ -490,10 +515,15 @@ fn other_slot<'a, T, G: Aggregate<T>>(
     rest: &'a mut Rest<G::Acc>,
     slice: i64,
     aggregate: &G,
+    parts: &mut usize,
 ) -> &'a mut G::Acc {
     if slice < entry.slice {
-        return rest.stacks.open(slice, || aggregate.create());
+        return rest.stacks.open(slice, || {
+            *parts += 1;
+            aggregate.create()
+        });
     }
+    *parts += 1;
     let acc = std::mem::replace(&mut entry.acc, aggregate.create());
     let slice = std::mem::replace(&mut entry.slice, slice);
     rest.stacks.push(Part { slice, acc }, 0);
@@ -659,7 +689,8 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                         let acc = if newest == slice {
                             &mut entry.acc
                         } else {
-                            other_slot(entry, state.rests.get_mut(id), slice, aggregate)
+                            let rest = state.rests.get_mut(id);
+                            other_slot(entry, rest, slice, aggregate, &mut state.parts)
                         };
                         aggregate.add(acc, record, At { time, origin });
                     },
@@ -712,7 +743,10 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
                 let id = state.find_or_insert(state.table.hash(key), key, aggregate);
                 state.touch(id);
                 let kept = state.rests.get_mut(id).kept.get_or_insert_default();
-                let side = kept.side(slice, from, on_time, || aggregate.create());
+                let side = kept.side(slice, from, on_time, || {
+                    state.parts += 1;
+                    aggregate.create()
+                });
                 aggregate.add(side, &batch.records[index], At::of(batch, index));
                 id
             })
@@ -878,7 +912,9 @@ impl<T: Send + 'static, K: KeyOf<T>, A: Aggregate<T>> Operator<T> for SlidingOp<
 
     fn sizes(&self, to: &mut Sizes) {
         let state = &self.state;
+        debug_assert_eq!(state.parts, state.count_parts());
         to.push((state.op, "keyed", state.table.size()));
+        to.push((state.op, "slices", Size::of::<Part<A::Acc>>(state.parts, 0)));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

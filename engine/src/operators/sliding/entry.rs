@@ -51,6 +51,12 @@ impl<A: Clone> Rest<A> {
         self.stacks.is_empty() && self.kept.as_ref().is_none_or(|k| k.is_empty())
     }
 
+    /// Accumulators that it has.
+    pub fn parts(&self) -> usize {
+        let kept = self.kept.as_ref();
+        self.stacks.len() + kept.map_or(0, |k| k.closed.len() + k.sides.len())
+    }
+
     /// Frees the memory of an empty one.
     pub fn free(&mut self) {
         self.stacks.free();

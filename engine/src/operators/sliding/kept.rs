@@ -81,6 +81,7 @@ impl<K: Key, A: Clone + state::State> State<K, A> {
     }
 
     pub(super) fn begin_epoch(&mut self, cut: Cut) {
+        debug_assert_eq!(self.parts, self.count_parts());
         let table = &self.table;
         if let Some(kept) = &mut self.kept {
             kept.begin(cut, self.watermark, table.id_end(), |id| table.is_live(id));
@@ -170,6 +171,7 @@ impl<K: Key, A: Clone + state::State> State<K, A> {
         let m = self.watermark.micros();
         let lags = self.kept.as_ref().and_then(|kept| kept.keeping.lags());
         let mut overdue = Overdue::default();
+        self.parts = self.count_parts();
         for id in 0..self.table.id_end() {
             if !self.table.is_live(id) {
                 continue;

@@ -93,6 +93,11 @@ impl<A: Clone> Stacks<A> {
         self.parts.is_empty()
     }
 
+    /// Parts that it has.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     pub fn has_closed(&self) -> bool {
         self.closed > 0
     }
