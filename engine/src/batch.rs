@@ -10,6 +10,7 @@
 use crate::checkpoint::Cut;
 use crate::push::OpId;
 use crate::time::EventTime;
+use pelton_ring::hand_over;
 
 /// Where a record came from; ties of equal event time go by it. 24 bytes, carried only where it is needed.
 ///
@@ -217,6 +218,23 @@ impl<T> Batch<T> {
     #[inline(always)]
     pub fn origin(&self, index: usize) -> Origin {
         self.origins.get(index).copied().unwrap_or_default()
+    }
+
+    /// Moves all of it into an empty batch that another core will read, and keeps the capacity.
+    pub(crate) fn hand_over(&mut self, to: &mut Batch<T>) {
+        debug_assert!(
+            to.is_empty() && to.behind.is_empty(),
+            "a batch comes back empty"
+        );
+        hand_over(&mut self.records, &mut to.records);
+        hand_over(&mut self.times, &mut to.times);
+        hand_over(&mut self.origins, &mut to.origins);
+        hand_over(&mut self.behind, &mut to.behind);
+        to.arrival_oldest_ns = self.arrival_oldest_ns;
+        to.arrival_newest_ns = self.arrival_newest_ns;
+        to.last = self.last;
+        to.sent_ns = self.sent_ns;
+        self.clear();
     }
 
     /// Empties it and keeps the capacity (law 3).

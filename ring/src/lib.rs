@@ -1,12 +1,13 @@
 //! A bounded wait-free ring for one producer and one consumer, a doorbell that cannot lose a
-//! wake-up, and prefetch.
+//! wake-up, and ways about the cache.
 //!
-//! Three small things that a thread-per-core program needs between its cores, and nothing else:
+//! Four small things that a thread-per-core program needs between its cores, and nothing else:
 //!
 //! - [`ring`] hands values from one thread to another. Every call finishes in a bounded number of its
 //!   own steps, whatever the other side does; it never blocks, spins or allocates after creation.
 //! - [`Sleeper`] and [`Doorbell`] let the thread that has run out of work sleep, and let the others wake it.
 //!   Ringing costs a fence and a load while nobody sleeps.
+//! - [`hand_over`] moves values into a buffer that another core reads.
 //! - [`prefetch_read`], [`prefetch_ends`] and [`prefetch_slice_at`] are hints to the cache.
 //!
 //! The ring knows nothing of the doorbell: a program that never sleeps pays for no fence.
@@ -54,6 +55,7 @@
 mod consumer;
 mod doorbell;
 mod error;
+mod hand_over;
 mod order;
 mod padded;
 mod prefetch;
@@ -66,6 +68,7 @@ mod tests;
 pub use consumer::{Consumer, Drain};
 pub use doorbell::{Doorbell, Sleeper, Slept, Wake};
 pub use error::{CapacityError, PopError, PushError};
+pub use hand_over::hand_over;
 #[cfg(loom)]
 #[doc(hidden)]
 pub use order::mutants;

@@ -2,6 +2,7 @@
 
 mod census;
 mod doorbell;
+mod hand_over;
 mod model;
 mod panics;
 mod ring;
