@@ -3,6 +3,7 @@
 //! So no run inherits another's heap, caches of freed memory or peak of resident memory.
 
 use crate::alloc_count;
+use crate::cores;
 use crate::engine::{
     self, BenchError, EngineName, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig,
     Workload,
@@ -69,6 +70,8 @@ pub struct ThroughputReport {
     pub outcome: Outcome,
     /// Peak resident memory of the process.
     pub peak_rss_bytes: u64,
+    /// How far apart the first two cores were before the run and after it ([`cores::round_trip_ns`]), of a run on several.
+    pub core_round_trip_ns: Option<[f64; 2]>,
 }
 
 /// The child's side: does the task and prints its report as one line of JSON.
@@ -85,10 +88,13 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
             if count_allocations {
                 alloc_count::start();
             }
+            let apart = || cores::round_trip_ns().filter(|_| config.shards > 1);
+            let before = apart();
             let outcome = engine::engine(engine)?.throughput(workload, &config)?;
             print(&ThroughputReport {
                 outcome,
                 peak_rss_bytes: peak_rss_bytes(),
+                core_round_trip_ns: before.zip(apart()).map(<[f64; 2]>::from),
             })
         }
         Task::Latency {

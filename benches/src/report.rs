@@ -26,6 +26,9 @@ pub struct ThroughputRun {
     pub peak_rss_bytes: u64,
     /// Allocations by shard threads in the second half of a run that was not timed, for each of that half's events.
     pub allocations_per_event: Option<f64>,
+    /// Nanoseconds from one core to the next and back, before the run and after it; only of a run on several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_round_trip_ns: Option<[f64; 2]>,
     /// Results emitted.
     pub results: u64,
     /// Wrapping sum of the results' checksums, in hexadecimal: a JSON number would lose its low bits.
@@ -51,6 +54,7 @@ impl ThroughputRun {
             events_per_second: config.events as f64 / outcome.seconds,
             peak_rss_bytes: report.peak_rss_bytes,
             allocations_per_event,
+            core_round_trip_ns: report.core_round_trip_ns.map(|apart| apart.map(f64::round)),
             results: outcome.totals.results,
             checksum: format!("{:016x}", outcome.totals.checksum),
         }
@@ -59,7 +63,7 @@ impl ThroughputRun {
     /// The head of the table.
     pub fn head() -> String {
         format!(
-            "{:<15} {:<7} {:>6} {:>12} {:>9} {:>12} {:>9} {:>13} {:>11}  {}",
+            "{:<15} {:<7} {:>6} {:>12} {:>9} {:>12} {:>9} {:>13} {:>11}  {:<16}  {}",
             "workload",
             "engine",
             "shards",
@@ -69,7 +73,8 @@ impl ThroughputRun {
             "peak MB",
             "allocs/1000",
             "results",
-            "checksum"
+            "checksum",
+            "cores apart ns"
         )
     }
 
@@ -79,7 +84,7 @@ impl ThroughputRun {
             .allocations_per_event
             .map(|per_event| per_event * 1000.0);
         format!(
-            "{:<15} {:<7} {:>6} {:>12} {:>9.3} {:>12.2} {:>9.1} {:>13} {:>11}  {}",
+            "{:<15} {:<7} {:>6} {:>12} {:>9.3} {:>12.2} {:>9.1} {:>13} {:>11}  {:<16}  {}",
             self.workload,
             self.engine,
             self.shards,
@@ -90,6 +95,10 @@ impl ThroughputRun {
             per_thousand.map_or("-".to_owned(), |n| format!("{n:.4}")),
             self.results,
             self.checksum,
+            self.core_round_trip_ns
+                .map_or("-".to_owned(), |[before, after]| format!(
+                    "{before:.0}, {after:.0}"
+                )),
         )
     }
 }

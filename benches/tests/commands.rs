@@ -51,6 +51,18 @@ fn throughput_prints_one_object_a_run() {
 }
 
 #[test]
+fn a_run_on_two_shards_tells_how_far_apart_the_cores_are() {
+    let args = "throughput keyed-window --engine limit --shards 2 --events 300000 --json";
+    let lines = json_lines(&bench(&args.split(' ').collect::<Vec<_>>()));
+    let apart = lines[0]["core_round_trip_ns"].as_array();
+    let several = std::thread::available_parallelism().unwrap().get() > 1;
+    assert_eq!(apart.is_some(), several);
+    for ns in apart.into_iter().flatten() {
+        assert!(ns.as_f64().unwrap() >= 1.0);
+    }
+}
+
+#[test]
 fn latency_prints_one_object_and_writes_the_distribution() {
     let out = std::env::temp_dir().join(format!("pelton-bench-{}", std::process::id()));
     let args = [
