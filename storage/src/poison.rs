@@ -23,12 +23,19 @@ impl Poison {
     ///
     /// # Errors
     /// [`StorageError::Poisoned`] with what failed first.
+    #[inline]
     pub fn check(&self) -> Result<(), StorageError> {
         match self.cause.get() {
             None => Ok(()),
-            Some(cause) => Err(StorageError::Poisoned {
-                cause: Box::new(cause.clone()),
-            }),
+            Some(cause) => Err(told(cause)),
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn told(cause: &StorageError) -> StorageError {
+    StorageError::Poisoned {
+        cause: Box::new(cause.clone()),
     }
 }

@@ -72,7 +72,14 @@ impl Tracker {
             }
             None => self.grow(word, bit),
         }
-        self.writing && self.take_due(word, bit)
+        self.is_due(word, bit) && self.take_due(word, bit)
+    }
+
+    /// Whether an entry is to be written. Asked for each record while an epoch is, and most are not: they have had their turn.
+    #[inline(always)]
+    fn is_due(&self, word: usize, bit: u64) -> bool {
+        let of = |words: &[u64]| words.get(word).is_some_and(|w| w & bit != 0);
+        self.writing && (of(&self.due) || of(&self.rest))
     }
 
     /// Entries are about to change, all of ids below `end`, and none of them is due: nothing is being written.
@@ -101,6 +108,7 @@ impl Tracker {
         self.changed += 1;
     }
 
+    #[inline(never)]
     fn take_due(&mut self, word: usize, bit: u64) -> bool {
         let due = take(&mut self.due, word, bit);
         let rest = take(&mut self.rest, word, bit);
