@@ -618,58 +618,8 @@ fn compare<V: Copy, T: Timers<V>>(a: &Due<V>, b: &Due<V>, timers: &T) -> Orderin
         .then_with(|| timers.order(a.value, b.value))
 }
 
-/// A vector in pages: growing copies nothing (law 2). Pages are kept when it shrinks.
-#[derive(Debug)]
-pub(crate) struct Paged<T> {
-    pages: Vec<Vec<T>>,
-    len: usize,
-}
-
-impl<T> Paged<T> {
-    pub fn new() -> Self {
-        Paged {
-            pages: vec![],
-            len: 0,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn push(&mut self, value: T) {
-        let page = self.len / PAGE;
-        if page == self.pages.len() {
-            // The first page grows as it fills, so that a wheel of few timers is small.
-            let room = if page == 0 { 16 } else { PAGE };
-            self.pages.push(Vec::with_capacity(room));
-        }
-        self.pages[page].push(value);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        self.len = self.len.checked_sub(1)?;
-        self.pages[self.len / PAGE].pop()
-    }
-
-    #[inline(always)]
-    pub fn get(&self, at: usize) -> &T {
-        &self.pages[at / PAGE][at % PAGE]
-    }
-
-    #[inline(always)]
-    pub fn get_mut(&mut self, at: usize) -> &mut T {
-        &mut self.pages[at / PAGE][at % PAGE]
-    }
-
-    fn bytes(&self) -> usize {
-        self.pages
-            .iter()
-            .map(|p| p.capacity() * size_of::<T>())
-            .sum()
-    }
-}
-
+mod paged;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use paged::Paged;
