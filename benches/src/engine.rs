@@ -23,6 +23,10 @@ pub enum Workload {
     Ysb,
     /// A map, a filter and a map, without state.
     MapFilter,
+    /// 100,000 keys: count and sum so far, told after every record. In Pelton a `fold`.
+    RunningTotal,
+    /// The same; in Pelton a process function with a value state.
+    Process,
 }
 
 /// What `latency` runs.

@@ -46,7 +46,7 @@ pub fn micros(ts_ms: u64) -> i64 {
     (ts_ms * 1000) as i64
 }
 
-/// The record of `keyed-window`, `sliding-window`, `session-window` and `map-filter`.
+/// The record of every workload but `ysb`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ev {
     /// Event time in milliseconds.
@@ -347,6 +347,42 @@ impl Priced {
         (self.bucket ^ (self.ts << 20))
             .wrapping_mul(GOLDEN)
             .wrapping_add(self.cents.wrapping_mul(31))
+    }
+}
+
+// ---- running-total and process
+
+/// The event of `running-total` and `process`: that of `keyed-window`, its value fixed by its key. So a key's running sums are the
+/// same ones in whatever order its events come.
+#[inline(always)]
+pub fn deposit_ev(id: u64, per_ms: u64) -> Ev {
+    let key = uniform_key(mix(id));
+    Ev {
+        ts: black_box(id / per_ms),
+        key: black_box(key),
+        value: black_box(small_value(key)),
+    }
+}
+
+/// What is told after each record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunningTotal {
+    /// The key.
+    pub key: u64,
+    /// Its records so far.
+    pub count: u64,
+    /// The sum of their values.
+    pub sum: f64,
+}
+
+impl RunningTotal {
+    /// The result's share of the checksum.
+    #[inline(always)]
+    pub fn checksum(&self) -> u64 {
+        self.key
+            .wrapping_mul(GOLDEN)
+            .wrapping_add(self.count.wrapping_mul(0x1234_5677))
+            .wrapping_add((self.sum as u64).wrapping_mul(31))
     }
 }
 

@@ -210,6 +210,29 @@ fn map_filter() {
     agree(Workload::MapFilter, count, expected);
 }
 
+/// The sums of a key in the order of its events; on two shards they come in any.
+#[test]
+fn running_totals() {
+    let count = 1_234_567;
+    let mut by_key = BTreeMap::<u64, (u64, f64)>::new();
+    let mut expected = Totals::default();
+    for id in 0..count {
+        let event = events::deposit_ev(id, EVENTS_PER_MS);
+        let (count, sum) = by_key.entry(event.key).or_default();
+        *count += 1;
+        *sum += event.value;
+        let total = events::RunningTotal {
+            key: event.key,
+            count: *count,
+            sum: *sum,
+        };
+        expected.add(total.checksum());
+    }
+    assert!(by_key.len() > 99_000, "{} keys", by_key.len());
+    agree(Workload::RunningTotal, count, expected);
+    agree(Workload::Process, count, expected);
+}
+
 /// Fewer events than a step, than shards, and odd numbers of them.
 #[test]
 fn few_events() {

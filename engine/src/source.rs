@@ -55,9 +55,9 @@ pub trait Reader: Send + 'static {
         Ok(())
     }
     /// Whether nothing is left: the next read emits nothing and says [`Read::End`]. Asked while no record may be read (states
-    /// above their budget), so that the end of what is finished is known all the same: the windows that it closes may be what is waited for. A
-    /// reader that cannot tell says no.
-    fn is_through(&self) -> bool {
+    /// above their budget), so that the end of what is finished is known all the same: the windows that it closes may be what is waited for. It may
+    /// look at what has come, and emits nothing. A reader that cannot tell says no.
+    fn is_through(&mut self) -> bool {
         false
     }
     /// Emits at most `max` records that are there already, in the partition's order.

@@ -83,7 +83,7 @@ impl<I: Iterator + Send + 'static> Reader for ItemsReader<I> {
     fn position(&self) -> Option<Position> {
         Some(Position::at(self.offset))
     }
-    fn is_through(&self) -> bool {
+    fn is_through(&mut self) -> bool {
         self.items.size_hint().1 == Some(0)
     }
     /// Passes over the items before it: as many calls of the iterator.

@@ -8,6 +8,7 @@
 //! 3. The index holds 32 bits of hash beside each id, so a probe touches the entries only where the key is very likely equal.
 //! 4. A table of few keys has no index page: there may be one for each of many windows. It is searched from end to end, and
 //!    gets its page with its ninth key, or once it has been searched so often that 4 KiB are in proportion to its use.
+//! 5. A table without an index ([`KeyTable::without_index`]) has no page ever: its entries are reached by their ids only.
 //!
 //! The directory and the splitting of pages are extendible hashing (Fagin, Nievergelt, Pippenger, Strong, 1979).
 //!
@@ -121,6 +122,8 @@ pub struct KeyTable<K, V> {
     removed: Vec<u64>,
     /// Entries whose page is full of keys with nearly the same hash: a bad `Hash`, or an attack. Slow, but right.
     crowded: BTreeMap<u64, Vec<u32>>,
+    /// Whether entries are found by their keys (law 5).
+    has_index: bool,
     hasher: ahash::RandomState,
 }
 
@@ -128,6 +131,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     /// An empty table.
     pub fn new() -> Self {
         KeyTable {
+            has_index: true,
             directory: vec![0],
             shift: 63,
             searches: 0,
@@ -145,6 +149,30 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 0x452821e638d01377,
             ),
         }
+    }
+
+    /// An empty table whose entries are put in by [`KeyTable::push`] and reached by their ids only (law 5).
+    pub fn without_index() -> Self {
+        KeyTable {
+            has_index: false,
+            ..KeyTable::new()
+        }
+    }
+
+    /// A table that has never had an entry begins to find those to come by their keys.
+    pub fn begin_index(&mut self) {
+        debug_assert!(
+            self.has_index || self.issued == 0,
+            "what is there is in no index"
+        );
+        self.has_index = true;
+    }
+
+    /// Gives up finding entries by their keys (law 5). Not for a running shard: the index goes at once.
+    pub fn drop_index(&mut self) {
+        (self.pages, self.directory, self.shift) = (vec![], vec![0], 63);
+        self.crowded = BTreeMap::new();
+        self.has_index = false;
     }
 
     /// Number of entries.
@@ -313,6 +341,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The same for a key that is not at hand as one: which has this hash and which `same` says yes to.
     pub fn find_by(&self, hash: u64, same: impl Fn(&K) -> bool) -> u32 {
+        debug_assert!(self.has_index, "nothing is found without an index");
         let Some(page) = self.pages.get(self.page_of(hash) as usize) else {
             return self.find_unindexed(same);
         };
@@ -379,8 +408,21 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     }
 
     fn put_new(&mut self, hash: u64, key: K, value: V) -> u32 {
+        let id = self.put(key, value);
+        self.index(hash, id);
+        id
+    }
+
+    /// Makes an entry of a table without an index; its id.
+    pub fn push(&mut self, key: K, value: V) -> u32 {
+        debug_assert!(!self.has_index, "an index has all entries");
+        self.put(key, value)
+    }
+
+    /// Makes an entry that is in no index yet.
+    fn put(&mut self, key: K, value: V) -> u32 {
         let entry = Entry { key, value };
-        let id = match self.free.pop() {
+        match self.free.pop() {
             Some(id) => {
                 self.removed[id as usize / 64] &= !(1 << (id % 64));
                 self.entries[id as usize / PAGE_ENTRIES][id as usize % PAGE_ENTRIES] = entry;
@@ -406,9 +448,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 self.issued += 1;
                 self.issued as u32 - 1
             }
-        };
-        self.index(hash, id);
-        id
+        }
     }
 
     /// Gives a key this value, whatever it had; its id, and whether it is new.
@@ -429,7 +469,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Removes an entry. Its value is replaced by `empty`; its key stays in memory until the id is reused.
     pub fn remove(&mut self, id: u32, empty: V) -> V {
-        self.unindex(id);
+        if self.has_index {
+            self.unindex(id);
+        }
         if self.removed.len() * 64 <= id as usize {
             self.removed.resize(self.issued.div_ceil(64), 0);
         }
@@ -576,9 +618,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.pages.is_empty() && self.entries.is_empty()
     }
 
-    /// Entries, and the bytes that they take with their share of the index at its usual load. O(1).
+    /// Entries, and the bytes that they take with their share of the index, if any, at its usual load. O(1).
     pub(crate) fn size(&self) -> Size {
-        Size::of::<Entry<K, V>>(self.len(), 3 * 8)
+        let index = if self.has_index { 3 * 8 } else { 0 };
+        Size::of::<Entry<K, V>>(self.len(), index)
     }
 
     /// Approximate bytes held, what keys and values own elsewhere not counted.

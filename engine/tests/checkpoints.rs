@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "other tests need the rest")]
 mod support;
 
+use pelton::checkpoint::inspect;
 use pelton::port::Ports;
 use pelton::process::value;
 use pelton::sink::{CommitError, Committer, Sink};
@@ -318,4 +319,47 @@ fn a_commit_that_panics_ends_its_job() {
     let error = runtime.submit(&job).unwrap().wait().unwrap_err();
     assert!(matches!(error, JobError::Panic { .. }), "{error}");
     assert!(error.to_string().contains("no such column"), "{error}");
+}
+
+/// What the engine notes beside a state's entries is no entry, and verifying counts the sections that are there.
+#[test]
+fn an_inspection_counts_what_users_keep() {
+    const KEYS: u64 = 10;
+    let folder = Folder::new("inspected");
+    let (feed, source) = testing::feed::<u64>(1);
+    let job = Job::new("inspected");
+    job.checkpoints(Checkpointing::in_folder(folder.path()).every(1.millis()));
+    job.source(source)
+        .event_time(
+            |n| EventTime::from_micros(*n as i64),
+            Watermarks::monotonous(),
+        )
+        .key_by(|n| *n % KEYS)
+        .process("visits", value::<u64>("seen"))
+        .on_timer(|_, _, _| {})
+        .on_clock_timer(|_, _, _| {})
+        .each(|n, seen, cx| {
+            *seen.or_default() += 1;
+            cx.timer_at(cx.time() + 1.hours());
+            cx.emit(*n);
+        })
+        .sink(testing::collect().1);
+    (0..KEYS).for_each(|n| feed.push(0, n));
+    let runtime = runtime(2);
+    let handle = runtime.submit(&job).unwrap();
+    while handle.counters().records_out < KEYS && !handle.is_over() {
+        std::thread::yield_now();
+    }
+    handle.stop(Stop::Keep);
+    handle.wait().unwrap();
+    let last = inspect::inspect(folder.path()).unwrap().last.unwrap();
+    let entries = |name: &str| {
+        let mut states = last.states.iter().filter(|s| s.name == name);
+        states.next().map(|s| (s.uid.as_str(), s.entries))
+    };
+    assert_eq!(entries("seen"), Some(("visits", KEYS)));
+    assert_eq!(entries("timers"), Some(("visits", KEYS)));
+    let of = last.watermarks.iter().filter(|w| w.uid == "visits");
+    assert_eq!(of.count(), 2, "M of each shard");
+    assert!(inspect::verify(folder.path()).unwrap().damage.is_empty());
 }

@@ -101,7 +101,17 @@ fn a_job_that_is_stopped_goes_on() {
     let sink = Transactions::new();
     let runtime = runtime(Driver::Glommio, 2);
     let submit = || runtime.submit(&job(folder.path(), DiskKind::IoUring, &sink));
+    // What a process that was killed may have left; and files that are not of that kind.
+    std::fs::create_dir_all(folder.path()).unwrap();
+    let (left, others) = (["probe-1-0", "probe-17-204"], ["probe-1", "probe-x-1"]);
+    for name in left.iter().chain(&others) {
+        std::fs::write(folder.path().join(name), [1; 4096]).unwrap();
+    }
     let handle = submit().unwrap();
+    let is_there = |name: &&str| folder.path().join(name).exists();
+    // The job's own go as soon as they have come, but for those with these names.
+    assert!(!is_there(&"probe-17-204"));
+    assert!(others.iter().all(is_there));
     while handle.counters().records_in < 20_000 && !handle.is_over() {
         std::thread::yield_now();
     }
@@ -109,6 +119,7 @@ fn a_job_that_is_stopped_goes_on() {
     handle.wait().unwrap();
     let report = submit().unwrap().wait().unwrap();
     assert!(report.from.is_some());
+    assert!(!left.iter().any(is_there));
     assert_eq!(sink.visible(), expected());
 }
 

@@ -24,6 +24,14 @@ use crate::buffer::Buffer;
 use std::fmt;
 use std::io;
 
+/// Law 4: whether a name is one of the folder's own.
+fn flat(name: &str) -> Result<(), io::ErrorKind> {
+    match name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
+        true => Err(io::ErrorKind::InvalidInput),
+        false => Ok(()),
+    }
+}
+
 /// An open file of one disk. Another disk's id means nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);

@@ -1,6 +1,7 @@
 //! The hand-written loops' work on each record, a job a workload.
 
 use super::campaigns::Campaigns;
+use super::running::Running;
 use super::sessions::Sessions;
 use super::sliding::Sliding;
 use super::tumbling::Tumbling;
@@ -293,6 +294,38 @@ impl Job for MapFilter {
     #[inline(always)]
     fn take(&mut self, record: &Priced) {
         self.totals.add(record.checksum());
+    }
+
+    fn advance(&mut self, _watermark: u64) {}
+
+    fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+/// `running-total` and `process`.
+#[derive(Default)]
+pub struct RunningTotals {
+    state: Running,
+    totals: Totals,
+}
+
+impl Job for RunningTotals {
+    type Record = Ev;
+
+    #[inline(always)]
+    fn make(&mut self, id: u64) -> Option<Ev> {
+        Some(events::deposit_ev(id, EVENTS_PER_MS))
+    }
+
+    #[inline(always)]
+    fn key(record: &Ev) -> u64 {
+        record.key
+    }
+
+    #[inline(always)]
+    fn take(&mut self, record: &Ev) {
+        self.totals.add(self.state.update(record).checksum());
     }
 
     fn advance(&mut self, _watermark: u64) {}

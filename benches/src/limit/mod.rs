@@ -4,6 +4,7 @@ pub mod campaigns;
 pub mod jobs;
 pub mod latency;
 pub mod run;
+pub mod running;
 pub mod sessions;
 pub mod sliding;
 pub mod tumbling;
@@ -14,7 +15,9 @@ use crate::engine::{
     Workload,
 };
 use crate::latency::LatencyFigures;
-use jobs::{KeyedWindow, KeyedWindowPrefetch, MapFilter, SessionWindow, SlidingWindow, Ysb};
+use jobs::{
+    KeyedWindow, KeyedWindowPrefetch, MapFilter, RunningTotals, SessionWindow, SlidingWindow, Ysb,
+};
 
 /// The hand-written loops. Their threads spin, so they take at most as many shards as there are cores.
 pub struct Limit;
@@ -35,6 +38,9 @@ impl Engine for Limit {
             (Workload::SessionWindow, _) => run::run(config, SessionWindow::default),
             (Workload::Ysb, _) => run::run(config, Ysb::default),
             (Workload::MapFilter, _) => run::run(config, MapFilter::default),
+            (Workload::RunningTotal | Workload::Process, _) => {
+                run::run(config, RunningTotals::default)
+            }
         }
     }
 

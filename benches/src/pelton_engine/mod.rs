@@ -10,13 +10,14 @@ use crate::engine::{
     BenchError, Engine, LatencyConfig, LatencyWorkload, Outcome, ThroughputConfig, Workload,
 };
 use crate::events::{
-    CampaignView, EVENTS_PER_MS, SESSION_GAP_MS, SLIDE_MS, SessionResult, Totals, WINDOW_MS,
-    WindowResult, ad_campaigns, ad_event, convert, ev, is_dear, micros, price, session_ev,
+    CampaignView, EVENTS_PER_MS, RunningTotal, SESSION_GAP_MS, SLIDE_MS, SessionResult, Totals,
+    WINDOW_MS, WindowResult, ad_campaigns, ad_event, convert, deposit_ev, ev, is_dear, micros,
+    price, session_ev,
 };
 use crate::latency::LatencyFigures;
 use pelton::{
-    Config, Driver, EventTime, Job, Runtime, Session, Sliding, Span, Spans, Tumbling, Waiting,
-    Watermarks, Window, Windowed, sink, sources,
+    Config, Driver, EventTime, Job, Keyed, Runtime, Session, Sliding, Span, Spans, Tumbling,
+    Waiting, Watermarks, Window, Windowed, process, sink, sources,
 };
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +77,18 @@ fn session_result((count, sum, max): (u64, f64, f64), window: &Window, key: u64)
         sum,
         max,
     }
+}
+
+/// Count and sum so far.
+type Total = (u64, f64);
+
+fn add((count, sum): &mut Total, value: f64) {
+    *count += 1;
+    *sum += value;
+}
+
+fn running_total((count, sum): Total, key: u64) -> RunningTotal {
+    RunningTotal { key, count, sum }
 }
 
 /// Writes the job of a workload.
@@ -153,6 +166,37 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
             .aggregate(|a| (a.count(), a.sum(|e| e.value), a.max(|e| e.value)))
             .sink(sink::callback("tally", move |w: Windowed<u64, _>, _| {
                 tally.add(window_result(w.value, w.key, w.window.end).checksum());
+            })),
+        Workload::RunningTotal => job
+            .source(sources::generate("events", events, partitions, move |id| {
+                arm.reached(id);
+                deposit_ev(id, EVENTS_PER_MS)
+            }))
+            .event_time(|e| at(e.ts), Watermarks::monotonous())
+            .key_by(|e| e.key)
+            .fold((0, 0.0), |total, e| add(total, e.value))
+            .sink(
+                sink::callback("tally", move |k: Keyed<u64, Total>, _| {
+                    tally.add(running_total(k.value, k.key).checksum());
+                })
+                .updates(),
+            ),
+        Workload::Process => job
+            .source(sources::generate("events", events, partitions, move |id| {
+                arm.reached(id);
+                deposit_ev(id, EVENTS_PER_MS)
+            }))
+            .event_time(|e| at(e.ts), Watermarks::monotonous())
+            .key_by(|e| e.key)
+            .process("totals", process::value::<Total>("total"))
+            .each(|e, total, cx| {
+                let total = total.or_default();
+                add(total, e.value);
+                let (key, value) = (*cx.key(), *total);
+                cx.emit(Keyed { key, value });
+            })
+            .sink(sink::callback("tally", move |k: Keyed<u64, Total>, _| {
+                tally.add(running_total(k.value, k.key).checksum());
             })),
     }
     job

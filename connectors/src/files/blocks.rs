@@ -67,6 +67,17 @@ impl<F> Block<F> {
     pub fn is_last(&self) -> bool {
         self.last
     }
+    /// Whether nothing but the partition's end comes behind the first `at` bytes.
+    pub fn is_through(&self, at: usize) -> bool {
+        self.last && at == self.len && self.is_plain()
+    }
+    /// Whether it is bytes and nothing else, which have been cut up to `at`: the next one may be looked at.
+    pub fn is_used(&self, at: usize) -> bool {
+        !self.last && !self.ends_file && at == self.len && self.is_plain()
+    }
+    fn is_plain(&self) -> bool {
+        self.begins.is_none() && self.trailing.is_none() && self.failure.is_none()
+    }
     pub fn failure(&mut self) -> Option<String> {
         self.failure.take()
     }

@@ -123,6 +123,11 @@ impl Framer {
         self.offset >= self.end
     }
 
+    /// Whether nothing of a record has been gathered: it ends where the blocks end.
+    pub fn is_between(&self) -> bool {
+        (self.lent || self.carry.is_empty()) && self.again_at == self.again.len()
+    }
+
     /// The place of the next record. Meant for between records.
     pub fn place(&self) -> Start {
         Start {

@@ -30,6 +30,8 @@ pub struct FileReader<T, F> {
     /// The block being cut, and how much of it has been.
     block: Option<Block<F>>,
     at: usize,
+    /// The one after it, where it has been looked at.
+    next: Option<Block<F>>,
     ended: bool,
     record: PhantomData<fn() -> T>,
 }
@@ -55,6 +57,7 @@ impl<T, F: Format<T>> FileReader<T, F> {
             blocks,
             block: None,
             at: 0,
+            next: None,
             ended: false,
             record: PhantomData,
         }
@@ -167,6 +170,28 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
         self.settings.on_error == OnError::Fail
     }
 
+    /// The end of a file may come in a block of its own, so a block that has come is looked at.
+    fn is_through(&mut self) -> bool {
+        if self.ended || self.framer.is_past() {
+            return true;
+        }
+        if !self.framer.is_between() {
+            return false;
+        }
+        if let Some(block) = self.block.take_if(|b| b.is_used(self.at)) {
+            self.blocks.give_back(block);
+        }
+        if let Some(block) = &self.block {
+            return block.is_through(self.at);
+        }
+        if self.next.is_none()
+            && let Taken::Block(block) = self.blocks.take()
+        {
+            self.next = Some(block);
+        }
+        self.next.as_ref().is_some_and(|next| next.is_through(0))
+    }
+
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         if self.ended {
             return Ok(Read::End);
@@ -179,7 +204,8 @@ impl<T: Send + 'static, F: Format<T>> Reader for FileReader<T, F> {
                 return Ok(Read::End);
             }
             if self.block.is_none() {
-                match self.blocks.take() {
+                let next = self.next.take().map(Taken::Block);
+                match next.unwrap_or_else(|| self.blocks.take()) {
                     Taken::Block(block) => {
                         let file = self.file;
                         self.take(block)?;

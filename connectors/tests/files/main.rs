@@ -9,7 +9,9 @@ mod sequence;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pelton::testing::{self, Sizes, Stepper};
-use pelton::{BuildError, Config, Driver, EventTime, Job, JobError, Watermarks};
+use pelton::{
+    BuildError, Config, Driver, EventTime, Job, JobError, Runtime, Spans, Tumbling, Watermarks,
+};
 use pelton_connectors::files::{self, Files, Format, OnError};
 use serde::Deserialize;
 use std::io::Write;
@@ -444,6 +446,53 @@ fn a_line_number_is_given_only_where_it_is_known() {
             format!("json: {at} (offset 20): expected value, column 1"),
         ]
     );
+}
+
+/// States are above the budget when the last record has come: the end, which comes in a block of its own, frees them.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_read_out_ends_above_the_budget() {
+    let path = file("held", "").with_file_name("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let (close, closed) = std::sync::mpsc::channel::<()>();
+    let writes = {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            let mut pipe = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            // At once: none may come when the job is held already.
+            let lines: String = (0..100).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+            pipe.write_all(lines.as_bytes()).unwrap();
+            // Until the job is held, or has gone.
+            let _ = closed.recv();
+        })
+    };
+    let (rows, sink) = testing::collect();
+    let job = Job::new("held");
+    job.max_state_bytes(1);
+    job.source(files::json::<Row>([&path]))
+        .event_time(|_| EventTime::from_seconds(1), Watermarks::monotonous())
+        .key_by(|row| row.id)
+        .window(Tumbling::of(1.hours()))
+        .aggregate(|a| a.count())
+        .map(|w| w.key)
+        .sink(sink);
+    let runtime = Runtime::start(Config::default().shards(1).driver(Driver::Threads)).unwrap();
+    let handle = runtime.submit(&job).unwrap();
+    let mut close = Some(close);
+    let every = std::time::Duration::from_millis(1);
+    let report = handle.wait_with(every, |job| {
+        let all = job.counters().records_in >= 100;
+        if all && job.held_for().is_some() {
+            close = None;
+        }
+    });
+    report.unwrap();
+    assert!(close.is_none(), "it was held");
+    writes.join().unwrap();
+    let mut ids = rows.take();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
 }
 
 #[test]

@@ -152,6 +152,7 @@ mod tests {
             sections,
         };
         assert_eq!(Sections::prepared(&checkpoint).unwrap().len(), 1);
+        assert_eq!(Sections::read_all(&checkpoint).unwrap(), 4, "no counters");
         let fit = fit_for_savepoint(&checkpoint);
         assert!(Sections::prepared(&fit).unwrap().is_empty());
         assert!(Sections::layout(&fit).unwrap().is_empty());

@@ -111,6 +111,7 @@ fn does_everything(
         tell(cx, format!("timer {time} {:?}", seen!(&mut *s)));
         if time.micros() % 3 == 0 {
             *s.0.or_default() += 1;
+            (0..20).for_each(|i| s.2.insert(format!("{i}"), i));
             s.2.clear();
             cx.timer_at(time + 7.micros());
         } else if time.micros() % 3 == 1 {
@@ -127,7 +128,7 @@ fn does_everything(
     });
     maker(op, in_order, &states, (on_timer, on_clock), |r, s, cx| {
         let (n, name) = (r.2, format!("{}", r.2 % 5));
-        match n % 14 {
+        match n % 16 {
             0 => s.0.set(n),
             1 => *s.0.or_insert_with(|| 1) += n,
             2 => s.0.clear(),
@@ -144,6 +145,22 @@ fn does_everything(
                     cx.delete_timer(set);
                 }
                 cx.delete_timer(cx.time() + 5.micros());
+            }
+            13 => {
+                s.1.extend(0..n);
+                s.1.clear();
+                s.1.push(n);
+                s.1.clear();
+                s.1.extend([n, 1]);
+            }
+            14 => {
+                (0..n % 30).for_each(|i| s.2.insert(format!("{i}"), i));
+                s.2.clear();
+                s.2.insert("11".into(), n);
+                s.2.insert(name, n);
+                s.2.clear();
+                *s.2.or_default("2".into()) += n;
+                s.2.remove(&"3".into());
             }
             _ => drop(cx.clock_timer_after(Span::from_micros(n))),
         }
@@ -252,6 +269,49 @@ fn an_epoch_has_the_elements_that_have_changed() {
     ];
     // 103: the value's tombstone, and that of the 1 that was there.
     assert_eq!(entries_by_epoch(make, steps), [200, 1, 1, 1, 2, 0, 98]);
+}
+
+/// What is cleared goes in pieces before the next record, whoever's that is, and is gone with the epoch of the record that cleared it.
+#[test]
+fn what_is_cleared_goes_in_pieces_and_in_one_epoch() {
+    let states = (list::<i64>("list"), map::<i64, i64>("map"));
+    let make = || {
+        maker(
+            OP,
+            false,
+            &states,
+            (NoTimer, NoTimer),
+            |r, (list, map), cx| {
+                if r.2 < 100 {
+                    list.push(r.2);
+                    map.insert(r.2, r.2);
+                    return;
+                }
+                list.clear();
+                map.clear();
+                if r.2 == 101 {
+                    list.extend([5, 6]);
+                    map.insert(50, 1);
+                    map.insert(3, 2);
+                }
+                assert_eq!(map.get(&7), None);
+                let all = (list.iter().copied().collect::<Vec<_>>(), map.len());
+                tell(cx, format!("{} {all:?} {:?}", r.2, map.get(&50)));
+            },
+        )
+    };
+    let many = |key| Step::Batch((0..100).map(|n| ((n, key, n), None)).collect());
+    let steps = vec![many(1), many(2), one(1, 101), one(1, 100), one(2, 100)];
+    let script = steps.iter().map(|step| (1, step.clone(), false)).collect();
+    let told: Vec<_> = moved(make, script).into_iter().map(|r| r.value).collect();
+    let expected = [
+        "101 ([5, 6], 2) Some(1)",
+        "100 ([], 0) None",
+        "100 ([], 0) None",
+    ];
+    assert_eq!(told, expected.map(|s| format!("{s:?}")));
+    // 101: tombstones of all that was there, and four entries.
+    assert_eq!(entries_by_epoch(make, steps), [200, 200, 204, 4, 200]);
 }
 
 /// A time to live that a state is given later begins with the first time that is known, for what is there already: at the load

@@ -69,6 +69,18 @@ impl Sections {
         sections.insert(COUNTERS.into(), save(&row));
     }
 
+    /// Reads all that are the engine's; how many of them there are.
+    pub fn read_all(checkpoint: &Checkpoint) -> Result<u64, LoadError> {
+        Self::job(checkpoint)?;
+        Self::states(checkpoint)?;
+        Self::layout(checkpoint)?;
+        Self::prepared(checkpoint)?;
+        Self::counters(checkpoint)?;
+        let known = [JOB, STATES, PREPARED, LAYOUT, COUNTERS];
+        let there = known.map(|name| u64::from(checkpoint.sections.contains_key(name)));
+        Ok(there.iter().sum())
+    }
+
     /// What the job had counted; nothing, if it was written before there were such.
     pub fn counters(checkpoint: &Checkpoint) -> Result<Counted, LoadError> {
         if !checkpoint.sections.contains_key(COUNTERS) {

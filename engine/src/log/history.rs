@@ -9,6 +9,7 @@
 //!    view names with it, and retention removes some. So a segment that is missing is looked for once more in a view of now.
 //! 5. A partition that has failed says so again, whatever it is asked.
 
+use crate::time::EventTime;
 use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk, StorageError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,17 @@ impl Watched {
 
     pub fn follower(&self) -> &Follower {
         &self.follower
+    }
+
+    /// The offset of the first record of a partition that arrived at `time` or later, or the visible end.
+    pub fn first_at(&self, partition: u32, time: EventTime) -> Result<u64, String> {
+        let (bytes, view) = (
+            HistoryBytes::new(&self.folder),
+            self.follower.view(partition),
+        );
+        let start = view.start();
+        let found = LogReader::new(bytes, view, start).and_then(|mut r| r.seek_time(time.micros()));
+        found.map_err(|e| e.to_string())
     }
 
     /// Looks for what is visible behind the reader, unless another has since the look that `looked` names (law 3); whether

@@ -15,10 +15,10 @@ use super::codec::Codec;
 use super::history::{Block, History, Request, Then, Watched};
 use crate::port::{Port, Ports};
 use crate::source::{Emit, Position, Read, ReadError, Reader, Source};
-use crate::time::Span;
+use crate::time::{EventTime, Span};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Blocks of a partition: one being used, the others being filled or waiting full.
 const IN_FLIGHT: usize = 3;
@@ -48,6 +48,7 @@ enum From {
     Earliest,
     Latest,
     Offsets(Vec<u64>),
+    Time(EventTime),
 }
 
 /// See [`source`].
@@ -74,6 +75,17 @@ impl<T, C> LogSource<T, C> {
     /// partitions that were added since from their first record on.
     pub fn from_offsets(mut self, offsets: impl Into<Vec<u64>>) -> Self {
         self.from = From::Offsets(offsets.into());
+        self
+    }
+
+    /// Begins in each partition with the first record that arrived at this time or later; behind the last visible one if there is none yet.
+    /// In a log that a job writes, arrival times are event times as far as they rise, so that is the first record with an event time at or
+    /// after it; records behind it that are older come as well. A job that goes on from a checkpoint goes on there, and reads
+    /// partitions that were added since from their first record on.
+    ///
+    /// Found when the job is built: a walk through one segment of a partition at most.
+    pub fn from_time(mut self, time: EventTime) -> Self {
+        self.from = From::Time(time);
         self
     }
 
@@ -115,7 +127,7 @@ impl<T: Send + 'static, C: Codec<T>> Source for LogSource<T, C> {
         let watched = Arc::new(Mutex::new(watched));
         let mut partitions = Vec::with_capacity(bounds.len());
         for (number, (start, end)) in (0..).zip(bounds) {
-            let (next, refused) = self.beginning(number, count, (start, end));
+            let (next, refused) = self.beginning(&watched, number, count, (start, end));
             if let Some(what) = &refused
                 && !ports.checkpoints()
             {
@@ -155,6 +167,7 @@ impl<T, C> LogSource<T, C> {
     /// is beyond every end, so that a checkpoint of it is refused too.
     fn beginning(
         &self,
+        watched: &Mutex<Watched>,
         number: u32,
         count: u32,
         (start, end): (u64, u64),
@@ -162,6 +175,13 @@ impl<T, C> LogSource<T, C> {
         let offsets = match &self.from {
             From::Earliest => return (start, None),
             From::Latest => return (end, None),
+            From::Time(time) => {
+                let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                return match watched.first_at(number, *time) {
+                    Ok(offset) => (offset, None),
+                    Err(what) => (u64::MAX, Some(format!("partition {number}: {what}"))),
+                };
+            }
             From::Offsets(offsets) => offsets,
         };
         if offsets.len() != count as usize {

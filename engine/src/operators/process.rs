@@ -11,6 +11,8 @@
 //!    at the end of the input do not fire. One that is set while another fires is due a millisecond later at the least, so that
 //!    firing comes to an end.
 //! 5. What has expired by M or by the clock is cleaned away after the timers, in pieces ([`crate::process::Ttl`]).
+//! 6. What a function has cleared is taken out in pieces before anything else is done: no other call, no look at rows, no barrier
+//!    comes between.
 //!
 //! Class: EXEMPT; ROWS in event-time order, unless it goes by the clock. State: a row for each key that has something, and what
 //! it has. O(1) a record besides what the function does: one probe.
@@ -32,8 +34,8 @@ use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
 use std::marker::PhantomData;
 
-/// Timers and expired entries of a step.
-const PIECE: u32 = 256;
+/// Timers, expired entries and cleared ones of a step. Few where this is tested, so that much is done in several.
+const PIECE: u32 = if cfg!(test) { 7 } else { 256 };
 /// How far ahead a timer by the clock is set by another one at the least: law 4.
 const LEAST_WAIT: Span = Span::from_micros(1_000);
 
@@ -85,7 +87,7 @@ where
             },
             target: i64::MIN,
             wake_ns: None,
-            out: vec![],
+            more: vec![],
             asks: vec![],
             done: 0,
             record: PhantomData,
@@ -120,8 +122,8 @@ pub struct ProcessOp<T, K: KeyOf<T>, S: States<K::Key>, O, F, G, C> {
     target: i64,
     /// Driver's nanoseconds at which something may be due by the clock.
     wake_ns: Option<u64>,
-    /// What the function has emitted and asked for; empty between two calls.
-    out: Vec<O>,
+    /// What the function has emitted, but for the first record, and asked for; empty between two calls.
+    more: Vec<O>,
     asks: Vec<Ask>,
     /// Records of the batch in hand that have been taken; 0 between batches.
     done: usize,
@@ -195,7 +197,8 @@ where
                 Call::ClockTimer(_) => LEAST_WAIT,
                 _ => Span::ZERO,
             },
-            out: &mut self.out,
+            first: None,
+            more: &mut self.more,
             asks: &mut self.asks,
         };
         let mut states = self.states.of(&mut row.states, who);
@@ -210,25 +213,45 @@ where
                 self.on_clock.call(time, &mut states, &mut context);
             }),
         }
+        let first = context.first;
         drop(states);
+        let mut is_empty = row.is_empty(S::Kept::is_empty);
         if !self.asks.is_empty() {
-            for ask in self.asks.drain(..) {
-                self.timers.asked(ask, id, &mut self.rows);
-            }
+            is_empty = self.answer(id);
         }
-        let row = self.rows.rows.value(id);
-        if had && row.is_empty(S::Kept::is_empty) {
+        if had && is_empty {
             Rows::lost(&mut self.rows, id);
         }
+        let Some(first) = first else {
+            return;
+        };
         let parent = cx.origin.emission;
-        for (n, record) in self.out.drain(..).enumerate() {
-            cx.origin.emission = Origin::below(parent, n as u64);
-            out.push(record, stamp, cx);
+        cx.origin.emission = Origin::below(parent, 0);
+        out.push(first, stamp, cx);
+        if !self.more.is_empty() {
+            for (n, record) in self.more.drain(..).enumerate() {
+                cx.origin.emission = Origin::below(parent, n as u64 + 1);
+                out.push(record, stamp, cx);
+            }
         }
     }
 
-    /// Takes records `from..to`, at most a chunk; where it stopped: before a record that waits for timers, if there are
-    /// more than `budget` of them.
+    /// Sets and deletes the timers that a function asked for; whether its row is empty then.
+    fn answer(&mut self, id: u32) -> bool {
+        for ask in self.asks.drain(..) {
+            self.timers.asked(ask, id, &mut self.rows);
+        }
+        self.rows.rows.value(id).is_empty(S::Kept::is_empty)
+    }
+
+    /// Law 6, a piece; whether nothing is left to be cleared.
+    #[inline(always)]
+    fn clear(&mut self, budget: &mut u32) -> bool {
+        !self.states.is_clearing() || self.states.clear_some(&mut self.rows, budget)
+    }
+
+    /// Takes records `from..to`, at most a chunk; where it stopped: before a record that waits for timers, or for what was
+    /// cleared, if there is more than `budget` of that.
     #[inline(always)]
     fn chunk<P: Push<O>>(
         &mut self,
@@ -270,6 +293,9 @@ where
                 },
             };
             self.call(id, Call::Record(record, index, at), stamp, out, cx);
+            if !self.clear(budget) {
+                return index + 1;
+            }
         }
         to
     }
@@ -288,7 +314,7 @@ where
                 Popped::More => return false,
                 Popped::Nothing => return true,
             }
-            if out.blocked() {
+            if !self.clear(budget) || out.blocked() {
                 return false;
             }
         }
@@ -310,7 +336,7 @@ where
                 Popped::More => return false,
                 Popped::Nothing => return true,
             }
-            if out.blocked() {
+            if !self.clear(budget) || out.blocked() {
                 return false;
             }
         }
@@ -356,9 +382,15 @@ where
     fn batch<P: Push<O>>(&mut self, batch: &mut Batch<T>, out: &mut P, cx: &mut Cx) {
         self.look(cx);
         let mut budget = PIECE;
+        if !self.clear(&mut budget) {
+            return self.arm(cx);
+        }
         while self.done < batch.len() {
             let to = (self.done + CHUNK).min(batch.len());
             self.done = self.chunk(batch, (self.done, to), &mut budget, out, cx);
+            if self.states.is_clearing() {
+                return self.arm(cx);
+            }
             self.rows.look(S::Kept::is_empty);
             if self.done < to || (out.blocked() && to < batch.len()) {
                 return self.arm(cx);
@@ -375,11 +407,11 @@ where
     }
 
     fn resume<P: Push<O>>(&mut self, out: &mut P, cx: &mut Cx) -> bool {
+        let mut budget = PIECE;
         // Before the next timers take more from their rows.
-        if !self.rows.look(S::Kept::is_empty) {
+        if !self.clear(&mut budget) || !self.rows.look(S::Kept::is_empty) {
             return false;
         }
-        let mut budget = PIECE;
         if !self.fire(self.target.saturating_sub(1), &mut budget, out, cx) {
             return false;
         }
@@ -405,6 +437,7 @@ where
     }
 
     fn begin_epoch(&mut self, cut: Cut) {
+        debug_assert!(!self.states.is_clearing(), "law 6");
         let clock = self.by_clock.then_some(self.now.clock);
         self.timers.begin_epoch(cut, self.now.event, clock);
         self.states.begin_epoch(cut, &mut self.rows);

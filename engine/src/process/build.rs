@@ -223,6 +223,23 @@ where
     G: OnTimer<K::Key, S, O>,
     C: OnTimer<K::Key, S, O>,
 {
+    /// The same with other functions for timers.
+    fn with_timers<G2, C2>(
+        self,
+        timers: impl FnOnce(G, C) -> (G2, C2),
+    ) -> Process<I, T, K, S, O, G2, C2> {
+        let (on_timer, on_clock) = timers(self.on_timer, self.on_clock);
+        Process {
+            input: self.input,
+            op: self.op,
+            states: self.states,
+            on_timer,
+            on_clock,
+            by_clock: self.by_clock,
+            types: PhantomData,
+        }
+    }
+
     /// What is done when a timer by event time fires ([`Context::timer_at`]): it is called with the timer's time, its key's
     /// states, and the context.
     pub fn on_timer<F>(self, f: F) -> Process<I, T, K, S, O, Call<F>, C>
@@ -232,15 +249,7 @@ where
             + Send
             + 'static,
     {
-        Process {
-            input: self.input,
-            op: self.op,
-            states: self.states,
-            on_timer: Call(f),
-            on_clock: self.on_clock,
-            by_clock: self.by_clock,
-            types: PhantomData,
-        }
+        self.with_timers(|_, on_clock| (Call(f), on_clock))
     }
 
     /// What is done when a timer by the clock fires ([`Context::clock_timer_after`]). Results are of class EXEMPT then.
@@ -252,13 +261,8 @@ where
             + 'static,
     {
         Process {
-            input: self.input,
-            op: self.op,
-            states: self.states,
-            on_timer: self.on_timer,
-            on_clock: Call(f),
             by_clock: true,
-            types: PhantomData,
+            ..self.with_timers(|on_timer, _| (on_timer, Call(f)))
         }
     }
 

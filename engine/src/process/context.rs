@@ -20,12 +20,16 @@ pub struct Context<'a, K, O> {
     pub(crate) by_clock: bool,
     /// How far ahead timers by the clock are set at the least.
     pub(crate) least_wait: Span,
-    pub(crate) out: &'a mut Vec<O>,
+    /// The first record emitted: mostly the only one, so it does not go through memory.
+    pub(crate) first: Option<O>,
+    /// The others.
+    pub(crate) more: &'a mut Vec<O>,
     pub(crate) asks: &'a mut Vec<Ask>,
 }
 
 impl<K, O> Context<'_, K, O> {
     /// The key.
+    #[inline]
     pub fn key(&self) -> &K {
         self.key
     }
@@ -62,8 +66,12 @@ impl<K, O> Context<'_, K, O> {
 
     /// Emits a record. It has the time of the record or timer in hand, and a record's behind mark; of a timer by the clock
     /// it has M.
+    #[inline]
     pub fn emit(&mut self, record: O) {
-        self.out.push(record);
+        match self.first {
+            None => self.first = Some(record),
+            Some(_) => self.more.push(record),
+        }
     }
 
     /// Sets a timer of this key for an event time: `on_timer` is called once all records up to and including that time

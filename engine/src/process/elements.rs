@@ -6,8 +6,13 @@
 //!    elements of a row are chained in the order in which they were put in, and numbered in it, so that the order is had
 //!    again from a checkpoint.
 //! 2. In a checkpoint an element is written alone: what has changed, and tombstones of what has gone.
+//! 3. What a row's function clears leaves the row at once, chain and all, and the table in pieces before anything else is asked of
+//!    any row ([`Elements::clear_some`]). Until then its numbers lie below those of what the same call puts in behind it, and its
+//!    keys find nothing.
+//! 4. Elements that are never looked for by their keys (a list's) are in no index, except while they are loaded.
 //!
-//! Cost: an element is found, put in or taken out in O(1): a probe, as of a key. Going through them is a step in memory for each.
+//! Cost: an element is found, put in or taken out in O(1): a probe, as of a key; none for those of law 4. Going through them is a
+//! step in memory for each.
 
 use super::rows::Rows;
 use super::states::Named;
@@ -109,23 +114,44 @@ impl<V> Node<V> {
     }
 }
 
+/// Elements that have left their row.
+struct Clearing {
+    row: u32,
+    head: Head,
+}
+
 /// All elements of a state on a shard.
 pub(super) struct Elements<E, V> {
     name: &'static str,
     pub kept: Option<Kept>,
     pub table: KeyTable<Of<E>, Node<V>>,
     pub expiry: Option<Expiry>,
+    /// Whether elements are looked for by their keys: law 4.
+    by_key: bool,
+    /// What is being cleared, between the call of a function and what comes next: law 3.
+    clearing: Option<Clearing>,
     /// The key of a frame being made.
     bytes: Vec<u8>,
 }
 
 impl<E: ElementKey, V: State> Elements<E, V> {
-    pub fn open<K: Key>(named: Named, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self {
+    /// `by_key`: whether an element is ever looked for by its key.
+    pub fn open<K: Key>(
+        named: Named,
+        by_key: bool,
+        build: &mut ShardBuild<'_, '_>,
+        op: OpId,
+    ) -> Self {
         Elements {
             name: named.name,
             kept: Kept::of_named::<(K, E), V>(named.name, build, op),
-            table: KeyTable::new(),
+            table: match by_key {
+                true => KeyTable::new(),
+                false => KeyTable::without_index(),
+            },
             expiry: named.ttl.map(Expiry::of),
+            by_key,
+            clearing: None,
             bytes: vec![],
         }
     }
@@ -137,11 +163,21 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         let id = self
             .table
             .find_by(hash, |of| of.row == row && of.key == *key);
-        (id != NONE).then_some(id)
+        (id != NONE && !self.has_left(id)).then_some(id)
     }
 
-    /// Puts in an element whose key is not there, at the end; its id.
-    pub fn push(&mut self, head: &mut Head, of: Of<E>, value: V, until: i64) -> u32 {
+    /// Puts in an element whose key is not there, at the end; its id. `key`: the row's.
+    pub fn push<K: Key>(
+        &mut self,
+        head: &mut Head,
+        of: Of<E>,
+        key: &K,
+        value: V,
+        until: i64,
+    ) -> u32 {
+        if self.clearing.is_some() && self.by_key {
+            self.displace(&of, key);
+        }
         let node = Node {
             value: Some(value),
             until,
@@ -149,8 +185,10 @@ impl<E: ElementKey, V: State> Elements<E, V> {
             before: NONE,
             after: NONE,
         };
-        let hash = self.table.hash(&of);
-        let id = self.table.insert_new(hash, of, node);
+        let id = match self.by_key {
+            true => self.table.insert_new(self.table.hash(&of), of, node),
+            false => self.table.push(of, node),
+        };
         self.chain(head, id);
         if let Some(kept) = &mut self.kept {
             let due = kept.tracker.touch(id);
@@ -164,7 +202,11 @@ impl<E: ElementKey, V: State> Elements<E, V> {
 
     /// The number that the next element would have.
     pub fn next_number(&self, head: &Head) -> u64 {
-        match head.last {
+        let last = match (head.last, &self.clearing) {
+            (NONE, Some(clearing)) => clearing.head.last,
+            (last, _) => last,
+        };
+        match last {
             NONE => 0,
             last => self.table.value(last).number + 1,
         }
@@ -222,10 +264,72 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         node.value
     }
 
-    /// Takes all elements of a row out. O(elements).
-    pub fn clear<K: Key>(&mut self, head: &mut Head, key: &K) {
-        while head.first != NONE {
-            self.remove(head, head.first, key);
+    /// Takes all elements of a row out: law 3. O(1).
+    pub fn clear(&mut self, head: &mut Head, row: u32) {
+        let gone = std::mem::take(head);
+        if gone.first == NONE {
+            return;
+        }
+        let Some(clearing) = &mut self.clearing else {
+            self.clearing = Some(Clearing { row, head: gone });
+            return;
+        };
+        debug_assert_eq!(clearing.row, row, "one row's function is called at a time");
+        let (last, all) = (clearing.head.last, &mut clearing.head);
+        match last {
+            NONE => *all = gone,
+            last => {
+                self.table.value_mut(last).after = gone.first;
+                self.table.value_mut(gone.first).before = last;
+                (all.last, all.len) = (gone.last, all.len + gone.len);
+            }
+        }
+    }
+
+    /// Whether something is being cleared.
+    #[inline(always)]
+    pub fn is_clearing(&self) -> bool {
+        self.clearing.is_some()
+    }
+
+    /// Takes out a piece of what is being cleared; whether none is left. Until none is, no row may be looked at, nor any function
+    /// called.
+    pub fn clear_some<K: Key>(&mut self, rows: &mut dyn Rows<K, Head>, budget: &mut u32) -> bool {
+        let Some(mut clearing) = self.clearing.take() else {
+            return true;
+        };
+        while clearing.head.first != NONE {
+            if *budget == 0 {
+                self.clearing = Some(clearing);
+                return false;
+            }
+            *budget -= 1;
+            let first = clearing.head.first;
+            self.remove(&mut clearing.head, first, rows.key(clearing.row));
+        }
+        true
+    }
+
+    /// Whether an element of the row in hand is among those that are being cleared.
+    #[inline]
+    fn has_left(&self, id: u32) -> bool {
+        self.clearing.as_ref().is_some_and(|clearing| {
+            clearing.head.last != NONE
+                && self.table.key(id).row == clearing.row
+                && self.table.value(id).number <= self.table.value(clearing.head.last).number
+        })
+    }
+
+    /// Takes an element out whose key is to be another's, if it is among those that are being cleared.
+    #[cold]
+    fn displace<K: Key>(&mut self, of: &Of<E>, key: &K) {
+        let hash = self.table.hash(of);
+        let id = self.table.find(hash, of);
+        if let Some(mut clearing) = self.clearing.take() {
+            if id != NONE {
+                self.remove(&mut clearing.head, id, key);
+            }
+            self.clearing = Some(clearing);
         }
     }
 
@@ -318,6 +422,9 @@ impl<E: ElementKey, V: State> Elements<E, V> {
         let Some((&ELEMENT, key)) = frame.key.split_first() else {
             return Ok(true);
         };
+        if self.table.is_empty() {
+            self.table.begin_index();
+        }
         let (key, of): (K, E) = keeping.saver.load_pair(key)?;
         if !keeping.owns(&key) {
             return Ok(true);
@@ -355,6 +462,9 @@ impl<E: ElementKey, V: State> Elements<E, V> {
 
     /// Everything has been loaded: chains the elements of each row again. O(n log n).
     pub fn loaded<K: Key>(&mut self, rows: &mut dyn Rows<K, Head>) {
+        if !self.by_key {
+            self.table.drop_index();
+        }
         let live = (0..self.table.id_end()).filter(|&id| self.table.is_live(id));
         let mut order: Vec<_> = live
             .map(|id| (self.table.key(id).row, self.table.value(id).number, id))

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | [`value`] | a value | none besides the key's probe | the value, when it has changed |
 //! | [`reducing`], [`aggregating`] | a value that others are added to | the same | the same |
-//! | [`list`] | a list | a probe to add or take out; none to go on to the next | each element alone |
+//! | [`list`] | a list | no probe; a step in memory for each element | each element alone |
 //! | [`map`] | a map | a probe | each entry alone |
 //!
 //! Each may expire by itself when it has not been used for some time ([`Ttl`]), and timers call the function later
@@ -62,6 +62,7 @@ mod build;
 mod context;
 mod elements;
 mod list;
+mod many;
 mod map;
 mod reducing;
 mod rows;
@@ -72,8 +73,9 @@ mod value;
 
 pub use build::{Call, NoTimer, OnTimer, Process, ProcessInput};
 pub use context::Context;
-pub use list::{KeptList, ListOf, ListState, list};
-pub use map::{KeptMap, MapOf, MapState, map};
+pub use list::{AsList, ListOf, ListState, list};
+pub use many::{KeptMany, ManyOf, Shown};
+pub use map::{AsMap, MapOf, MapState, map};
 pub use reducing::{
     Adding, AddingOf, Aggregated, AggregatingState, KeptAdding, Reduced, ReducingState,
     aggregating, reducing,

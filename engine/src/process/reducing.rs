@@ -3,7 +3,7 @@
 use super::rows::Rows;
 use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Now, Ttl};
-use super::value::{KeptValue, Place, ValueState};
+use super::value::{KeptValue, Place, ValueOf, ValueState, value};
 use crate::aggregate::{Aggregate, Aggs, At};
 use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
@@ -27,18 +27,27 @@ pub trait Adding: Clone + Send + 'static {
 }
 
 /// A state to which values are added: see [`reducing`] and [`aggregating`].
-#[derive(Clone, Debug)]
-pub struct AddingOf<A> {
-    name: &'static str,
-    ttl: Option<Ttl>,
+#[allow(missing_debug_implementations)]
+pub struct AddingOf<A: Adding> {
+    value: ValueOf<A::State>,
     adding: A,
 }
 
-impl<A> AddingOf<A> {
+// Whatever is kept.
+impl<A: Adding> Clone for AddingOf<A> {
+    fn clone(&self) -> Self {
+        AddingOf {
+            value: self.value.clone(),
+            adding: self.adding.clone(),
+        }
+    }
+}
+
+impl<A: Adding> AddingOf<A> {
     /// It expires: see [`Ttl`].
     pub fn ttl(self, ttl: Ttl) -> Self {
         AddingOf {
-            ttl: Some(ttl),
+            value: self.value.ttl(ttl),
             ..self
         }
     }
@@ -52,8 +61,7 @@ where
     F: Fn(&mut V, V) + Clone + Send + 'static,
 {
     AddingOf {
-        name,
-        ttl: None,
+        value: value(name),
         adding: Reduced(f, PhantomData),
     }
 }
@@ -65,8 +73,7 @@ pub fn aggregating<T: 'static, A: Aggregate<T>>(
     make: impl FnOnce(&Aggs<T>) -> A,
 ) -> AddingOf<Aggregated<T, A>> {
     AddingOf {
-        name,
-        ttl: None,
+        value: value(name),
         adding: Aggregated(make(&Aggs::new()), PhantomData),
     }
 }
@@ -197,13 +204,11 @@ impl<K: Key, A: Adding> States<K> for AddingOf<A> {
     type Kept = KeptAdding<A>;
     const NEEDS_ORIGINS: bool = A::NEEDS_ORIGINS;
     fn names(&self, out: &mut Vec<Named>) {
-        let AddingOf { name, ttl, .. } = *self;
-        out.push(Named { name, ttl });
+        States::<K>::names(&self.value, out);
     }
     fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> KeptAdding<A> {
-        let AddingOf { name, ttl, .. } = *self;
         KeptAdding {
-            values: KeptValue::open::<K>(Named { name, ttl }, build, op),
+            values: States::<K>::open(&self.value, build, op),
             adding: self.adding.clone(),
         }
     }

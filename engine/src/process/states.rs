@@ -71,6 +71,15 @@ pub trait KeptStates<K: Key>: Send + 'static {
     fn of<'a>(&'a mut self, place: &'a mut Self::Place, who: Who<'a, K>) -> Self::Of<'a>;
     /// Whether a key has nothing in them.
     fn is_empty(place: &Self::Place) -> bool;
+    /// Whether something of the key last shown is being cleared.
+    #[inline(always)]
+    fn is_clearing(&self) -> bool {
+        false
+    }
+    /// Clears a piece of it; whether none is left. Until none is, no row may be looked at and no key's states shown.
+    fn clear_some(&mut self, _: &mut dyn Rows<K, Self::Place>, _: &mut u32) -> bool {
+        true
+    }
     /// A barrier passes.
     fn begin_epoch(&mut self, cut: Cut, rows: &mut dyn Rows<K, Self::Place>);
     /// Writes a piece.
@@ -157,6 +166,17 @@ macro_rules! tuples {
             }
             fn is_empty(place: &Self::Place) -> bool {
                 $($name::is_empty(&place.$index))&&+
+            }
+            #[inline(always)]
+            fn is_clearing(&self) -> bool {
+                $(self.$index.is_clearing())||+
+            }
+            fn clear_some(
+                &mut self,
+                rows: &mut dyn Rows<K, Self::Place>,
+                budget: &mut u32,
+            ) -> bool {
+                $(self.$index.clear_some(part!(rows, $index), budget))&&+
             }
             fn begin_epoch(&mut self, cut: Cut, rows: &mut dyn Rows<K, Self::Place>) {
                 $(self.$index.begin_epoch(cut, part!(rows, $index));)+

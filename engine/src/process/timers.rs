@@ -56,7 +56,7 @@ impl Standing {
             ttl: None,
         };
         Standing {
-            all: Elements::open::<K>(named, build, op),
+            all: Elements::open::<K>(named, true, build, op),
             places: Paged::new(),
             event: Wheel::new(GRAIN),
             clock: Wheel::new(GRAIN),
@@ -85,8 +85,9 @@ impl Standing {
         match ask {
             Ask::Set(key) => {
                 if self.all.find(row, &key).is_none() {
-                    let head = &mut rows.rows.value_mut(row).timers;
-                    let id = self.all.push(head, Of { row, key }, (), NEVER);
+                    let (row_key, has) = rows.rows.entry_mut(row);
+                    let of = Of { row, key };
+                    let id = self.all.push(&mut has.timers, of, row_key, (), NEVER);
                     self.place(id, key);
                 }
             }

@@ -17,8 +17,8 @@ use std::marker::PhantomData;
 /// A value state of this name: see [`value`].
 #[derive(Debug)]
 pub struct ValueOf<V> {
-    pub(super) name: &'static str,
-    pub(super) ttl: Option<Ttl>,
+    name: &'static str,
+    ttl: Option<Ttl>,
     value: PhantomData<fn() -> V>,
 }
 
@@ -103,20 +103,6 @@ pub struct KeptValue<V> {
 }
 
 impl<V: State> KeptValue<V> {
-    pub(super) fn open<K: Key>(
-        named: Named,
-        build: &mut ShardBuild<'_, '_>,
-        op: OpId,
-    ) -> KeptValue<V> {
-        KeptValue {
-            kept: Kept::of_named::<K, V>(named.name, build, op),
-            expiry: named.ttl.map(Expiry::of),
-            name: named.name,
-            len: 0,
-            value: PhantomData,
-        }
-    }
-
     /// A key's value goes.
     fn remove<K: Key>(&mut self, id: u32, key: &K, place: &mut Place<V>) -> Option<V> {
         place.value.as_ref()?;
@@ -170,8 +156,13 @@ impl<K: Key, V: State> States<K> for ValueOf<V> {
         out.push(Named { name, ttl });
     }
     fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> KeptValue<V> {
-        let ValueOf { name, ttl, .. } = *self;
-        KeptValue::open::<K>(Named { name, ttl }, build, op)
+        KeptValue {
+            kept: Kept::of_named::<K, V>(self.name, build, op),
+            expiry: self.ttl.map(Expiry::of),
+            name: self.name,
+            len: 0,
+            value: PhantomData,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //!    waited for any longer, and hold what they need.
 
 use super::clock::Clock;
+use super::disks;
 use super::drivers::Shards;
 use super::handle::JobShared;
 use super::savepoints::{Ask, Savepoints};
@@ -171,6 +172,7 @@ pub(crate) fn open(
     let shards = on.refs.len();
     let folder = config.folder.as_path();
     let lock = FolderLock::acquire(folder).map_err(|e| failed(&job, folder, e))?;
+    disks::remove_probes(folder);
     let (to, messages) = mpsc::channel();
     let (waker, waker_of_copies) = (to.clone(), to.clone());
     let notify = Box::new(move || {

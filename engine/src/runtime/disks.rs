@@ -17,6 +17,28 @@ use super::glommio::{Desk, RingDisk};
 /// What a disk holds on to while anything of it is under way or open, dropped after that.
 pub(crate) type Keep = Box<dyn Any + Send + Sync>;
 
+/// What the names of files begin with that an executor finds out about a device by: its number and another follow.
+pub(crate) const PROBE: &str = "probe-";
+
+/// Removes such files from a folder that nobody writes to yet: a process that was killed has left them. Not on a shard. One that
+/// cannot be removed does no harm: the next start tries again.
+pub(crate) fn remove_probes(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(is_probe) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_probe(name: &str) -> bool {
+    let numbers = name.strip_prefix(PROBE).and_then(|n| n.split_once('-'));
+    let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    numbers.is_some_and(|(executor, file)| is_number(executor) && is_number(file))
+}
+
 /// The disks that one shard can have.
 #[derive(Debug, Default)]
 pub(crate) struct Disks {

@@ -105,7 +105,7 @@ impl<R: Reader> Reader for PacedReader<R> {
     fn added(&mut self) -> Result<(), String> {
         self.reader.added()
     }
-    fn is_through(&self) -> bool {
+    fn is_through(&mut self) -> bool {
         self.reader.is_through()
     }
     fn read<E: Emit<R::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {

@@ -493,8 +493,8 @@ where
             return Ok(Progress::Idle { until_ns: None });
         }
         if self.cx.hold && self.slots.iter().any(|s| !s.ended) {
-            let through = |s: &Slot<R>| !s.ended && s.reader.is_through();
-            if let Some(at) = self.slots.iter().position(through)
+            let through = |s: &mut Slot<R>| !s.ended && s.reader.is_through();
+            if let Some(at) = self.slots.iter_mut().position(|s| through(s))
                 && self.read(at)? == Read::End
             {
                 return Ok(Progress::Worked);

@@ -55,6 +55,35 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Law 5: entries without an index are reached by their ids, and those that were put in with one stay as they are.
+    #[test]
+    fn it_goes_by_ids(loaded in 0u64..400, ops in proptest::collection::vec((any::<bool>(), 0usize..800), 0..1000)) {
+        let mut table = KeyTable::without_index();
+        let mut model = std::collections::BTreeMap::new();
+        if loaded > 0 {
+            table.begin_index();
+        }
+        for key in 0..loaded {
+            let (id, new) = table.replace(&key, key);
+            prop_assert!(new && model.insert(id, key).is_none());
+        }
+        table.drop_index();
+        for (n, (puts, which)) in ops.into_iter().enumerate() {
+            let n = loaded + n as u64;
+            match model.keys().nth(which).copied() {
+                Some(id) if !puts => prop_assert_eq!(Some(table.remove(id, 0)), model.remove(&id)),
+                _ => prop_assert_eq!(model.insert(table.push(n, n), n), None),
+            }
+        }
+        let live = (0..table.id_end()).filter(|&id| table.is_live(id));
+        let all: std::collections::BTreeMap<_, _> = live.map(|id| (id, *table.key(id))).collect();
+        prop_assert_eq!(&all, &model);
+        prop_assert_eq!(table.len(), model.len());
+        prop_assert!(table.pages.is_empty());
+    }
+}
+
 #[test]
 fn many_keys_split_pages() {
     let mut table = KeyTable::new();

@@ -122,7 +122,7 @@ impl<T: Clone + Send + 'static> Reader for FeedReader<T> {
             )),
         }
     }
-    fn is_through(&self) -> bool {
+    fn is_through(&mut self) -> bool {
         let fed = lock(&self.fed[self.number]);
         fed.closed && self.offset == fed.records.len()
     }

@@ -227,6 +227,86 @@ fn records_that_are_behind_come_and_say_so() {
     assert_eq!(stepper.counters().late, 0);
 }
 
+/// What a function does with its list and its map: the first number says what.
+fn apply<L, M>(
+    r: &Record,
+    list: &mut L,
+    map: &mut M,
+    ops: (fn(&mut L, i64), fn(&mut M, i64, u64)),
+) {
+    let n = (r.2 / 8 % 700) as i64;
+    match r.2 % 8 {
+        // Hundreds of each, and then more.
+        0 | 1 => (0..n).for_each(|i| (ops.0)(list, i)),
+        2 | 3 => (0..n).for_each(|i| (ops.1)(map, i * 7 % 500, r.2)),
+        4 => (ops.0)(list, -1),
+        5 => (ops.1)(map, -1, 0),
+        // Cleared, and in the same call there is something again.
+        6 => {
+            (ops.0)(list, -1);
+            (0..n % 5).for_each(|i| (ops.0)(list, i));
+        }
+        _ => {
+            (ops.1)(map, -1, 0);
+            (0..n % 5).for_each(|i| (ops.1)(map, i * 100, r.2));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Lists and maps of hundreds, cleared and filled again in the call of one record, beside those of the standard library.
+    #[test]
+    fn what_is_cleared_is_gone(numbers in proptest::collection::vec((0u8..3, 0u64..5600), 1..60), how in runs()) {
+        let (results, sink) = collect();
+        let job = Job::new("clearing");
+        let records: Vec<Record> = numbers.iter().map(|&(key, n)| (key, 0, n)).collect();
+        job.source(sources::items(records.clone()))
+            .key_by(|r| r.0)
+            .process("clearing", (list::<i64>("list"), map::<i64, u64>("map")))
+            .each(|r, (list, map), cx| {
+                apply(
+                    r,
+                    list,
+                    map,
+                    (
+                        |list, i| if i < 0 { list.clear() } else { list.push(i) },
+                        |map, i, n| if i < 0 { map.clear() } else { map.insert(i, n) },
+                    ),
+                );
+                let entries: Vec<_> = map.iter().map(|(k, v)| (*k, *v)).collect();
+                cx.emit((r.0, list.iter().copied().collect::<Vec<_>>(), entries));
+            })
+            .sink(sink);
+        run(&job, how).unwrap();
+        let mut expected = vec![];
+        for key in 0..3 {
+            let (mut list, mut map) = (vec![], Vec::<(i64, u64)>::new());
+            for r in records.iter().filter(|r| r.0 == key) {
+                apply(
+                    r,
+                    &mut list,
+                    &mut map,
+                    (
+                        |list, i| if i < 0 { list.clear() } else { list.push(i) },
+                        |map, i, n| match map.iter_mut().find(|e| e.0 == i) {
+                            _ if i < 0 => map.clear(),
+                            Some(entry) => entry.1 = n,
+                            None => map.push((i, n)),
+                        },
+                    ),
+                );
+                expected.push((key, list.clone(), map.clone()));
+            }
+        }
+        let mut told = results.take();
+        // Of one key they come in order.
+        told.sort_by_key(|t| t.0);
+        prop_assert_eq!(told, expected);
+    }
+}
+
 /// The watermark is far behind, so nothing is cleaned away in between.
 #[test]
 fn an_entry_that_has_expired_is_a_new_one_when_it_comes_again() {

@@ -4,7 +4,10 @@ use crate::laws::{append, number, visible};
 use crate::support::{Folder, runtime};
 use pelton::log::{self, Retention};
 use pelton::testing::{self, Stepper};
-use pelton::{BuildError, Checkpointing, Job, JobError, Runtime, Spans, sources};
+use pelton::{
+    BuildError, Checkpointing, EventTime, Job, JobError, Runtime, Spans, Watermarks, sources,
+};
+use pelton_storage::{Follower, HistoryBytes, LogReader, ReadDisk};
 use std::path::Path;
 
 pub fn checkpoints(folder: &Path) -> Checkpointing {
@@ -89,6 +92,58 @@ fn what_one_job_wrote_another_reads_from_where_it_is_told() {
     );
     let few = refused(read(from(folder.path()).from_offsets([0])));
     assert!(few.contains("has 3 partitions; give one for each"), "{few}");
+}
+
+/// Times of records: they rise, two hours at a time, and some are late.
+fn two_hours_apart(id: u64) -> EventTime {
+    let late = if id % 10 == 3 { 30 } else { 0 };
+    EventTime::from_seconds((id as i64 - late) * 7_200)
+}
+
+/// How many batches the first partition has.
+fn batches(log: &Path) -> usize {
+    let follower = Follower::open(&mut ReadDisk::new(log)).unwrap().unwrap();
+    let mut reader = LogReader::new(HistoryBytes::new(log), follower.view(0), 0).unwrap();
+    std::iter::from_fn(|| reader.next_batch().unwrap().map(|_| ())).count()
+}
+
+/// Two hours are more than a batch's records may be apart.
+#[test]
+fn a_log_is_read_from_a_time_on() {
+    let folder = Folder::new("log-times");
+    let records = 400;
+    let job = Job::new("write");
+    job.checkpoints(checkpoints(folder.path()));
+    job.source(sources::generate("ids", records, 1, |id| id))
+        .event_time(|id| two_hours_apart(*id), Watermarks::bounded(100.hours()))
+        .sink(to(folder.path()).partitions(1));
+    runtime(1).submit(&job).unwrap().wait().unwrap();
+    let stored = &visible(&folder.path().join("log"))[0];
+    let stored: Vec<u64> = stored.iter().map(|v| number(v)).collect();
+    assert_eq!(stored, (0..records).collect::<Vec<_>>());
+    // Nine of ten come later than the one before, and so begin a batch: a page each (docs/format.md).
+    assert_eq!(batches(&folder.path().join("log")), 360);
+    for first in [0, 1, 57, 203, 204, 399] {
+        for before in [0, 1, 7_199] {
+            let time = EventTime::from_seconds(first as i64 * 7_200 - before);
+            // Of the first that is not late, or is behind all.
+            let found = (0..records).find(|id| two_hours_apart(*id) >= time);
+            let expected: Vec<u64> = (found.unwrap_or(records)..records).collect();
+            assert_eq!(
+                read(from(folder.path()).from_time(time)).unwrap(),
+                expected,
+                "from {time}"
+            );
+        }
+    }
+    let all = EventTime::from_seconds(-1);
+    assert_eq!(read(from(folder.path()).from_time(all)).unwrap().len(), 400);
+    let none = EventTime::from_seconds(7_200 * 400);
+    assert!(
+        read(from(folder.path()).from_time(none))
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]

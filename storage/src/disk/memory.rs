@@ -11,7 +11,9 @@
 
 mod inode;
 
-use super::{BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op};
+use super::{
+    BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op, flat,
+};
 use crate::buffer::{ALIGN, Buffer};
 use crate::disk::Ticket;
 use inode::Inode;
@@ -291,7 +293,7 @@ impl MemoryDisk {
                 self.forget_unnamed();
             }
             Op::Rename { from, to } => {
-                flat(&from).and_then(|()| flat(&to))?;
+                flat(&from).and(flat(&to))?;
                 let inode = self.names.remove(&from).ok_or(ErrorKind::NotFound)?;
                 self.names.insert(to.clone(), inode);
                 self.changes.push(Change::Rename { from, to });
@@ -407,14 +409,6 @@ impl MemoryDisk {
         inode.read(from, &mut buffer[..filled]);
         Ok(filled)
     }
-}
-
-/// Law 4 of the disk: one flat folder.
-fn flat(name: &str) -> Result<(), DiskError> {
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    Ok(())
 }
 
 impl Disk for MemoryDisk {

@@ -6,7 +6,7 @@
 //! 3. The folder need not be there: it then holds no files.
 
 use super::{
-    BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op, Ticket,
+    BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op, Ticket, flat,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,6 +34,7 @@ impl ReadDisk {
     }
 
     fn open(&mut self, name: &str) -> io::Result<Done> {
+        flat(name)?;
         let file = File::open(self.folder.join(name))?;
         let len = file.metadata()?.len();
         let id = FileId(self.next_file);

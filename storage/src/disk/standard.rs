@@ -6,7 +6,9 @@
 //! 2. The helper does operations one after another, in the order of submission, and calls `notify` after each completion.
 //! 3. Dropping the disk lets the helper finish what was submitted, and waits for it.
 
-use super::{BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op};
+use super::{
+    BlockingDisk, Completion, Disk, DiskError, Done, Failure, FileId, Full, Mode, Op, flat,
+};
 use crate::buffer::Buffer;
 use crate::disk::Ticket;
 use crossbeam_queue::ArrayQueue;
@@ -224,11 +226,8 @@ impl Helper {
             .ok_or_else(|| ErrorKind::InvalidInput.into())
     }
 
-    /// Law 4 of the disk: one flat folder.
     fn path(&self, name: &str) -> io::Result<PathBuf> {
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-            return Err(ErrorKind::InvalidInput.into());
-        }
+        flat(name)?;
         Ok(self.folder.join(name))
     }
 

@@ -186,21 +186,30 @@ fn a_savepoint_needs_nothing_else() {
 
 #[test]
 fn names_that_leave_the_folder_are_refused() {
-    let folder = Folder::new("names");
-    let mut disk = StdDisk::blocking(&folder.0).expect("a disk");
-    for name in ["../x", "/tmp/x", "..", ".", "", "a/b"] {
-        let op = Op::Open {
-            name: name.into(),
-            mode: Mode::Create,
-            direct: false,
-        };
-        let refused = disk.call(op).expect_err("refused");
-        assert_eq!(
-            refused.error.kind,
-            std::io::ErrorKind::InvalidInput,
-            "{name}"
-        );
+    fn refuses(disk: &mut impl BlockingDisk, mode: Mode) {
+        for name in ["../x", "/tmp/x", "..", ".", "", "a/b", "../names/x"] {
+            let op = Op::Open {
+                name: name.into(),
+                mode,
+                direct: false,
+            };
+            let refused = disk.call(op).expect_err("refused");
+            assert_eq!(
+                refused.error.kind,
+                std::io::ErrorKind::InvalidInput,
+                "{name}"
+            );
+        }
     }
+    let folder = Folder::new("names");
+    refuses(
+        &mut StdDisk::blocking(&folder.0).expect("a disk"),
+        Mode::Create,
+    );
+    // What is read is there.
+    std::fs::create_dir(folder.0.join("a")).expect("a folder");
+    std::fs::write(folder.0.join("a/b"), b"b").expect("a file");
+    refuses(&mut ReadDisk::new(&folder.0), Mode::Read);
 }
 
 /// More operations than the queue takes come back, and those that were taken complete.

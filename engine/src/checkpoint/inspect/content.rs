@@ -17,6 +17,8 @@ pub(super) enum Own {
     Watermarks,
     /// What a keyed operator keeps, M among it.
     Keyed,
+    /// Another state of one: what is noted there is told by its [`Own::Keyed`], or is of no interest.
+    Noted,
 }
 
 /// Something of the engine's own.
@@ -29,6 +31,13 @@ pub(super) enum OwnValue {
 const SHARDS_WATERMARK: u8 = b'M';
 /// And among how many shards: of no interest to anybody else.
 const OF_SHARDS: u8 = b'S';
+/// The clock as a shard saw it last: likewise.
+const CLOCK: u8 = b'C';
+
+/// Whether a key of a keyed operator's is that of a note: it goes on with a shard's number.
+fn is_note(key: &[u8]) -> bool {
+    matches!(key, [SHARDS_WATERMARK | OF_SHARDS | CLOCK, _, _, _, _])
+}
 
 impl Own {
     pub fn of(state: &Declared) -> Option<Own> {
@@ -36,8 +45,11 @@ impl Own {
             "positions" if state.shape == shape_of::<Kept>() => Some(Own::Positions),
             // What generators of users have learned has a type of theirs.
             "watermarks" if state.shape == shape_of::<(i64, EventTime)>() => Some(Own::Watermarks),
-            "keyed" => Some(Own::Keyed),
-            _ => None,
+            // Nothing of a keyed operator's: what is prepared, and what generators of users have learned.
+            "positions" | "watermarks" | "prepared" => None,
+            // A process function's M is with its timers.
+            "keyed" | "timers" => Some(Own::Keyed),
+            _ => Some(Own::Noted),
         }
     }
 
@@ -62,7 +74,7 @@ impl Own {
                 let time = EventTime::from_micros(codec.load(value)?);
                 Some(OwnValue::Watermark(number(shard)?, time))
             }
-            (Own::Keyed, _) => None,
+            (Own::Keyed | Own::Noted, _) => None,
         })
     }
 }
@@ -93,7 +105,10 @@ impl Counted {
     /// Law 3.
     pub fn take(&mut self, frame: &Frame<'_>) {
         self.written += 1;
-        if self.own == Some(Own::Keyed) && frame.key.first() == Some(&OF_SHARDS) {
+        let is_keyed = matches!(self.own, Some(Own::Keyed | Own::Noted));
+        let is_note = is_keyed && is_note(frame.key);
+        let is_told = self.own == Some(Own::Keyed) && frame.key.first() == Some(&SHARDS_WATERMARK);
+        if is_note && !is_told {
             return;
         }
         let Some(value) = frame.value else {
@@ -106,8 +121,8 @@ impl Counted {
             return;
         };
         let is_own = match self.own {
-            None => false,
-            Some(Own::Keyed) => frame.key.first() == Some(&SHARDS_WATERMARK),
+            None | Some(Own::Noted) => false,
+            Some(Own::Keyed) => is_note,
             Some(Own::Positions | Own::Watermarks) => true,
         };
         let kept = is_own.then(|| value.to_vec());
@@ -138,14 +153,18 @@ impl Counted {
             live,
             written,
         } = self;
-        let sizes = live.iter().map(|(key, (len, _))| key.len() as u64 + len);
+        let is_entry = |key: &[u8]| own != Some(Own::Keyed) || !is_note(key);
+        let entries = live.iter().filter(|(key, _)| is_entry(key));
+        let sizes = entries
+            .clone()
+            .map(|(key, (len, _))| key.len() as u64 + len);
         to.states.push(StateContent {
             uid: declared.uid.clone(),
             is_uid_given: declared.given,
             operator: declared.operator,
             name: declared.name,
             shape: declared.shape,
-            entries: live.len() as u64,
+            entries: entries.count() as u64,
             bytes: sizes.sum(),
             written,
         });

@@ -15,7 +15,8 @@
 //!    wait for the file system's journal), names, lists, free space, and the folder's sync. glommio's own sync of a folder is an fdatasync, after
 //!    which ext4 may still forget a new name.
 //! 3. A file is opened by the helper first, which decides whether it is direct, by the rule of all real files; then the executor
-//!    opens the same name. Where glommio cannot have it direct, it goes through the page cache, and the completion says so.
+//!    opens the same name. Where glommio cannot have it direct, it goes through the page cache, and the completion says so. Where
+//!    the executor cannot open it at all, the helper closes what it has before the failure is told.
 //! 4. What `keep` holds is dropped when the disk is gone, nothing of it is under way and all its files are closed: not before.
 //! 5. When the executor has ended, whatever is asked fails with `NotConnected` and brings its buffer back.
 //!
@@ -81,6 +82,8 @@ pub(super) enum Work {
 pub(super) struct Shared {
     pub id: u32,
     completions: SegQueue<Completion>,
+    /// Files that the helper has open and the executor could not open, with what is to be told of them: law 3.
+    not_opened: SegQueue<(Ticket, FileId, Failure)>,
     notify: Notify,
     /// Law 4. Dropped with the last operation.
     _keep: Keep,
@@ -91,6 +94,12 @@ impl Shared {
         self.completions.push(Completion { ticket, result });
         (self.notify)();
     }
+
+    /// The executor cannot open what the helper has opened.
+    pub fn not_opened(&self, ticket: Ticket, file: FileId, failure: Failure) {
+        self.not_opened.push((ticket, file, failure));
+        (self.notify)();
+    }
 }
 
 impl Request {
@@ -98,7 +107,13 @@ impl Request {
     fn fail(self) {
         let error = DiskError::from(ErrorKind::NotConnected);
         let (ticket, buffer) = match self.work {
-            Work::Open { ticket, .. } | Work::Close { ticket, .. } => (ticket, None),
+            Work::Open { ticket, file, .. } => {
+                let buffer = None;
+                return self
+                    .disk
+                    .not_opened(ticket, file, Failure { error, buffer });
+            }
+            Work::Close { ticket, .. } => (ticket, None),
             Work::Do { ticket, mut op } => (ticket, op.take_buffer()),
             Work::Leave => return,
         };
@@ -145,8 +160,13 @@ impl Desk {
 /// What follows when the helper is through with an operation.
 enum Then {
     Complete,
-    Open { name: String, mode: Mode },
+    Open {
+        name: String,
+        mode: Mode,
+    },
     Close(FileId),
+    /// Tell that it was not opened.
+    Fail(Failure),
 }
 
 /// A disk's way to the executor. Dropped, it says that the disk is gone.
@@ -203,6 +223,7 @@ impl RingDisk {
                 disk: Arc::new(Shared {
                     id: desk.disks.fetch_add(1, Ordering::Relaxed),
                     completions: SegQueue::new(),
+                    not_opened: SegQueue::new(),
                     notify: Box::new(move || notify()),
                     _keep: keep,
                 }),
@@ -223,11 +244,23 @@ impl RingDisk {
             Op::Close { file } => Then::Close(*file),
             _ => Then::Complete,
         };
+        self.have_done(op, ticket, then)
+    }
+
+    fn have_done(&mut self, op: Op, ticket: Ticket, then: Then) -> Result<(), Full<Op>> {
         let serial = self.next_serial;
         self.helper.submit(op, Ticket { owner: 0, serial })?;
         self.next_serial += 1;
         self.helped.insert(serial, (ticket, then));
         Ok(())
+    }
+
+    /// Law 3. What the helper does not take stays open until the disk goes: it takes more than can be under way.
+    fn close_not_opened(&mut self) {
+        while let Some((ticket, file, failure)) = self.ring.disk.not_opened.pop() {
+            let taken = self.have_done(Op::Close { file }, ticket, Then::Fail(failure));
+            debug_assert!(taken.is_ok(), "it takes more than can be under way");
+        }
     }
 
     /// The helper is through with one.
@@ -247,6 +280,11 @@ impl RingDisk {
                 });
             }
             (Then::Close(file), Ok(_)) => self.ring.ask(Work::Close { ticket, file }),
+            (Then::Fail(failure), _) => {
+                self.under_way -= 1;
+                let result = Err(failure);
+                completions.push(Completion { ticket, result });
+            }
             (_, result) => {
                 self.under_way -= 1;
                 completions.push(Completion { ticket, result });
@@ -271,6 +309,7 @@ impl Disk for RingDisk {
     }
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {
+        self.close_not_opened();
         let mut polled = std::mem::take(&mut self.polled);
         self.helper.poll(&mut polled);
         for done in polled.drain(..) {

@@ -11,6 +11,7 @@
 //! once, and into a buffer that was used before where one of that length is at hand.
 
 use super::disk::{Desk, Request, Shared, Work};
+use crate::runtime::disks::PROBE;
 use crate::runtime::panics::catch;
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions};
@@ -129,12 +130,14 @@ impl Io {
                 len,
             } => {
                 let key = (disk.id, file);
-                let result = self.open(key, &path, mode, direct).await.map(|opened| {
-                    let direct = matches!(opened, Open::Direct(_));
-                    self.files.borrow_mut().insert(key, Rc::new(opened));
-                    Done::Opened { file, direct, len }
-                });
-                disk.complete(ticket, result.map_err(|e| failure(e, None)));
+                match self.open(key, &path, mode, direct).await {
+                    Ok(opened) => {
+                        let direct = matches!(opened, Open::Direct(_));
+                        self.files.borrow_mut().insert(key, Rc::new(opened));
+                        disk.complete(ticket, Ok(Done::Opened { file, direct, len }));
+                    }
+                    Err(e) => disk.not_opened(ticket, file, failure(e, None)),
+                }
             }
             Work::Close { ticket, file } => {
                 let closed = self.files.borrow_mut().remove(&(disk.id, file));
@@ -185,7 +188,7 @@ impl Io {
     ) -> io::Result<DmaFile> {
         if !self.probed.borrow().contains(&disk) {
             // Several files may be opened at a time, and executors share a folder.
-            let name = format!("probe-{}-{}", glommio::executor().id(), file.0);
+            let name = format!("{PROBE}{}-{}", glommio::executor().id(), file.0);
             probe(&path.with_file_name(name)).await?;
             self.probed.borrow_mut().insert(disk);
         }

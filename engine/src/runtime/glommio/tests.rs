@@ -268,6 +268,32 @@ fn an_executor_that_ends_leaves_nothing_under_way() {
     gone.recv().unwrap();
 }
 
+/// What the helper has opened and the executor cannot open does not stay open.
+#[test]
+fn what_is_not_opened_is_closed() {
+    let folder = Folder::new("not-opened");
+    let (sleeper, seat, desk) = seat();
+    let shard = executor(sleeper, seat);
+    let (mut disk, gone) = watched(&folder.0, &desk);
+    shard.end();
+    for n in 0..10 {
+        let open = Op::Open {
+            name: format!("f{n}"),
+            mode: Mode::Create,
+            direct: false,
+        };
+        disk.submit(open, ticket(n)).unwrap();
+    }
+    for Completion { result, .. } in done(&mut disk, 10) {
+        let failed = result.unwrap_err();
+        assert_eq!(failed.error.kind, std::io::ErrorKind::NotConnected);
+    }
+    assert!(folder.0.join("f9").exists(), "the helper had them");
+    assert_eq!(open_files(&folder.0), 0);
+    drop(disk);
+    gone.recv().unwrap();
+}
+
 /// A shard without jobs on an executor of its own.
 struct Alone {
     mailbox: Arc<crate::runtime::shard::Mailbox>,

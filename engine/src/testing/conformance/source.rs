@@ -74,7 +74,7 @@ impl<T> Emit<T> for Taker<T> {
     }
 }
 
-/// Whether a source keeps the laws of `Reader::position` and `Reader::seek`. `make` makes the same source each time, with
+/// Whether a source keeps the laws of `Reader::position`, `Reader::seek` and `Reader::is_through`. `make` makes the same source each time, with
 /// all that it will ever have; each of its partitions is read whole some 64 times, so let it be small.
 ///
 /// Ports serve inline, as in a [`Stepper`](crate::testing::Stepper). A partition may end or stay pending.
@@ -150,9 +150,13 @@ fn read<R: Reader>(
     let mut still = 0;
     while taker.0.len() < most {
         let before = taker.0.len();
+        let is_through = reader.is_through();
         let result = reader.read(batch().min(most - before), &mut taker);
         for given in &mut taker.0[before..] {
             given.place = reader.place(given.offset);
+        }
+        if is_through && (taker.0.len() > before || !matches!(result, Ok(Read::End))) {
+            return Err("it said that it was through, and was not".into());
         }
         match result {
             Ok(Read::End) => return Ok(taker.0),
