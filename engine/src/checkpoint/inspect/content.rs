@@ -155,7 +155,9 @@ impl Counted {
         } = self;
         let is_entry = |key: &[u8]| own != Some(Own::Keyed) || !is_note(key);
         let entries = live.iter().filter(|(key, _)| is_entry(key));
-        let sizes = entries.clone().map(|(key, (len, _))| key.len() as u64 + len);
+        let sizes = entries
+            .clone()
+            .map(|(key, (len, _))| key.len() as u64 + len);
         to.states.push(StateContent {
             uid: declared.uid.clone(),
             is_uid_given: declared.given,
