@@ -28,12 +28,15 @@ pub trait Shown<E: 'static, V: 'static>: 'static {
     fn of<'a, K>(own: Own<'a, K, E, V>) -> Self::Of<'a, K>;
 }
 
+/// It is of these types and has none of them.
+type Types<E, V, S> = PhantomData<fn() -> (E, V, S)>;
+
 /// A state of many elements a key: see [`super::list`] and [`super::map`].
 #[derive(Debug)]
 pub struct ManyOf<E, V, S> {
     name: &'static str,
     ttl: Option<Ttl>,
-    types: PhantomData<fn() -> (E, V, S)>,
+    types: Types<E, V, S>,
 }
 
 impl<E, V, S> Clone for ManyOf<E, V, S> {

@@ -494,7 +494,7 @@ where
         }
         if self.cx.hold && self.slots.iter().any(|s| !s.ended) {
             let through = |s: &mut Slot<R>| !s.ended && s.reader.is_through();
-            if let Some(at) = self.slots.iter_mut().position(|s| through(s))
+            if let Some(at) = self.slots.iter_mut().position(through)
                 && self.read(at)? == Read::End
             {
                 return Ok(Progress::Worked);

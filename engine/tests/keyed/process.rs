@@ -227,13 +227,11 @@ fn records_that_are_behind_come_and_say_so() {
     assert_eq!(stepper.counters().late, 0);
 }
 
+/// Adds to a list, and puts into a map; a number below 0 clears.
+type Ops<L, M> = (fn(&mut L, i64), fn(&mut M, i64, u64));
+
 /// What a function does with its list and its map: the first number says what.
-fn apply<L, M>(
-    r: &Record,
-    list: &mut L,
-    map: &mut M,
-    ops: (fn(&mut L, i64), fn(&mut M, i64, u64)),
-) {
+fn apply<L, M>(r: &Record, list: &mut L, map: &mut M, ops: Ops<L, M>) {
     let n = (r.2 / 8 % 700) as i64;
     match r.2 % 8 {
         // Hundreds of each, and then more.
