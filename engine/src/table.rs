@@ -228,8 +228,9 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.hasher.hash_one(key)
     }
 
+    /// The index page of a key with this hash; none such where there is no index.
     #[inline(always)]
-    fn page_of(&self, hash: u64) -> u32 {
+    pub fn page_of(&self, hash: u64) -> u32 {
         self.directory[((hash >> 1) >> self.shift) as usize]
     }
 
@@ -239,7 +240,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.candidate_in(self.page_of(hash), hash)
     }
 
-    /// The same, where the page is known from [`KeyTable::prefetch_slot`].
+    /// The same, where the page is known from [`KeyTable::page_of`].
     #[inline(always)]
     pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
         let Some(page) = self.pages.get(page as usize) else {

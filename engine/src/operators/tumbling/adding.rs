@@ -12,10 +12,14 @@ use crate::time::EventTime;
 /// Records whose probes are under way together: enough to hide the misses of one another.
 pub(super) const CHUNK: usize = 64;
 
+/// Fewer records than these are added one after another.
+const FEW: usize = 8;
+
 /// Adds records `from..to` of one window to its table.
 ///
-/// A large table is worked in three passes over a chunk (hash and ask for the slot, look it up and ask for the entry,
-/// add), so that the cache misses of different records overlap; a small one in a single pass.
+/// In three passes over a chunk: hash, look the slot up, add. What one record waits for then overlaps with what others do: in a
+/// table that is larger than a cache the misses, which are asked for in the pass before (a small one lies in the cache, and
+/// asking costs 2%); in a small one the loads that hang on each other (YSB gains 4%). A few records are not worth the passes.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
@@ -30,7 +34,8 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
 ) {
     let records = &batch.records[from..to];
     let times = &batch.times[from..to];
-    if table.len() < CACHED {
+    let is_large = table.len() >= CACHED;
+    if !is_large && records.len() < FEW {
         for (n, (record, &time)) in records.iter().zip(times).enumerate() {
             blame_at(
                 op,
@@ -68,11 +73,17 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
             #[inline(always)]
             || key_of.with(&records[i], |key| table.hash(key)),
         );
-        found[i] = table.prefetch_slot(hashes[i]);
+        found[i] = if is_large {
+            table.prefetch_slot(hashes[i])
+        } else {
+            table.page_of(hashes[i])
+        };
     }
     for i in 0..count {
         found[i] = table.candidate_in(found[i], hashes[i]);
-        table.prefetch_entry(found[i]);
+        if is_large {
+            table.prefetch_entry(found[i]);
+        }
     }
     touch.touch_all(found[..count].iter().copied(), table);
     for i in 0..count {
