@@ -147,13 +147,14 @@ fn epochs_go_on_beside_a_commit_until_too_many_are_uncommitted() {
         std::thread::yield_now();
     }
     let now = told();
-    assert_eq!((now.uncommitted, now.completed, now.waits), (3, 0, 1));
+    // An epoch before the first record has nothing to commit.
+    assert_eq!((now.uncommitted, now.waits), (3, 1));
     assert!(sink.to.visible().is_empty());
     assert_eq!(sink.asked.load(Relaxed), 1, "it is asked once at a time");
     // It comes back, and could not; the next time it can.
     sink.when.store(true, Relaxed);
     sink.mend();
-    while told().completed < 4 {
+    while told().completed < now.completed + 4 {
         assert!(!handle.is_over(), "sources read again");
         std::thread::yield_now();
     }
