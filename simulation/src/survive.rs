@@ -99,7 +99,7 @@ pub(crate) enum Fate {
     Crash(u64),
     /// At this operation of the disk.
     Halt(u64),
-    /// After so many steps, as soon as several epochs are uncommitted.
+    /// After so many steps, as soon as several epochs are uncommitted; after eight times as many whatever is.
     Behind(u64),
     /// With a last checkpoint, asked for after so many steps.
     Stop(u64),
@@ -141,7 +141,7 @@ impl Life {
                 0..=2 => Fate::Crash(steps(r)),
                 3 => Fate::Halt(r.between(0, 40) as u64),
                 4 => Fate::Halt(r.between(0, 400) as u64),
-                5 => Fate::Behind(steps(r) / 8),
+                5 => Fate::Behind(1 + steps(r) / 8),
                 _ => Fate::Stop(steps(r)),
             },
             sizes: Sizes {
@@ -195,7 +195,7 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
     let mut disk = MemoryDisk::new();
     disk.set_capacity(u64::MAX);
     let key_groups = random.pick(&[256, 256, 16]);
-    let mut disturbed = random.between(3, 8);
+    let mut disturbed = random.between(4, 10);
     let mut faults = Faults::default();
     let mut shards = None;
     let mut told = vec![];
@@ -365,7 +365,9 @@ fn steps(
                 faults.crashes += 1;
                 return Ok(Ended::Died);
             }
-            Fate::Behind(at) if steps >= at && stepper.checkpoints().uncommitted > 1 => {
+            Fate::Behind(at)
+                if steps >= 8 * at || (steps >= at && stepper.checkpoints().uncommitted > 1) =>
+            {
                 faults.crashes += 1;
                 return Ok(Ended::Died);
             }
