@@ -44,7 +44,8 @@ pub struct Cx {
     pub dead: Vec<DeadLetter>,
     /// Whether dead letters are wanted at all; otherwise they are only counted.
     pub keep_dead: bool,
-    /// States have reached the job's budget: sources are not to read. Set by the driver before each step.
+    /// States have reached the job's budget, or as many epochs are uncommitted as may be: sources are not to read. Set by the driver
+    /// before each step.
     pub hold: bool,
     /// Whether the first of them stops the job: the policy of the source partition being read.
     pub stop_on_malformed: bool,

@@ -42,9 +42,13 @@ pub trait Sink<T>: Send + 'static {
 
 /// Makes prepared output visible: the second phase of a two-phase sink, one for all its writers.
 ///
-/// It runs on the job's control thread, off the shards, and may block. The order of an epoch: every writer's
+/// It runs on a thread of the job's own, off the shards, and may block. The order of an epoch: every writer's
 /// [`Writer::pre_commit`] says what it has prepared, that is kept in the checkpoint, the checkpoint becomes durable, and only
 /// then [`Committer::commit`] is called for each. A process that ends in between commits the same again when the job restarts.
+///
+/// Meanwhile writers write, prepare and see decided the next epochs, up to
+/// [`Checkpointing::max_uncommitted`](crate::Checkpointing::max_uncommitted), whose commits come in their turn. So what is prepared of an
+/// epoch must be told apart from that of others: a committer is never asked for one before all earlier ones are committed.
 pub trait Committer: Send {
     /// Makes visible what a writer prepared. Called in the order of epochs, and possibly again for what was visible already:
     /// then it changes nothing.

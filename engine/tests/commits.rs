@@ -126,6 +126,49 @@ fn a_commit_that_is_retried_is_told_while_it_is() {
     assert!(!sink.to.visible().is_empty());
 }
 
+/// A sink that does not come back for long: epochs go on without it, then sources wait, and in the end nothing is missing.
+#[test]
+fn epochs_go_on_beside_a_commit_until_too_many_are_uncommitted() {
+    let folder = Folder::new("beside");
+    let sink = Refusing::new(true);
+    sink.when.store(false, Relaxed);
+    let runtime = runtime(2);
+    let job = Job::new("numbers");
+    let often = Checkpointing::in_folder(folder.path()).every(1.millis());
+    job.checkpoints(often.segment_bytes(16 << 20).reserve_bytes(0));
+    // Slow enough for what is compared in the end to be little.
+    let numbers = sources::generate("numbers", FOREVER, 2, |id| id);
+    job.source(sources::paced(numbers, 20_000))
+        .sink(sink.clone());
+    let handle = runtime.submit(&job).unwrap();
+    let told = || handle.checkpoints().unwrap();
+    while !told().waiting {
+        assert!(!handle.is_over(), "it goes on meanwhile");
+        std::thread::yield_now();
+    }
+    let now = told();
+    // An epoch before the first record has nothing to commit.
+    assert_eq!((now.uncommitted, now.waits), (3, 1));
+    assert!(sink.to.visible().is_empty());
+    assert_eq!(sink.asked.load(Relaxed), 1, "it is asked once at a time");
+    // It comes back, and could not; the next time it can.
+    sink.when.store(true, Relaxed);
+    sink.mend();
+    while told().completed < now.completed + 4 {
+        assert!(!handle.is_over(), "sources read again");
+        std::thread::yield_now();
+    }
+    handle.stop(Stop::Keep);
+    let done = handle.wait().unwrap().checkpoints.unwrap();
+    assert_eq!((done.uncommitted, done.uncommitted_max), (0, 3));
+    let mut visible = sink.to.visible();
+    visible.sort_unstable();
+    for odd in [0, 1] {
+        let of = visible.iter().filter(|n| *n % 2 == odd);
+        assert!(of.zip((odd..).step_by(2)).all(|(n, i)| *n == i));
+    }
+}
+
 #[test]
 fn a_commit_that_is_of_no_use_to_retry_ends_its_job_and_is_made_up_for() {
     let folder = Folder::new("refused");

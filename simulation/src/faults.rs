@@ -57,6 +57,7 @@ impl Small {
                 sweep_bytes: 0,
                 sweep_least: 2,
                 timeout_us: 100_000,
+                max_uncommitted: 3,
                 seed,
             },
         }

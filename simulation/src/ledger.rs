@@ -4,7 +4,8 @@
 //! 1. What a writer holds dies with it. What it has said to be ready is staged in the ledger, and only that survives.
 //! 2. What is staged is visible once it has been committed, and once only. What is committed and neither staged nor visible, or
 //!    is staged and given up though it was decided, is a fault of the engine's, and is noted.
-//! 3. Without checkpoints a record is visible when it is written.
+//! 3. Commits come in the order of epochs; one that does not is a fault too.
+//! 4. Without checkpoints a record is visible when it is written.
 
 use crate::random::Random;
 use pelton::Epoch;
@@ -21,9 +22,13 @@ type Name = (Epoch, usize);
 struct Book<T> {
     staged: BTreeMap<Name, Vec<(T, i64)>>,
     committed: BTreeSet<Name>,
+    /// The epoch of what was committed last, in this life.
+    last: Option<Epoch>,
     visible: Vec<(T, i64)>,
     /// Draws when a writer is not ready yet, and when a commit has to be tried again.
     random: Random,
+    /// One commit in so many is put off: where it is many of them, epochs wait for each other.
+    refuses_one_in: u64,
     refused: u64,
     faults: Vec<String>,
 }
@@ -47,12 +52,16 @@ impl<T> Clone for Ledger<T> {
 impl<T> Ledger<T> {
     /// An empty one. With a seed it commits in two phases, now and then late, else records are visible at once.
     pub fn new(two_phases: Option<u64>) -> Self {
+        let mut random = Random::new(two_phases.unwrap_or_default());
+        let refuses_one_in = random.pick(&[12, 12, 4, 2]);
         Ledger {
             book: Arc::new(Mutex::new(Book {
                 staged: BTreeMap::new(),
                 committed: BTreeSet::new(),
+                last: None,
                 visible: vec![],
-                random: Random::new(two_phases.unwrap_or_default()),
+                random,
+                refuses_one_in,
                 refused: 0,
                 faults: vec![],
             })),
@@ -88,6 +97,8 @@ impl<T: Send + 'static> Sink<T> for Ledger<T> {
         "ledger".into()
     }
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<LedgerWriter<T>>, String> {
+        // Another life: it begins with what the last one may have committed already.
+        self.book().last = None;
         let writer = |shard| LedgerWriter {
             ledger: self.clone(),
             shard,
@@ -155,16 +166,23 @@ impl<T: Send + 'static> Writer<T> for LedgerWriter<T> {
 impl<T: Send + 'static> Committer for Ledger<T> {
     fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError> {
         let mut book = self.book();
-        if book.random.one_in(12) {
+        let (_, shard) = prepared.split_at(8);
+        let shard = u64::from_le_bytes(shard.try_into().unwrap_or_default());
+        let name = (epoch, shard as usize);
+        let one_in = book.refuses_one_in;
+        // Not what is done: else many shares would keep a restart from ever being through with them.
+        if !book.committed.contains(&name) && book.random.one_in(one_in) {
             book.refused += 1;
             return Err(CommitError {
                 what: "not now".into(),
                 is_retryable: true,
             });
         }
-        let (_, shard) = prepared.split_at(8);
-        let shard = u64::from_le_bytes(shard.try_into().unwrap_or_default());
-        let name = (epoch, shard as usize);
+        let last = book.last.replace(epoch);
+        if last > Some(epoch) {
+            let fault = format!("{name:?} was committed after {last:?}");
+            book.faults.push(fault);
+        }
         if let Some(records) = book.staged.remove(&name) {
             book.visible.extend(records);
             book.committed.insert(name);

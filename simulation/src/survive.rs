@@ -57,6 +57,12 @@ pub struct Faults {
     pub segments_removed: u64,
     /// Commits that were put off.
     pub refused: u64,
+    /// Lives in which several epochs were decided and uncommitted at once.
+    pub overlapped: u64,
+    /// Lives that were cut off while several were.
+    pub cut_behind: u64,
+    /// How often sources had to wait for commits.
+    pub waits: u64,
 }
 
 impl Faults {
@@ -78,6 +84,9 @@ impl Faults {
         self.swept_lives += other.swept_lives;
         self.segments_removed += other.segments_removed;
         self.refused += other.refused;
+        self.overlapped += other.overlapped;
+        self.cut_behind += other.cut_behind;
+        self.waits += other.waits;
     }
 }
 
@@ -90,6 +99,8 @@ pub(crate) enum Fate {
     Crash(u64),
     /// At this operation of the disk.
     Halt(u64),
+    /// After so many steps, as soon as several epochs are uncommitted; after eight times as many whatever is.
+    Behind(u64),
     /// With a last checkpoint, asked for after so many steps.
     Stop(u64),
 }
@@ -101,8 +112,8 @@ pub(crate) struct Life {
     pub sizes: Sizes,
     /// A checkpoint is asked for once in so many steps.
     pub asks_each: u64,
-    /// So many steps of the checkpoints (parts, coordinator, disk) come with each other step: jobs are small, and would be through before
-    /// their first epoch else.
+    /// So many steps of the checkpoints (parts, coordinator, disk, commits) come with each other step: jobs are small, and would be
+    /// through before their first epoch else.
     pub eager: u64,
     /// Time moves on once in so many steps.
     pub ticks_each: u64,
@@ -113,6 +124,8 @@ pub(crate) struct Life {
     pub sweep_least: u32,
     /// How long an epoch may take.
     pub timeout_us: i64,
+    /// Epochs that may be uncommitted.
+    pub max_uncommitted: usize,
     pub seed: u64,
 }
 
@@ -123,11 +136,12 @@ impl Life {
             r.between(1, most) as u64
         };
         Life {
-            fate: match r.below(6) {
+            fate: match r.below(7) {
                 _ if natural => Fate::Natural,
                 0..=2 => Fate::Crash(steps(r)),
                 3 => Fate::Halt(r.between(0, 40) as u64),
                 4 => Fate::Halt(r.between(0, 400) as u64),
+                5 => Fate::Behind(1 + steps(r) / 8),
                 _ => Fate::Stop(steps(r)),
             },
             sizes: Sizes {
@@ -145,6 +159,7 @@ impl Life {
             sweep_bytes: r.pick(&[0, 0, 0, 4 << 10]),
             sweep_least: r.pick(&[1, 1, 2, 7, 1024]),
             timeout_us: r.pick(&[1_000, 10_000, 100_000, 1_000_000]),
+            max_uncommitted: r.pick(&[1, 2, 3, 3, 8]),
             seed: r.bits(),
         }
     }
@@ -180,7 +195,7 @@ pub fn survive(case: &Case) -> Result<Faults, String> {
     let mut disk = MemoryDisk::new();
     disk.set_capacity(u64::MAX);
     let key_groups = random.pick(&[256, 256, 16]);
-    let mut disturbed = random.between(2, 7);
+    let mut disturbed = random.between(4, 10);
     let mut faults = Faults::default();
     let mut shards = None;
     let mut told = vec![];
@@ -289,7 +304,8 @@ pub(crate) fn live(
     job.checkpoints(
         Checkpointing::in_folder("unused")
             .every(Span::from_micros(1_000))
-            .timeout(Span::from_micros(life.timeout_us)),
+            .timeout(Span::from_micros(life.timeout_us))
+            .max_uncommitted(life.max_uncommitted),
     );
     let on = OnDisk {
         sweep_growth: life.sweep_growth,
@@ -317,6 +333,13 @@ pub(crate) fn live(
     faults.sweeps += figures.sweeps;
     faults.swept_lives += u64::from(figures.sweeps > 0);
     faults.segments_removed += figures.segments_removed;
+    faults.overlapped += u64::from(figures.uncommitted_max > 1);
+    faults.cut_behind += u64::from(matches!(ended, Ended::Died) && figures.uncommitted > 1);
+    faults.waits += figures.waits;
+    if figures.uncommitted_max > life.max_uncommitted as u64 {
+        let (most, may) = (figures.uncommitted_max, life.max_uncommitted);
+        return Err(format!("{most} epochs were uncommitted, and {may} may be"));
+    }
     match stepper.counters().invariant_broken {
         0 => Ok((ended, disk)),
         n => Err(format!("{n} times M > V(r)")),
@@ -334,9 +357,17 @@ fn steps(
     let mut schedule = Schedule::new(random.bits());
     let actors = stepper.actors();
     let (mut steps, mut still) = (0, 0);
+    // Where nothing moves time goes faster and faster: a commit that was put off waits long.
+    let mut jump_us = 1_000;
     while !stepper.all_done() {
         match life.fate {
             Fate::Crash(at) if steps == at => {
+                faults.crashes += 1;
+                return Ok(Ended::Died);
+            }
+            Fate::Behind(at)
+                if steps >= 8 * at || (steps >= at && stepper.checkpoints().uncommitted > 1) =>
+            {
                 faults.crashes += 1;
                 return Ok(Ended::Died);
             }
@@ -360,9 +391,13 @@ fn steps(
         if random.one_in(life.ticks_each) {
             stepper.advance_clock(Span::from_micros(random.between(1, 1_000)));
         }
+        // Where only commits are waited for, and functions by the clock move for ever: the same.
+        if stepper.phase() == "committing" && random.one_in(20) {
+            stepper.advance_clock(Span::from_micros(random.between(1, 10_000)));
+        }
         let mut worked = stepper.step(schedule.next(actors));
         for _ in 0..life.eager {
-            let last = random.below(life.sizes.shards + 2);
+            let last = random.below(life.sizes.shards + 3);
             if worked.is_err() || stepper.all_done() {
                 break;
             }
@@ -373,13 +408,13 @@ fn steps(
             }
         }
         match worked {
-            Ok(Progress::Worked) => still = 0,
+            Ok(Progress::Worked) => (still, jump_us) = (0, 1_000),
             Ok(_) => still += 1,
             Err(e) => return Ok(Ended::Failed(e)),
         }
         if still > 20 * actors {
-            stepper.advance_clock(Span::from_micros(1_000));
-            still = 0;
+            stepper.advance_clock(Span::from_micros(jump_us));
+            (still, jump_us) = (0, (2 * jump_us).min(64_000));
         }
     }
     Ok(Ended::Over(stepper.counters()))

@@ -44,6 +44,9 @@ fn crashes_leave_no_trace() {
     least("lives with a sweep", all.swept_lives, 4);
     least("segments removed", all.segments_removed, 10);
     least("commits put off", all.refused, 2);
+    least("lives with several uncommitted epochs", all.overlapped, 4);
+    least("lives cut off with several", all.cut_behind, 20);
+    least("waits of sources for commits", all.waits, 1);
 }
 
 /// The states and timers of process functions, judged by the naive model.

@@ -16,6 +16,7 @@ pub struct Checkpointing {
     pub(crate) timeout: Span,
     pub(crate) end_timeout: Span,
     pub(crate) retained: usize,
+    pub(crate) max_uncommitted: usize,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) from: Option<PathBuf>,
@@ -46,6 +47,7 @@ impl Checkpointing {
             timeout: Span::from_micros(60_000_000),
             end_timeout: Span::from_micros(300_000_000),
             retained: 2,
+            max_uncommitted: 3,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
             from: None,
@@ -55,9 +57,10 @@ impl Checkpointing {
     }
 
     /// The time between barriers, at least 1 ms. Default: 1 s. A checkpoint that takes longer than half of it puts the next one
-    /// off: between two barriers lies at least twice the time that the last checkpoint took. That is for those that come by
-    /// themselves: one that is asked for, a savepoint, a stop and the last one of a job that is through come as soon as no other
-    /// is under way.
+    /// off: between two barriers lies at least twice the time that the last checkpoint took, its sinks' commits included but not how
+    /// long these waited for earlier ones, or to be tried again. That is for those that come by themselves: one that is asked for, a
+    /// savepoint, a stop and the last one of a job that is through come as soon as no other is under way. None comes while
+    /// [too many](Checkpointing::max_uncommitted) are uncommitted.
     pub fn every(mut self, interval: Span) -> Self {
         self.interval = interval;
         self
@@ -82,6 +85,21 @@ impl Checkpointing {
     /// How many checkpoints are kept, at least 1; the job goes on from the last. Default: 2.
     pub fn retained(mut self, checkpoints: usize) -> Self {
         self.retained = checkpoints;
+        self
+    }
+
+    /// How many epochs may be decided (nothing takes them back any more) and not yet committed by all sinks, at least 1. Default: 3.
+    /// With 1 the next barrier waits for the commits of the last epoch.
+    ///
+    /// A commit that takes long, or has to be tried again, keeps nobody from the next epochs until there are so many. Then the next
+    /// barrier waits, and from when it is due sources wait too ([`Checkpoints::waiting`](crate::Checkpoints::waiting)): so what sinks have
+    /// staged and not shown is at most so many epochs and an open one, which is as long as the interval lets it become, and what
+    /// the stages had under way. A job whose sink is away for longer than that many intervals stands still until it is back.
+    ///
+    /// Each checkpoint names what is uncommitted of all these epochs, in some bytes for each sink and shard (for a sink of one's own what
+    /// its `pre_commit` gave); all of it in one checkpoint must stay below 64 MiB.
+    pub fn max_uncommitted(mut self, epochs: usize) -> Self {
+        self.max_uncommitted = epochs;
         self
     }
 
@@ -151,6 +169,10 @@ impl Checkpointing {
         if self.retained == 0 {
             let what = "0 checkpoints are to be kept".into();
             return Err((what, "keep at least 1"));
+        }
+        if self.max_uncommitted == 0 {
+            let what = "0 epochs may be uncommitted, and each is for a while".into();
+            return Err((what, "give at least 1"));
         }
         let (least, page) = (16 << 20, 4096);
         if self.segment_bytes < least || !self.segment_bytes.is_multiple_of(page) {

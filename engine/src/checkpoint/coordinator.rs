@@ -1,52 +1,68 @@
-//! The coordinator of a job's checkpoints: begins epochs, decides them, has the sinks commit.
+//! The coordinator of a job's checkpoints: begins epochs, decides them, has the sinks commit them in turn.
 //!
 //! | state | event | what is done | next | kill point |
 //! |---|---|---|---|---|
 //! | Idle | an epoch is due, or all tasklets are done | barrier told to the shards | Writing | `begun` |
+//! | Idle | the same, but K epochs are uncommitted | sources are held | Idle | `held` |
 //! | Writing | a shard's share is durable | kept | Writing | `share` |
 //! | Writing | the last share, nothing has changed | nothing | Idle | |
-//! | Writing | the last share | manifest record staged | Deciding | `sealed` |
+//! | Writing | the last share | manifest record staged, with all that is uncommitted | Deciding | `sealed` |
 //! | Writing | time-out, unless it is the last epoch | given up: what comes of it rides with the next | Late | `aborted` |
 //! | Late | the last share | kept for the next epoch | Idle | |
-//! | Deciding | the record is durable: the epoch counts | | Committing | `decided` |
-//! | Committing | a sink has committed | the next one | Committing | `committed-one` |
-//! | Committing | a sink could not, and may yet | told, and tried again a little later | Committing | |
+//! | Deciding | the record is durable: the epoch counts | it waits for its turn to be committed | Idle | `decided`, and `decided-behind` where it has to wait |
+//! | Idle | the last epoch of all is committed | the shards may go | Over | `over` |
 //! | any but Idle | the job ends, and this took too long | the job fails (law 8) | | |
-//! | Committing | all have | | Idle | `committed` |
-//! | Idle | the last epoch of all was committed | the shards may go | Over | `over` |
+//!
+//! Beside it, for what is decided (`uncommitted.rs`):
+//!
+//! | event | what is done | kill point |
+//! |---|---|---|
+//! | nothing is being committed | what is left of the oldest epoch is asked for | |
+//! | a sink has committed a share | the next one | `committed-one` |
+//! | a sink could not, and may yet | told, and asked again a little later | |
+//! | all of the oldest epoch have | it is committed, and the next decision names it no longer | `committed` |
+//! | the job ends, and this took too long | the job fails (law 8) | |
 //!
 //! Laws
 //! 1. Nothing is committed by a sink before the record that decides it is durable, and nothing is rolled back after.
-//! 2. Epochs are decided and committed in their order, one at a time.
+//! 2. Epochs are decided one at a time and committed one at a time, both in their order. The next one begins when the last is
+//!    decided: its sinks may commit meanwhile. Each decision names what is not known to be committed of all epochs.
 //! 3. The next barrier passes no earlier than the interval, and twice the time that the last epoch took, after the last one; but for
 //!    what was asked for (a checkpoint, a savepoint, a stop) and for a job whose tasklets are done: these wait for the epoch that is
-//!    under way, and for nothing else.
+//!    under way, and for law 9. An epoch takes the time to its decision, and what the commits of the one committed last took by
+//!    themselves: not how long they waited for their turn, or for another try.
 //! 4. An epoch in which nothing changed is not decided, unless it is the first and a savepoint is wanted.
 //! 5. What was written for an epoch that was given up is part of the next decision: its shares and what sinks prepared.
 //! 6. So the last epoch of all is not given up for a next one: nothing comes after it that could have what it had.
-//! 7. What a savepoint copies is pinned once its epoch's sinks have committed, until it has been copied.
+//! 7. What a savepoint copies is pinned when its epoch is decided, since later ones may be before it is committed. It may be copied
+//!    once that epoch and all before it are committed: nothing in it is left to commit.
 //! 8. A job that ends does so in bounded time: each step of its last epochs (written, decided, committed) has a time-out, behind
 //!    which the job fails and falls back on what was decided last. Of a job that runs a commit is tried again for ever, and told
 //!    (`Checkpoints::retrying`).
+//! 9. No more than K epochs are decided and uncommitted ([`Pace::max_uncommitted`]). When a barrier is due and K are, it waits, and
+//!    sources are held until it passes: else the open epoch, and what sinks stage for it, would grow without a bound.
+
+mod ending;
+mod sweeping;
+#[cfg(test)]
+mod tests;
+pub(crate) use sweeping::Sweeps;
 
 use super::counting::{Counted, Counting};
 use super::failed::Failed;
 use super::kill::kill_point;
 use super::part::{Event, Share, Told};
 use super::restore::Sections;
+use super::uncommitted::{Committed, Decided, Prepared, ToCommit, Uncommitted};
 use super::{Checkpoints, Cut, Epoch, Stop};
-use crate::plan::NamedCommitter;
-use crate::sink::CommitError;
 use crate::time::{EventTime, Span};
+use ending::Ending;
 use pelton_storage::{
-    Checkpoint, Commit, Completion, Disk, Extent, Lineage, Pin, Sealed, SegmentId, StateId,
-    StorageError, Store,
+    Checkpoint, Commit, Completion, Disk, Lineage, Pin, Sealed, StorageError, Store,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// How long to wait before a sink that could not commit is asked again, nanoseconds.
-const COMMIT_AGAIN_NS: u64 = 100_000_000;
+use sweeping::{Sweep, Whole};
 
 /// How checkpoints are taken. Times are nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -55,29 +71,9 @@ pub(crate) struct Pace {
     pub timeout_ns: u64,
     /// For each step of a job's end.
     pub end_timeout_ns: u64,
+    /// K of law 9, at least 1.
+    pub max_uncommitted: usize,
     pub sweeps: Sweeps,
-}
-
-/// When the log is swept, and how fast.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sweeps {
-    /// A sweep begins when the log is so many times as long as after the last one ..
-    pub growth: u64,
-    /// .. and longer than that by more than twice so many bytes a shard.
-    pub bytes: u64,
-    /// Entries of each table that it marks at a barrier, at the least.
-    pub least: u32,
-}
-
-impl Sweeps {
-    /// Those of a log of segments of this length.
-    pub fn of_segments(bytes: u64) -> Self {
-        Sweeps {
-            growth: 2,
-            bytes,
-            least: 1024,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,16 +83,7 @@ enum Phase {
     /// As writing, but the epoch has been given up.
     Late,
     Deciding,
-    Committing,
     Over,
-}
-
-/// What sinks prepared and have not committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prepared {
-    pub sink: StateId,
-    pub epoch: Epoch,
-    pub bytes: Vec<u8>,
 }
 
 /// See the module.
@@ -104,7 +91,6 @@ pub(crate) struct Coordinator {
     store: Store,
     told: Arc<Told>,
     pace: Pace,
-    committers: Vec<NamedCommitter>,
     /// Sections that are the same in every checkpoint.
     sections: BTreeMap<String, Vec<u8>>,
     phase: Phase,
@@ -115,61 +101,39 @@ pub(crate) struct Coordinator {
     cut: Cut,
     began_ns: u64,
     next_ns: u64,
+    /// What law 3 counts: of the epoch that ended last, and of the one whose sinks committed last.
+    took_ns: u64,
+    commits_ns: u64,
     /// Asked for, whatever the interval says.
     wanted: bool,
-    /// Savepoints that were asked for, those that the epoch under way is for, and those that may be copied.
+    /// Savepoints that were asked for, those that the epoch under way is for, and those of decided epochs, in order (law 7).
     savepoints: usize,
     saving: usize,
-    ready: Vec<(Pin, Checkpoint)>,
+    pinned: VecDeque<(Pin, Checkpoint)>,
     /// The job is to stop with the next epoch.
     stopping: bool,
     /// Sources are to end where they are, as soon as no epoch is under way: all on the same side of each barrier.
     draining: bool,
     /// They have been told.
     drained: bool,
-    /// The job ends: it was asked to, or its tasklets are done. Then, where it stood and since when (law 8).
-    ending: Option<((Epoch, Phase), u64)>,
-    /// The epoch under way, or the one just committed, is the last.
+    /// The job ends: it was asked to, or its tasklets are done (law 8).
+    ending: Option<Ending>,
+    /// The epoch under way, or the one just decided, is the last.
     last: bool,
+    /// Sources have been told to wait (law 9).
+    held: bool,
     /// Not yet decided: of the epoch under way, and of those given up before it.
     sealed: Vec<Sealed>,
     prepared: Vec<Prepared>,
     counting: Counting,
     epoch_bytes: u64,
     epoch_entries: u64,
-    /// Being committed, in order.
-    committing: VecDeque<Prepared>,
-    again_ns: u64,
+    uncommitted: Uncommitted,
     /// What time it is outside, where somebody has said.
     wall: Option<EventTime>,
     sweep: Sweep,
     completions: Vec<Completion>,
     pub figures: Checkpoints,
-}
-
-/// The sweep under way, and when to begin another: see [`super::Tracker`].
-#[derive(Debug, Default)]
-struct Sweep {
-    /// Number of the last one.
-    number: u64,
-    /// What it makes useless; empty where none is on.
-    frees: Vec<SegmentId>,
-    /// By shard, what it is through with.
-    swept: Vec<u64>,
-    /// Bytes of the log after the last one.
-    base: u64,
-    whole: Whole,
-}
-
-/// Whether all of the state is to be written with one epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Whole {
-    #[default]
-    No,
-    /// With the next one.
-    Next,
-    /// It is being written, or waits for the next decision.
-    Written,
 }
 
 impl Coordinator {
@@ -178,16 +142,14 @@ impl Coordinator {
         told: Arc<Told>,
         pace: Pace,
         shards: usize,
-        committers: Vec<NamedCommitter>,
         sections: BTreeMap<String, Vec<u8>>,
         now_ns: u64,
     ) -> Self {
-        let base = store.last().map_or(0, |c| length(&c.segments));
         Coordinator {
+            sweep: Sweep::new(&store, shards),
             store,
             told,
             pace,
-            committers,
             sections,
             phase: Phase::Idle,
             shares: vec![false; shards],
@@ -202,28 +164,25 @@ impl Coordinator {
             },
             began_ns: now_ns,
             next_ns: now_ns.saturating_add(pace.interval_ns),
+            took_ns: 0,
+            commits_ns: 0,
             wanted: false,
             savepoints: 0,
             saving: 0,
-            ready: vec![],
+            pinned: VecDeque::new(),
             stopping: false,
             draining: false,
             drained: false,
             ending: None,
             last: false,
+            held: false,
             sealed: vec![],
             prepared: vec![],
             counting: Counting::new(shards),
             epoch_bytes: 0,
             epoch_entries: 0,
-            committing: VecDeque::new(),
-            again_ns: 0,
+            uncommitted: Uncommitted::default(),
             wall: None,
-            sweep: Sweep {
-                swept: vec![0; shards],
-                base,
-                ..Sweep::default()
-            },
             completions: vec![],
             figures: Checkpoints::default(),
         }
@@ -249,9 +208,13 @@ impl Coordinator {
         self.savepoints += 1;
     }
 
-    /// A savepoint that may be copied: it is kept until [`Coordinator::unpin`]. One for each that was asked for.
+    /// A savepoint that may be copied: it is kept until [`Coordinator::unpin`]. One for each that was asked for, in their order.
     pub fn take_savepoint(&mut self) -> Option<(Pin, Checkpoint, Lineage)> {
-        let (pin, checkpoint) = self.ready.pop()?;
+        let left = self.uncommitted.first();
+        // Law 7.
+        let may =
+            |(_, checkpoint): &mut (Pin, Checkpoint)| left.is_none_or(|l| checkpoint.epoch < l);
+        let (pin, checkpoint) = self.pinned.pop_front_if(may)?;
         Some((pin, checkpoint, self.store.manifest().lineage))
     }
 
@@ -266,7 +229,7 @@ impl Coordinator {
             return;
         };
         for _ in 0..std::mem::take(&mut self.saving) {
-            self.ready.extend(self.store.pin(last));
+            self.pinned.extend(self.store.pin(last));
         }
     }
 
@@ -281,8 +244,9 @@ impl Coordinator {
 
     /// Law 8: the job ends from now on.
     fn ends(&mut self, now_ns: u64) {
-        let place = (self.cut.epoch, self.phase);
-        self.ending.get_or_insert((place, now_ns));
+        let (step, commits) = ((self.cut.epoch, self.phase), self.uncommitted.first());
+        self.ending
+            .get_or_insert_with(|| Ending::new(step, commits, now_ns));
     }
 
     /// Nothing more is to be done.
@@ -293,36 +257,67 @@ impl Coordinator {
     /// The state's name, for tests and for people.
     pub fn phase(&self) -> &'static str {
         match self.phase {
+            Phase::Idle if self.last || self.held => "committing",
             Phase::Idle => "idle",
             Phase::Writing => "writing",
             Phase::Late => "late",
             Phase::Deciding => "deciding",
-            Phase::Committing => "committing",
             Phase::Over => "over",
         }
     }
 
-    /// Epoch, state, and whether sources were told to end: where it differs from before, the shards have something new to look at.
-    pub fn place(&self) -> (Epoch, &'static str, bool) {
-        (self.cut.epoch, self.phase(), self.drained)
+    /// Epoch, state, and whether sources were told to end, or to wait: where it differs from before, the shards have something new to
+    /// look at.
+    pub fn place(&self) -> (Epoch, &'static str, bool, bool) {
+        (self.cut.epoch, self.phase(), self.drained, self.held)
     }
 
-    /// When to step again although nothing has come, nanoseconds; `None` while only an event can change something.
+    /// When to step again, or to look for commits to be made, although nothing has come, nanoseconds; `None` while only an event can
+    /// change something.
     pub fn wake_at(&self) -> Option<u64> {
         let next = match self.phase {
+            // Only commits are waited for.
+            Phase::Idle if self.last || self.held => None,
             Phase::Idle => Some(self.next_ns),
             Phase::Writing if !self.last => {
                 Some(self.began_ns.saturating_add(self.pace.timeout_ns))
             }
-            Phase::Committing => Some(self.again_ns),
             Phase::Writing | Phase::Late | Phase::Deciding | Phase::Over => None,
         };
-        let waits = !matches!(self.phase, Phase::Idle | Phase::Over);
-        let end = self
-            .ending
-            .filter(|_| waits)
-            .map(|(_, since_ns)| since_ns.saturating_add(self.pace.end_timeout_ns));
-        next.into_iter().chain(end).min()
+        let commit = self.uncommitted.ask_at();
+        let timeout_ns = self.pace.end_timeout_ns;
+        let end = self.ending.and_then(|e| e.ends_at(timeout_ns));
+        next.into_iter().chain(commit).chain(end).min()
+    }
+
+    /// The commits to be made next, if any are due: their outcome goes to [`Coordinator::committed`] before there are others.
+    pub fn next_commits(&mut self, now_ns: u64) -> Option<ToCommit> {
+        let shares = self.uncommitted.ask(now_ns)?;
+        Some(ToCommit {
+            shares,
+            wall: self.wall,
+        })
+    }
+
+    /// Takes the outcome of the commits that were asked for.
+    ///
+    /// # Errors
+    /// It is of no use to ask again for one that failed.
+    pub fn committed(&mut self, outcome: Committed, now_ns: u64) -> Result<(), Failed> {
+        let Committed { done, failed } = outcome;
+        let epoch = self.uncommitted.ended(done, now_ns);
+        if done > 0 {
+            self.figures.retrying = None;
+        }
+        let Some((sink, error)) = failed else {
+            return Ok(());
+        };
+        let (epoch, what) = (epoch.unwrap_or(self.cut.epoch), error.what);
+        if !error.is_retryable {
+            return Err(Failed::Commit { sink, epoch, what });
+        }
+        self.figures.commit_failed(sink, epoch, what);
+        Ok(())
     }
 
     /// Takes what a shard says.
@@ -363,6 +358,7 @@ impl Coordinator {
     pub fn step(&mut self, now_ns: u64, disk: &mut dyn Disk) -> Result<(), Failed> {
         loop {
             self.serve_disk(disk)?;
+            self.take_committed(now_ns);
             let before = self.phase;
             match self.phase {
                 Phase::Idle => self.idle(now_ns)?,
@@ -381,17 +377,9 @@ impl Coordinator {
                 Phase::Late | Phase::Over => {}
                 Phase::Deciding => {
                     if self.store.take_committed().is_some() {
-                        kill_point("decided");
-                        self.phase = Phase::Committing;
-                        self.again_ns = now_ns;
-                        for (_, _, committer) in &mut self.committers {
-                            self.wall
-                                .into_iter()
-                                .for_each(|now| committer.wall_clock(now));
-                        }
+                        self.decided(now_ns);
                     }
                 }
-                Phase::Committing => self.commit(now_ns)?,
             }
             if self.phase == before {
                 return self.end_in_time(now_ns);
@@ -404,25 +392,19 @@ impl Coordinator {
         if self.done.iter().all(|d| *d) {
             self.ends(now_ns);
         }
-        let here = (self.cut.epoch, self.phase);
-        let Some((place, since_ns)) = &mut self.ending else {
+        let (step, commits) = ((self.cut.epoch, self.phase), self.uncommitted.first());
+        let Some(ending) = &mut self.ending else {
             return Ok(());
         };
-        if *place != here {
-            (*place, *since_ns) = (here, now_ns);
-        }
-        let what = match self.phase {
-            _ if now_ns.saturating_sub(*since_ns) < self.pace.end_timeout_ns => return Ok(()),
-            // Nothing is waited for but the next epoch, in its time; or for nothing any more.
-            Phase::Idle | Phase::Over => return Ok(()),
-            Phase::Writing | Phase::Late => "written",
-            Phase::Deciding => "decided",
-            Phase::Committing => "committed",
+        ending.see(step, commits, now_ns);
+        let timeout_ns = self.pace.end_timeout_ns;
+        let Some((what, epoch)) = ending.overdue(timeout_ns, now_ns) else {
+            return Ok(());
         };
         Err(Failed::End {
             what,
-            epoch: self.cut.epoch,
-            timeout: Span::from_micros((self.pace.end_timeout_ns / 1_000) as i64),
+            epoch,
+            timeout: Span::from_micros((timeout_ns / 1_000) as i64),
             last: self.store.last().map(|c| c.epoch),
             retrying: self.figures.retrying.take(),
         })
@@ -445,14 +427,19 @@ impl Coordinator {
             self.drained = true;
         }
         if self.last {
-            self.phase = Phase::Over;
-            kill_point("over");
-            self.told.finish();
+            if self.uncommitted.is_empty() {
+                self.phase = Phase::Over;
+                kill_point("over");
+                self.told.finish();
+            }
             return Ok(());
         }
         let asked = self.wanted || self.savepoints > 0 || self.stopping;
         let due = now_ns >= self.next_ns || asked || all_done;
-        if !due || self.store.is_committing() {
+        // Law 9.
+        let full = self.uncommitted.len() >= self.pace.max_uncommitted;
+        self.hold(due && full);
+        if !due || full || self.store.is_committing() {
             return Ok(());
         }
         let epoch = match self.store.begin_epoch() {
@@ -466,8 +453,11 @@ impl Coordinator {
         };
         let is_whole = self.sweep.whole == Whole::Next;
         let is_full = match is_whole {
-            true => self.begin_whole(),
-            false => self.begin_sweep(),
+            true => {
+                self.sweep.begin_whole(&self.store);
+                true
+            }
+            false => self.sweep.begin(&self.store, self.pace.sweeps),
         };
         self.last = self.stopping || all_done;
         self.cut = Cut {
@@ -489,49 +479,18 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Begins the sweep that is through with one epoch: nothing from before this start is stood on after that.
-    fn begin_whole(&mut self) -> bool {
-        let before = self.store.last().map(|c| c.segments.as_slice());
-        self.sweep.frees = before
-            .unwrap_or_default()
-            .iter()
-            .map(|e| e.segment)
-            .collect();
-        self.sweep.whole = Whole::Written;
-        self.sweep.number += 1;
-        true
-    }
-
-    /// Begins a sweep if the log has grown enough since the last one: see [`Sweeps`].
-    fn begin_sweep(&mut self) -> bool {
-        let Some(last) = self.store.last() else {
-            return false;
-        };
-        let Sweeps { growth, bytes, .. } = self.pace.sweeps;
-        let few = 2 * bytes * self.shares.len() as u64;
-        let most = self.sweep.base.saturating_mul(growth).saturating_add(few);
-        if !self.sweep.frees.is_empty() || length(&last.segments) <= most {
-            return false;
+    /// Law 9: sources wait, or need not any longer.
+    fn hold(&mut self, hold: bool) {
+        if self.held == hold {
+            return;
         }
-        let attempt = self.store.manifest().attempt;
-        // What a shard writes to now will have frames of the sweep too.
-        let mut newest: BTreeMap<u32, SegmentId> = BTreeMap::new();
-        for extent in last
-            .segments
-            .iter()
-            .filter(|e| e.segment.attempt == attempt)
-        {
-            newest.insert(extent.segment.shard, extent.segment);
+        self.held = hold;
+        self.told.hold(hold);
+        self.figures.waiting = hold;
+        if hold {
+            self.figures.waits += 1;
+            kill_point("held");
         }
-        let segments = last.segments.iter().map(|e| e.segment);
-        self.sweep.frees = segments
-            .filter(|s| newest.get(&s.shard) != Some(s))
-            .collect();
-        if self.sweep.frees.is_empty() {
-            return false;
-        }
-        self.sweep.number += 1;
-        true
     }
 
     /// All shares are durable.
@@ -539,29 +498,22 @@ impl Coordinator {
         if self.phase == Phase::Late {
             // Nothing was decided that a savepoint could be taken of.
             self.savepoints += std::mem::take(&mut self.saving);
-            self.pause(now_ns);
-            self.phase = Phase::Idle;
+            self.rest(now_ns);
             return Ok(());
         }
         let wants_first = self.saving > 0 && self.store.last().is_none();
         if self.sealed.is_empty() && self.prepared.is_empty() && !wants_first {
             // The last one is as good.
             self.pin_savepoints();
-            self.pause(now_ns);
-            self.phase = Phase::Idle;
+            self.rest(now_ns);
             return Ok(());
         }
-        let mut retired = vec![];
-        let number = self.sweep.number;
-        if self.sweep.swept.iter().all(|&s| s >= number) {
-            retired = std::mem::take(&mut self.sweep.frees);
-            self.figures.sweeps += u64::from(!retired.is_empty());
-        }
-        // Of what stood before a whole epoch nothing is left, were it only in another folder.
-        let freed = !retired.is_empty() || self.sweep.whole == Whole::Written;
-        self.sweep.whole = Whole::No;
+        let retired = self.sweep.take_freed();
+        self.figures.sweeps += u64::from(!retired.is_empty());
         let mut sections = self.sections.clone();
-        Sections::put_prepared(&mut sections, &self.prepared);
+        // Laws 2 and 5.
+        let named = self.uncommitted.named().chain(&self.prepared);
+        Sections::put_prepared(&mut sections, named);
         Sections::put_counters(&mut sections, &self.counting.total());
         kill_point("sealed");
         self.store.commit(Commit {
@@ -570,79 +522,65 @@ impl Coordinator {
             retired,
             sections,
         })?;
-        if freed {
-            self.sweep.base = u64::MAX;
-        }
-        self.committing = std::mem::take(&mut self.prepared).into();
         self.phase = Phase::Deciding;
         Ok(())
     }
 
-    /// Law 1: what was decided is committed, one sink's share after the other.
-    fn commit(&mut self, now_ns: u64) -> Result<(), Failed> {
-        if now_ns < self.again_ns {
-            return Ok(());
+    /// The record is durable: from here on nothing of the epoch is rolled back, and its sinks are to commit.
+    fn decided(&mut self, now_ns: u64) {
+        kill_point("decided");
+        if !self.uncommitted.is_empty() {
+            kill_point("decided-behind");
         }
-        while let Some(prepared) = self.committing.front() {
-            match commit_one(&mut self.committers, prepared) {
-                Ok(()) => {
-                    self.committing.pop_front();
-                    kill_point("committed-one");
-                }
-                Err((sink, error)) if error.is_retryable => {
-                    let (epoch, what) = (prepared.epoch, error.what);
-                    self.figures.commit_failed(sink, epoch, what);
-                    self.again_ns = now_ns.saturating_add(COMMIT_AGAIN_NS);
-                    return Ok(());
-                }
-                Err((sink, error)) => {
-                    let (epoch, what) = (prepared.epoch, error.what);
-                    return Err(Failed::Commit { sink, epoch, what });
-                }
-            }
-            self.figures.retrying = None;
-        }
-        kill_point("committed");
+        self.uncommitted.push(Decided {
+            epoch: self.cut.epoch,
+            began_ns: self.began_ns,
+            bytes: self.epoch_bytes,
+            entries: self.epoch_entries,
+            left: std::mem::take(&mut self.prepared).into(),
+            commits_ns: 0,
+        });
+        let uncommitted = self.uncommitted.len() as u64;
+        debug_assert!(uncommitted <= self.pace.max_uncommitted as u64, "law 9");
+        self.figures.uncommitted = uncommitted;
+        self.figures.uncommitted_max = self.figures.uncommitted_max.max(uncommitted);
         self.pin_savepoints();
-        if self.sweep.base == u64::MAX {
-            self.sweep.base = self.store.last().map_or(0, |c| length(&c.segments));
+        self.sweep.decided(&self.store);
+        self.rest(now_ns);
+    }
+
+    /// Epochs that all sinks have committed are over with.
+    fn take_committed(&mut self, now_ns: u64) {
+        while let Some(committed) = self.uncommitted.take_committed() {
+            kill_point("committed");
+            let figures = &mut self.figures;
+            figures.uncommitted = self.uncommitted.len() as u64;
+            figures.completed += 1;
+            figures.last = committed.epoch;
+            figures.last_bytes = committed.bytes;
+            figures.last_entries = committed.entries;
+            figures.last_ns = now_ns.saturating_sub(committed.began_ns);
+            figures.bytes += committed.bytes;
+            figures.entries += committed.entries;
+            figures.segments_removed = self.store.segments_removed();
+            self.commits_ns = committed.commits_ns;
+            if self.phase == Phase::Idle {
+                self.pause();
+            }
         }
-        let figures = &mut self.figures;
-        figures.completed += 1;
-        figures.last = self.cut.epoch;
-        figures.last_bytes = self.epoch_bytes;
-        figures.last_entries = self.epoch_entries;
-        figures.last_ns = now_ns.saturating_sub(self.began_ns);
-        figures.bytes += self.epoch_bytes;
-        figures.entries += self.epoch_entries;
-        figures.segments_removed = self.store.segments_removed();
-        self.pause(now_ns);
+    }
+
+    /// The epoch under way has come to its end, decided or not.
+    fn rest(&mut self, now_ns: u64) {
+        self.took_ns = now_ns.saturating_sub(self.began_ns);
+        self.pause();
         self.phase = Phase::Idle;
-        Ok(())
     }
 
     /// Law 3.
-    fn pause(&mut self, now_ns: u64) {
-        let took = now_ns.saturating_sub(self.began_ns);
-        let wait = self.pace.interval_ns.max(took.saturating_mul(2));
-        self.next_ns = self.began_ns.saturating_add(wait);
+    fn pause(&mut self) {
+        let took_ns = self.took_ns.saturating_add(self.commits_ns);
+        let wait_ns = self.pace.interval_ns.max(took_ns.saturating_mul(2));
+        self.next_ns = self.began_ns.saturating_add(wait_ns);
     }
-}
-
-/// Has a sink commit what it prepared. One that the job has no longer had its say at the restart.
-pub(crate) fn commit_one(
-    committers: &mut [NamedCommitter],
-    prepared: &Prepared,
-) -> Result<(), (String, CommitError)> {
-    let found = committers.iter_mut().find(|(id, ..)| *id == prepared.sink);
-    match found {
-        Some((_, name, committer)) => committer
-            .commit(prepared.epoch, &prepared.bytes)
-            .map_err(|e| (name.clone(), e)),
-        None => Ok(()),
-    }
-}
-
-fn length(segments: &[Extent]) -> u64 {
-    segments.iter().map(|e| e.len).sum()
 }

@@ -15,7 +15,7 @@ pub struct Checkpoints {
     pub last_bytes: u64,
     /// Entries written for it.
     pub last_entries: u64,
-    /// From its barrier to its sinks' commit, nanoseconds.
+    /// From its barrier to its sinks' commit, nanoseconds: what it waited for the commits of earlier ones is part of it.
     pub last_ns: u64,
     /// Bytes written by all.
     pub bytes: u64,
@@ -27,8 +27,16 @@ pub struct Checkpoints {
     pub segments_removed: u64,
     /// How often sinks were asked to commit and could not, and were or will be asked again.
     pub commits_failed: u64,
-    /// The commit that is being tried again: no epoch begins until it is done. `None` while all is well.
+    /// The commit that is being tried again: what was decided after it waits for it. `None` while all is well.
     pub retrying: Option<Retrying>,
+    /// Epochs that are decided and not committed: see [`crate::Checkpointing::max_uncommitted`].
+    pub uncommitted: u64,
+    /// The most that were at once.
+    pub uncommitted_max: u64,
+    /// Whether sources wait because there are as many as may be.
+    pub waiting: bool,
+    /// How often they had to.
+    pub waits: u64,
 }
 
 /// A decided epoch that a sink could not commit yet.

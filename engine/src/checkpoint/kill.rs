@@ -2,7 +2,7 @@
 //!
 //! Without the feature `kill-points` they are nothing at all. With it, `PELTON_KILL=name:n` in the environment ends the
 //! process by SIGKILL when it has come to `name` for the n-th time: nothing is unwound, flushed or closed. Where it is not set
-//! a point costs a load, a few times an epoch on the control thread and never on a shard: so the tests of a workspace may all
+//! a point costs a load, a few times an epoch on the control thread and that of the commits, and never on a shard: so the tests of a workspace may all
 //! be built with it, and timings stay what they are.
 
 /// The process dies here, if it is told to.

@@ -2,7 +2,8 @@
 //! record decides that it counts.
 //!
 //! ```text
-//! control thread     begins N ----------------------------> all sealed: manifest N -> durable: sinks commit N
+//! sinks' commits                                                                      ,-> N, when all before it are ->
+//! control thread     begins N ----------------------------> all sealed: manifest N -> durable: may begin N + 1
 //!                       |                                        ^
 //! sources               position, barrier N --.                  |
 //! operators                                   `-> aligned: marks swapped, barrier N on
@@ -18,7 +19,8 @@
 //! 3. Nothing of N counts until its manifest record is durable. Recovery goes by the last such record and by nothing else.
 //!    A job that starts from a savepoint, or whose states have new shapes, writes all of its state anew with its first epoch
 //!    (`Cut::is_whole`) and stands on nothing older.
-//! 4. A sink's share of N is durable before the record, and visible to others only after it.
+//! 4. A sink's share of N is durable before the record, and visible to others only after it. The sinks commit in the order of epochs,
+//!    while later ones are under way: a record names all that is not committed.
 //!
 //! Aligned barriers: Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows" (2015). Incremental by
 //! marks and pre-images: copy-on-update as in Cao et al., "Fast Checkpoint Recovery Algorithms for Frequently Consistent
@@ -49,6 +51,7 @@ mod saver;
 mod tests;
 mod touch;
 mod tracker;
+mod uncommitted;
 mod value;
 
 /// What a barrier says.
@@ -85,4 +88,5 @@ pub(crate) use restore::{JobLoad, Unfit};
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
 pub(crate) use tracker::Tracker;
+pub(crate) use uncommitted::{Committed, Committers, ToCommit};
 pub(crate) use value::{Parts, Stored, Value, Whole};

@@ -12,7 +12,7 @@
 use super::counting::Counted;
 use super::origin::{self, Origin};
 use super::restore::{self, Fit, JobLoad, Restored, Sections, Unfit};
-use super::{Coordinator, Pace, Told};
+use super::{Committers, Coordinator, Pace, Told};
 use crate::plan::{BuiltJob, BuiltStage};
 use crate::port::Start;
 use crate::tasklet::Tasklet;
@@ -51,6 +51,8 @@ pub(crate) struct Opening {
 pub(crate) struct Started {
     pub coordinator: Coordinator,
     pub told: Arc<Told>,
+    /// Those who make the coordinator's commits.
+    pub committers: Committers,
     /// By shard.
     pub writers: Vec<SegmentWriter>,
 }
@@ -172,7 +174,6 @@ impl Opening {
             told.clone(),
             setup.pace,
             setup.shards,
-            std::mem::take(&mut built.committers),
             sections,
             now_ns,
         );
@@ -183,6 +184,7 @@ impl Opening {
         Ok(Started {
             coordinator,
             told,
+            committers: Committers::new(std::mem::take(&mut built.committers)),
             writers,
         })
     }

@@ -132,7 +132,7 @@ pub(crate) fn fit_for_savepoint(checkpoint: &Checkpoint) -> Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::coordinator::Prepared;
+    use crate::checkpoint::uncommitted::Prepared;
     use pelton_storage::{Epoch, StateId};
 
     /// A sink may be asked to commit by nobody but the job that prepared it, and a copy is not laid out by shards.

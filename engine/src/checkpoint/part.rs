@@ -26,6 +26,8 @@ pub(crate) struct Told {
     last: AtomicBool,
     /// Sources are to end where they are.
     draining: AtomicBool,
+    /// Sources are not to read: as many epochs are uncommitted as may be. Says nothing else, and may be seen a step late.
+    hold: AtomicBool,
     /// All has been committed and nothing more will be: the job may go.
     over: AtomicBool,
 }
@@ -54,6 +56,15 @@ impl Told {
 
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn hold(&self, hold: bool) {
+        self.hold.store(hold, Ordering::Relaxed);
+    }
+
+    /// Whether sources are to wait: they still pass barriers and end.
+    pub fn holds(&self) -> bool {
+        self.hold.load(Ordering::Relaxed)
     }
 
     pub fn finish(&self) {
@@ -167,6 +178,12 @@ impl Part {
     /// Whether everything is committed and the job may go.
     pub fn is_over(&self) -> bool {
         self.told.is_over()
+    }
+
+    /// Whether the job's sources are not to read: see [`Told::holds`].
+    #[inline]
+    pub fn holds(&self) -> bool {
+        self.told.holds()
     }
 
     /// One turn: to be taken after each turn of the job's tasklets, with all of them.

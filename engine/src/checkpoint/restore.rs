@@ -7,10 +7,10 @@
 //! 3. A shard reads what it wrote itself, if all of it was written by as many shards as there are now; otherwise all that was
 //!    written, of which each operator takes the keys that are its own.
 
-use super::coordinator::{Prepared, commit_one};
 use super::counting::Counted;
 use super::frames::Frame;
 use super::registry::{Declared, Registry};
+use super::uncommitted::{Prepared, commit_one};
 use crate::error::JobError;
 use crate::plan::NamedCommitter;
 use crate::push::Counters;
@@ -56,9 +56,13 @@ impl Sections {
         ])
     }
 
-    pub fn put_prepared(sections: &mut BTreeMap<String, Vec<u8>>, prepared: &[Prepared]) {
+    /// What sinks have prepared, in the order in which it is to be committed.
+    pub fn put_prepared<'a>(
+        sections: &mut BTreeMap<String, Vec<u8>>,
+        prepared: impl IntoIterator<Item = &'a Prepared>,
+    ) {
         let rows: Vec<PreparedRow> = prepared
-            .iter()
+            .into_iter()
             .map(|p| (p.sink.0, (p.epoch.0, p.bytes.clone())))
             .collect();
         sections.insert(PREPARED.into(), save(&rows));

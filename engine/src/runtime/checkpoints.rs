@@ -5,17 +5,19 @@
 //! 2. Savepoints are copied by threads of their own, and the control thread waits for them at its end.
 //! 3. The control thread coordinates until all is committed, until nothing more can be, or until every shard has dropped its part.
 //!    Whatever it was, it ends after the shards' parts: a shard does not wait for its disk's thread, this one does.
-//! 4. Sinks' threads of the job have ended by its end, unless they do not come back from a foreign call: then they are not
+//! 4. Sinks commit on a thread apart (`commits.rs`), which the control thread asks, hears, and waits for before it lets go of the folder.
+//! 5. Sinks' threads of the job have ended by its end, unless they do not come back from a foreign call: then they are not
 //!    waited for any longer, and hold what they need.
 
 use super::clock::Clock;
+use super::commits::Commits;
 use super::disks;
 use super::drivers::Shards;
 use super::handle::JobShared;
 use super::savepoints::{Ask, Savepoints};
 use crate::checkpoint::{
-    self, Checkpointing, Checkpoints, Coordinator, Event, Opening, Origin, Pace, Part, Restored,
-    Setup, Started, Stop, Sweeps,
+    self, Checkpointing, Checkpoints, Committed, Committers, Coordinator, Event, Opening, Origin,
+    Pace, Part, Restored, Setup, Started, Stop, Sweeps,
 };
 use crate::error::{BuildError, JobError};
 use crate::plan::BuiltJob;
@@ -36,9 +38,14 @@ use std::time::Duration;
 /// How long sinks' threads may take to end behind the job. One that sits in a foreign call is left behind.
 const HELPERS_WITHIN_NS: u64 = 2_000_000_000;
 
+/// Where a sink's commit has panicked.
+const COMMITTING: &str = "the thread of the commits";
+
 /// What the control thread is told.
 pub(crate) enum Message {
     Event(Event),
+    /// What became of the commits that were asked for; or a sink's code panicked.
+    Committed(Result<Committed, Panic>),
     /// The disk has done something.
     Disk,
     Want,
@@ -128,6 +135,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Message::Event(_) => "Event",
+            Message::Committed(_) => "Committed",
             Message::Disk => "Disk",
             Message::Want => "Want",
             Message::Stop(_) => "Stop",
@@ -145,6 +153,7 @@ pub(crate) struct Opened {
     pub parts: Vec<Part>,
     pub control: Arc<Control>,
     coordinator: Coordinator,
+    committers: Committers,
     disk: StdDisk,
     savepoints: Savepoints,
     lock: FolderLock,
@@ -197,6 +206,7 @@ pub(crate) fn open(
     let Started {
         coordinator,
         told,
+        committers,
         writers,
     } = opening
         .start(built, clock.now_ns())
@@ -226,6 +236,7 @@ pub(crate) fn open(
             from,
         }),
         coordinator,
+        committers,
         disk,
         savepoints: Savepoints::new(folder, waker_of_copies),
         lock,
@@ -274,6 +285,7 @@ fn setup(config: &Checkpointing, key_groups: u32, shards: usize) -> Setup {
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
             end_timeout_ns: config.end_timeout.nanos(),
+            max_uncommitted: config.max_uncommitted,
             sweeps: Sweeps::of_segments(config.segment_bytes),
         },
         writer: WriterConfig {
@@ -344,6 +356,7 @@ impl Opened {
             parts,
             control,
             mut coordinator,
+            committers,
             mut disk,
             mut savepoints,
             lock,
@@ -351,10 +364,21 @@ impl Opened {
             shards,
         } = self;
         let name = format!("pelton-control-{}", shared.number);
+        let commits = Commits::start(committers, control.to.clone(), shared.number)?;
         let run = move || {
             let ring = || bells.iter().for_each(Doorbell::ring);
             let mut gone = 0;
-            // Sinks commit here, and that is user code.
+            let told_of = |panicked: Result<(), Panic>, position: &str| {
+                if let Err(panic) = panicked {
+                    shared.fail(JobError::Panic {
+                        job: shared.name.clone(),
+                        op: "committing what a sink has prepared".into(),
+                        shard: 0,
+                        position: position.into(),
+                        message: panic.message,
+                    });
+                }
+            };
             let caught = catch(|| {
                 loop {
                     let before = coordinator.place();
@@ -363,6 +387,9 @@ impl Opened {
                     if let Err(failed) = coordinator.step(now.ns, &mut disk) {
                         shared.fail(failed.of_job(&shared.name));
                         break;
+                    }
+                    if let Some(what) = coordinator.next_commits(now.ns) {
+                        commits.ask(what);
                     }
                     control.show(&coordinator.figures);
                     if coordinator.place() != before {
@@ -380,6 +407,17 @@ impl Opened {
                     match wait(&from, coordinator.wake_at(), clock.now_ns()) {
                         None => {}
                         Some(Message::Event(event)) => coordinator.event(event),
+                        Some(Message::Committed(Ok(outcome))) => {
+                            let taken = coordinator.committed(outcome, clock.now_ns());
+                            if let Err(failed) = taken {
+                                shared.fail(failed.of_job(&shared.name));
+                                break;
+                            }
+                        }
+                        Some(Message::Committed(Err(panic))) => {
+                            told_of(Err(panic), COMMITTING);
+                            break;
+                        }
                         Some(Message::Disk) => {}
                         Some(Message::Want) => coordinator.want(),
                         Some(Message::Stop(how)) => coordinator.stop(how, clock.now_ns()),
@@ -399,23 +437,14 @@ impl Opened {
                     }
                 }
             });
-            let told_of = |panicked: Result<(), Panic>| {
-                if let Err(panic) = panicked {
-                    shared.fail(JobError::Panic {
-                        job: shared.name.clone(),
-                        op: "committing what a sink has prepared".into(),
-                        shard: 0,
-                        position: "the control thread".into(),
-                        message: panic.message,
-                    });
-                }
-            };
-            told_of(caught);
+            told_of(caught, "the control thread");
             // Shards that sleep are to drop their parts.
             ring();
             // Law 2. Nothing is removed meanwhile.
-            told_of(catch(|| savepoints.finish()));
-            told_of(catch(|| drop(coordinator)));
+            told_of(catch(|| savepoints.finish()), "the control thread");
+            // Law 4: what is under way is made to its end.
+            told_of(commits.end(), COMMITTING);
+            drop(coordinator);
             // Laws 1 and 3.
             while gone < shards {
                 match from.recv() {
@@ -427,7 +456,7 @@ impl Opened {
             }
             drop(disk);
             drop(lock);
-            // Law 4.
+            // Law 5.
             let until_ns = clock.now_ns().saturating_add(HELPERS_WITHIN_NS);
             for ended in helpers.0 {
                 let left_ns = until_ns.saturating_sub(clock.now_ns());
@@ -443,7 +472,7 @@ impl Opened {
     }
 }
 
-fn no_thread(e: std::io::Error) -> BuildError {
+pub(super) fn no_thread(e: std::io::Error) -> BuildError {
     BuildError::Config {
         what: format!("the thread for the job's checkpoints could not be started: {e}"),
         advice: "raise the limit on threads".into(),

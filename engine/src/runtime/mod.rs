@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod clock;
+mod commits;
 mod config;
 mod disks;
 mod drivers;

@@ -295,8 +295,8 @@ impl Shard {
             let stage = slot.tasklet.stage();
             let step = Mailbox::step_named(job.shared.number, stage);
             self.mailbox.current.store(step, Relaxed);
-            let hold = job.shared.budget.is_over();
-            slot.tasklet.cx().hold = hold;
+            let over = job.shared.budget.is_over();
+            slot.tasklet.cx().hold = over || job.part.as_ref().is_some_and(Part::holds);
             let stepped = catch(|| slot.tasklet.step(*now));
             let cx = slot.tasklet.cx();
             let published = std::mem::take(&mut cx.published);
@@ -335,7 +335,7 @@ impl Shard {
                     return false;
                 }
             };
-            if hold {
+            if over {
                 let happens = handled > 0 || slot.tasklet.is_under_way();
                 let until_ns = match progress {
                     Progress::Idle { until_ns } if !slot.tasklet.is_source() => until_ns,

@@ -3,7 +3,7 @@
 //! Laws
 //! 1. Handlers run off the shards, on a thread of the sink's own, and may block. Each shard's writes its own records, in order.
 //! 2. A handler is asked to pre-commit only what it began; an epoch without records needs nothing.
-//! 3. One handler more commits and recovers, on the job's control thread, and never begins anything.
+//! 3. One handler more commits and recovers, on the thread of the job's commits, and never begins anything.
 
 use super::relay::{Output, Relay};
 use super::{CommitError, Committer, PreCommit, Sink, Writer};
@@ -95,7 +95,9 @@ pub trait Transactions<T>: Clone + Send + 'static {
     /// Writes records, so that nobody else sees them. What it leaves in the vector is dropped. An error ends the job.
     fn batch(&mut self, records: &mut Vec<T>) -> Result<(), String>;
     /// Makes durable what has been written since `begin`, still unseen: a crash must not lose it from here on. The bytes tell
-    /// [`Transactions::commit`] what to commit. The next batch begins another transaction, which may be before this one is committed.
+    /// [`Transactions::commit`] what to commit. The next batch begins another transaction, which may be before this one is committed:
+    /// there are as many open or prepared as
+    /// [`Checkpointing::max_uncommitted`](crate::Checkpointing::max_uncommitted) says, one more, and those of epochs that were given up.
     fn pre_commit(&mut self, epoch: Epoch) -> Result<Vec<u8>, String>;
     /// Makes a transaction visible; see [`Committer::commit`].
     fn commit(&mut self, epoch: Epoch, prepared: &[u8]) -> Result<(), CommitError>;

@@ -95,9 +95,9 @@ struct Place {
 
 /// A job with all its tasklets, stepped by its owner.
 ///
-/// One that takes checkpoints has further actors, each with steps of its own: the parts of its shards, the coordinator and
-/// the disk. So whoever chooses the steps chooses when barriers pass, when states are written, when an operation of the disk
-/// completes and where it all ends: dropping the stepper is the death of the process, and what the disk then loses is for
+/// One that takes checkpoints has further actors, each with steps of its own: the parts of its shards, the coordinator,
+/// the disk and the sinks' commits. So whoever chooses the steps chooses when barriers pass, when states are written, when an operation
+/// of the disk completes, how late sinks commit and where it all ends: dropping the stepper is the death of the process, and what the disk then loses is for
 /// [`pelton_storage::SharedDisk::crash`] to say.
 pub struct Stepper {
     name: String,
@@ -180,7 +180,7 @@ impl Stepper {
     }
 
     /// Number of all that can be stepped: the tasklets and, where checkpoints are taken, behind them each shard's part, the
-    /// coordinator and the disk.
+    /// coordinator, the disk and the sinks' commits.
     pub fn actors(&self) -> usize {
         self.places.len() + self.control.as_ref().map_or(0, |c| c.actors())
     }
@@ -209,7 +209,7 @@ impl Stepper {
         self.control.as_ref().and_then(|c| c.from)
     }
 
-    /// What the coordinator is at, for messages: `idle`, `writing`, `late`, `deciding`, `committing`, `over`.
+    /// What the coordinator is at, for messages: `idle`, `writing`, `late`, `deciding`, `committing` (it waits for that), `over`.
     pub fn phase(&self) -> &'static str {
         self.control.as_ref().map_or("none", |c| c.phase())
     }
@@ -263,6 +263,7 @@ impl Stepper {
         if place.done {
             return Ok(Progress::Done);
         }
+        place.tasklet.cx().hold = self.control.as_ref().is_some_and(|c| c.holds());
         let stepped = catch(|| place.tasklet.step(self.now));
         let cx = place.tasklet.cx();
         cx.published = 0;

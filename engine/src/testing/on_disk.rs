@@ -1,9 +1,9 @@
-//! The checkpoints of a stepped job: parts, coordinator and disk, each a step of its own.
+//! The checkpoints of a stepped job: parts, coordinator, disk and sinks' commits, each a step of its own.
 
 use super::Place;
 use crate::checkpoint::{
-    self, Checkpointing, Checkpoints, Coordinator, Epoch, Event, JobLoad, Opening, Pace, Part,
-    Restored, Setup, Started, Stop, Sweeps, Tasklets, Told, Turn,
+    self, Checkpointing, Checkpoints, Committed, Committers, Coordinator, Epoch, Event, JobLoad,
+    Opening, Pace, Part, Restored, Setup, Started, Stop, Sweeps, Tasklets, ToCommit, Told, Turn,
 };
 use crate::error::JobError;
 use crate::plan::BuiltJob;
@@ -62,6 +62,10 @@ type Events = Arc<Mutex<VecDeque<Event>>>;
 pub(super) struct Control {
     parts: Vec<Part>,
     coordinator: Coordinator,
+    committers: Committers,
+    /// The commits that were asked for and are yet to be made, and what became of those that were and is yet to be told.
+    to_commit: Option<ToCommit>,
+    outcome: Option<Committed>,
     told: Arc<Told>,
     events: Events,
     /// The handle of the coordinator.
@@ -96,6 +100,7 @@ pub(super) fn open(
             interval_ns: config.interval.nanos(),
             timeout_ns: config.timeout.nanos(),
             end_timeout_ns: config.end_timeout.nanos(),
+            max_uncommitted: config.max_uncommitted,
             sweeps: Sweeps {
                 growth: on.sweep_growth,
                 bytes: on.sweep_bytes,
@@ -125,6 +130,7 @@ pub(super) fn open(
     let Started {
         coordinator,
         told,
+        committers,
         writers,
     } = opening.start(built, 0).map_err(|e| failed(e.what))?;
     let events = Events::default();
@@ -138,6 +144,9 @@ pub(super) fn open(
     Ok(Control {
         parts,
         coordinator,
+        committers,
+        to_commit: None,
+        outcome: None,
         told,
         events,
         disk,
@@ -150,9 +159,14 @@ fn lock(events: &Events) -> std::sync::MutexGuard<'_, VecDeque<Event>> {
 }
 
 impl Control {
-    /// Steps besides those of tasklets: each part, the coordinator, the disk.
+    /// Steps besides those of tasklets: each part, the coordinator, the disk, the sinks' commits.
     pub fn actors(&self) -> usize {
-        self.parts.len() + 2
+        self.parts.len() + 3
+    }
+
+    /// Whether sources are not to read.
+    pub fn holds(&self) -> bool {
+        self.told.holds()
     }
 
     /// Everything is committed, and the job may go.
@@ -190,7 +204,8 @@ impl Control {
         }
         Ok(match at - shards {
             0 => self.coordinate(job, now_ns),
-            _ => Ok(progress(self.disk.step())),
+            1 => Ok(progress(self.disk.step())),
+            _ => self.commit(job, now_ns),
         })
     }
 
@@ -234,6 +249,24 @@ impl Control {
                 until_ns: self.coordinator.wake_at(),
             },
         })
+    }
+}
+
+impl Control {
+    /// What the thread of the commits does, in three steps (it is asked, it commits, it tells): whatever happens may happen between
+    /// them.
+    fn commit(&mut self, job: &str, now_ns: u64) -> Result<Progress, JobError> {
+        if let Some(outcome) = self.outcome.take() {
+            let taken = self.coordinator.committed(outcome, now_ns);
+            taken.map_err(|e| e.of_job(job))?;
+            return Ok(Progress::Worked);
+        }
+        if let Some(what) = self.to_commit.take() {
+            self.outcome = Some(self.committers.commit(&what));
+            return Ok(Progress::Worked);
+        }
+        self.to_commit = self.coordinator.next_commits(now_ns);
+        Ok(progress(self.to_commit.is_some()))
     }
 }
 

@@ -125,8 +125,11 @@ pub fn live(
     // One in three dies while it starts and recovers.
     let mut ms = [40, 250, 250][draw.index(3)];
     if let Some(point) = point {
-        // The n-th time: what comes once a restart has no second time.
-        let once = matches!(point, "recovered" | "over" | "aborted");
+        // The n-th time: what comes once a restart, or seldom, has no second time.
+        let once = matches!(
+            point,
+            "recovered" | "over" | "aborted" | "held" | "decided-behind"
+        );
         let nth = if once { 1 } else { 1 + draw.below(8) };
         command.env("PELTON_KILL", format!("{point}:{nth}"));
         ms = 2_000;

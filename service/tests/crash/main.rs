@@ -12,6 +12,7 @@ mod flights;
 mod lives;
 mod logs;
 mod outputs;
+mod refusing;
 mod victim;
 
 use lives::{Draw, Kills};

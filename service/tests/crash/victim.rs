@@ -3,6 +3,7 @@
 use super::Subject;
 use super::lives::Draw;
 use super::outputs::{last_of_keys, lines, same_last, same_rows};
+use super::refusing::Refusing;
 use pelton::{
     Checkpointing, Config, DiskKind, Driver, EventTime, Job, Runtime, Session, Span, Spans, Stop,
     Tumbling, Watermarks, Windowed, sources,
@@ -28,6 +29,9 @@ pub struct Life {
     interval_us: i64,
     timeout_us: i64,
     rate: u64,
+    /// One commit in so many is put off; none, if 0.
+    refuses_one_in: u64,
+    max_uncommitted: usize,
     /// On glommio, with checkpoints written by io_uring, where both can be had.
     io_uring: bool,
 }
@@ -93,6 +97,8 @@ impl Subject for Generated {
             "sealed",
             "aborted",
             "decided",
+            "decided-behind",
+            "held",
             "committed-one",
             "committed",
             "over",
@@ -111,6 +117,8 @@ impl Subject for Generated {
             interval_us: 100_000,
             timeout_us: 60_000_000,
             rate: 10_000_000,
+            refuses_one_in: 0,
+            max_uncommitted: 1,
             io_uring: false,
         };
         super::lives::through(undisturbed.command(&expected)).unwrap();
@@ -131,6 +139,8 @@ impl Subject for Generated {
             // One in three gives up whatever takes as long as an interval.
             timeout_us: [60_000_000, 60_000_000, interval_us][draw.index(3)],
             rate: v.rate,
+            refuses_one_in: [0, 0, 9][draw.index(3)],
+            max_uncommitted: [1, 3, 3][draw.index(3)],
             io_uring: draw.one_in(3),
         };
         life.command(folder)
@@ -205,20 +215,28 @@ pub fn run(folder: &Path) {
 
 fn job(life: &Life, disk: DiskKind, folder: &Path) -> Job {
     let to = |name: &str| {
-        sink::parts(
+        let parts = sink::parts(
             folder.join(name),
             sink::text(|line: &String, out: &mut Vec<u8>| {
                 out.extend_from_slice(line.as_bytes());
                 out.push(b'\n');
                 Ok(())
             }),
-        )
+        );
+        Refusing {
+            inner: match name {
+                "running" => parts.updates(),
+                _ => parts,
+            },
+            one_in: life.refuses_one_in,
+        }
     };
     let job = Job::new("generated");
     job.checkpoints(
         Checkpointing::in_folder(folder.join("checkpoints"))
             .every(Span::from_micros(life.interval_us))
             .timeout(Span::from_micros(life.timeout_us))
+            .max_uncommitted(life.max_uncommitted)
             .segment_bytes(16 << 20)
             .reserve_bytes(0)
             .disk(disk),
@@ -252,6 +270,6 @@ fn job(life: &Life, disk: DiskKind, folder: &Path) -> Job {
         .running(|a| (a.count(), a.sum(|e: &Event| e.value)))
         .uid("running")
         .map(|k| format!("{},{:?}", k.key, k.value))
-        .sink(to("running").updates());
+        .sink(to("running"));
     job
 }

@@ -6,6 +6,7 @@
 //! 3. Whenever the process ends, between any two calls, a recovery leaves to be seen what was decided, all of it, once, and nothing
 //!    else; so does a recovery that begins again because the process ended in the first one.
 //! 4. After a recovery, and after the end of the input, the sink takes epochs as before.
+//! 5. It takes, prepares and is told of further epochs while earlier ones are decided and not committed yet.
 
 use super::{Dice, cases};
 use crate::batch::Stamp;
@@ -83,7 +84,7 @@ struct World<'a> {
     /// The last epoch begun: none is used twice.
     epoch: Epoch,
     last: Option<Epoch>,
-    /// What the last decision named.
+    /// What the last decision named: what was not committed before it, in order, of several epochs perhaps.
     decided: Vec<Share>,
     /// What may be seen, by all decisions.
     allowed: BTreeSet<u64>,
@@ -99,6 +100,8 @@ struct Opened<W> {
     written: Vec<Vec<u64>>,
     /// Of epochs that were given up.
     carried: Vec<Share>,
+    /// Decided and not committed, in order.
+    left: Vec<Share>,
 }
 
 impl<'a> World<'a> {
@@ -208,6 +211,7 @@ impl<'a> World<'a> {
             writers,
             committer,
             carried: vec![],
+            left: vec![],
         })
     }
 
@@ -228,6 +232,7 @@ impl<'a> World<'a> {
         }
         // The last barrier comes behind the end.
         self.pass(sink, false)?;
+        self.commit_some(sink, sink.left.len())?;
         self.check()
     }
 
@@ -309,12 +314,23 @@ impl<'a> World<'a> {
     fn decide<W>(&mut self, sink: &mut Opened<W>) -> Result<(), Stop> {
         self.call("decide")?;
         self.last = Some(self.epoch);
-        self.decided = std::mem::take(&mut sink.carried);
+        sink.left.append(&mut sink.carried);
+        self.decided.clone_from(&sink.left);
         for share in &self.decided {
             self.allowed.extend(&share.records);
         }
         self.check()?;
-        let shares = self.decided.clone();
+        // All of it, or some: what is left the next decision names too, whose epoch is written and prepared meanwhile.
+        let most = match self.dice.below(3) {
+            0 => self.dice.below(sink.left.len() + 1),
+            _ => sink.left.len(),
+        };
+        self.commit_some(sink, most)
+    }
+
+    /// Commits the first `most` shares of those that are left, in order.
+    fn commit_some<W>(&mut self, sink: &mut Opened<W>, most: usize) -> Result<(), Stop> {
+        let shares: Vec<Share> = sink.left.drain(..most).collect();
         for share in &shares {
             self.commit(&mut *sink.committer, share)?;
             if self.dice.coin() {
