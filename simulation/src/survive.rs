@@ -68,7 +68,7 @@ pub fn survive(case: &Case, manner: Manner) -> Result<Faults, String> {
         faults: Faults::default(),
     };
     loop {
-        let next = series.to_its_end(&mut random).map_err(|e| series.told(e))?;
+        let next = series.until_over(&mut random).map_err(|e| series.told(e))?;
         series.faults.refused += series.outputs.refused();
         let Some((from, outputs)) = next.filter(|_| series.number < JOBS_MAX) else {
             return Ok(series.faults);
@@ -109,7 +109,7 @@ impl Series<'_> {
     }
 
     /// Lives until the job is through, and compares. What another job may start from: a savepoint, and what was visible by then.
-    fn to_its_end(&mut self, random: &mut Random) -> Result<Option<(Copied, Outputs)>, String> {
+    fn until_over(&mut self, random: &mut Random) -> Result<Option<(Copied, Outputs)>, String> {
         let mut disk = MemoryDisk::new();
         disk.set_capacity(u64::MAX);
         let mut disturbed = random.between(2, 7);

@@ -104,7 +104,7 @@ pub(super) fn live(
         ready: None,
         copied: None,
     };
-    let ended = living.to_its_end(faults)?;
+    let ended = living.until_over(faults)?;
     let Living {
         stepper, copied, ..
     } = living;
@@ -179,7 +179,7 @@ struct Living<'a> {
 }
 
 impl Living<'_> {
-    fn to_its_end(&mut self, faults: &mut Faults) -> Result<Ended, String> {
+    fn until_over(&mut self, faults: &mut Faults) -> Result<Ended, String> {
         while !self.stepper.all_done() {
             if self.dies(faults) {
                 return Ok(Ended::Died);
