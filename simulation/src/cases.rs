@@ -20,11 +20,28 @@ pub fn each_by(
     test: &str,
     kinds: &[KindName],
     default: u64,
+    check: impl FnMut(&Case) -> Result<(), String>,
+) {
+    each_drawn(
+        test,
+        numbers(default),
+        |seed| Case::draw(seed, kinds),
+        check,
+    );
+}
+
+/// As [`each_by`], of these seeds and drawn in another way.
+///
+/// # Panics
+/// As [`each`].
+pub fn each_drawn(
+    test: &str,
+    seeds: std::ops::Range<u64>,
+    draw: impl Fn(u64) -> Case,
     mut check: impl FnMut(&Case) -> Result<(), String>,
 ) {
-    let seeds = numbers(default);
     for seed in seeds {
-        let case = Case::draw(seed, kinds);
+        let case = draw(seed);
         if let Err(what) = check(&case) {
             let (small, what_small) = shrink(case, what.clone(), &mut check);
             panic!(
@@ -41,6 +58,15 @@ pub fn numbers(default: u64) -> std::ops::Range<u64> {
     match number("PELTON_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("PELTON_CASES").unwrap_or(default),
+    }
+}
+
+/// The same for a suite whose cases are dear: of each 200 that `PELTON_CASES` asks for, `default`.
+pub fn some_numbers(default: u64) -> std::ops::Range<u64> {
+    let all = numbers(200);
+    match all.end - all.start {
+        1 => all,
+        n => 0..(n * default).div_ceil(200),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::job::Outputs;
 use crate::model::{Outcome, judge};
 use crate::record::{Fused, Rec};
 use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
-use crate::survive::{Ended, Fate, Faults, Life, judged, live};
+use crate::survive::{Ended, Fate, Life, judged, one_life};
 use pelton::testing::Sizes;
 use pelton_storage::{Fault, FaultyDisk, MemoryDisk};
 
@@ -56,6 +56,9 @@ impl Small {
                 sweep_growth: 2,
                 sweep_bytes: 0,
                 sweep_least: 2,
+                segment_bytes: 256 << 10,
+                ration: None,
+                savepoint: None,
                 timeout_us: 100_000,
                 max_uncommitted: 3,
                 seed,
@@ -69,14 +72,13 @@ impl Small {
     /// The run does not give what the model says.
     pub fn undisturbed(&self) -> Result<(u64, u64), String> {
         let outputs = Outputs::new(Some(self.life.seed));
-        let mut faults = Faults::default();
         let disk = self.life.disk(MemoryDisk::new());
-        let (ended, disk) = live(&self.spec, &self.life, disk, &outputs, false, &mut faults)?;
+        let (ended, disk, completed) = one_life(&self.spec, &self.life, disk, &outputs)?;
         if !matches!(ended, Ended::Over(_)) {
             return Err(format!("{ended:?}"));
         }
         judged(&self.spec, &self.outcome, &outputs)?;
-        Ok((disk.look(FaultyDisk::operations), faults.completed))
+        Ok((disk.look(FaultyDisk::operations), completed))
     }
 
     /// Runs it with a planned failure, and then, if it has ended before its time, on what is left.
@@ -86,8 +88,7 @@ impl Small {
     pub fn fail(&self, fault: Fault) -> Result<Came, String> {
         let outputs = Outputs::new(Some(self.life.seed));
         let disk = self.life.disk(MemoryDisk::new()).with_fault(fault);
-        let mut faults = Faults::default();
-        let (ended, disk) = live(&self.spec, &self.life, disk, &outputs, false, &mut faults)?;
+        let (ended, disk, _) = one_life(&self.spec, &self.life, disk, &outputs)?;
         let struck = disk.look(FaultyDisk::faults) > 0;
         let came = match ended {
             Ended::Failed(e) if struck => Came::Failed(e.code()),
@@ -111,8 +112,7 @@ impl Small {
     ) -> Result<usize, String> {
         let outputs = Outputs::new(Some(self.life.seed));
         let disk = self.life.disk(MemoryDisk::new()).with_halt(at);
-        let mut faults = Faults::default();
-        let (ended, disk) = live(&self.spec, &self.life, disk, &outputs, false, &mut faults)?;
+        let (ended, disk, _) = one_life(&self.spec, &self.life, disk, &outputs)?;
         if let Ended::Failed(e) = ended {
             return Err(e.to_string());
         }
@@ -132,8 +132,7 @@ impl Small {
         for lives in 0..LIVES_MAX {
             life.sizes.shards = [2, 3, 1][lives % 3];
             let disk = life.disk(left);
-            let mut faults = Faults::default();
-            let (ended, disk) = live(&self.spec, &life, disk, outputs, false, &mut faults)?;
+            let (ended, disk, _) = one_life(&self.spec, &life, disk, outputs)?;
             match ended {
                 Ended::Over(_) => return judged(&self.spec, &self.outcome, outputs),
                 Ended::Died => left = disk.kill(),

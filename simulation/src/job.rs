@@ -1,6 +1,7 @@
 //! A [`Spec`] as a job of the engine.
 
 use crate::ledger::Ledger;
+use crate::meter::Meter;
 use crate::model;
 use crate::random::Random;
 use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
@@ -10,11 +11,9 @@ use pelton::aggregate::{Aggregate, At};
 use pelton::process::{Ttl, aggregating, list, map, reducing, value};
 use pelton::push::DeadLetter;
 use pelton::{
-    Cumulate, EventTime, Firing, Inlet, Job, Pipeline, Session, Sliding, Span, Stream, Tumbling,
-    WatermarkGenerator, Watermarks, Windowed,
+    Cumulate, Epoch, EventTime, Firing, Inlet, Job, Pipeline, Session, Sliding, Span, Stream,
+    Tumbling, WatermarkGenerator, Watermarks, Windowed,
 };
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// What comes out of a job, and outlives it.
 #[derive(Debug)]
@@ -42,6 +41,17 @@ impl Outputs {
         }
     }
 
+    /// Those of a job that starts from where these stood after an epoch.
+    pub fn as_of(&self, epoch: Epoch, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        Outputs {
+            records: self.records.as_of(epoch, random.bits()),
+            rows: self.rows.as_of(epoch, random.bits()),
+            late: self.late.as_of(epoch, random.bits()),
+            dead: self.dead.as_of(epoch, random.bits()),
+        }
+    }
+
     /// Commits that were put off.
     pub fn refused(&self) -> u64 {
         let (a, b) = (self.records.refused(), self.rows.refused());
@@ -64,8 +74,8 @@ struct Sinks {
     late: Ledger<Rec>,
 }
 
-/// Writes the job. `seed` is that of the sources' portions; what they read is counted in `read`.
-pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>, to: &Outputs) -> Job {
+/// Writes the job. `seed` is that of the sources' portions; `meter` says what they read and may.
+pub fn build(spec: &Spec, seed: u64, meter: &Meter, to: &Outputs) -> Job {
     let job = Job::new("drawn");
     job.dead_letters_to(to.dead.clone());
     let sinks = Sinks {
@@ -74,12 +84,12 @@ pub fn build(spec: &Spec, seed: u64, read: &Arc<AtomicU64>, to: &Outputs) -> Job
         late: to.late.clone(),
     };
     match &spec.sources[..] {
-        [one] if spec.steps.is_empty() => direct(&job, one, seed, read, &spec.end, sinks),
+        [one] if spec.steps.is_empty() => direct(&job, one, seed, meter, &spec.end, sinks),
         sources => {
             let mut streams = sources
                 .iter()
                 .enumerate()
-                .map(|(n, s)| opened(&job, s, seed + n as u64, read));
+                .map(|(n, s)| opened(&job, s, seed + n as u64, &meter.of_source(n)));
             let mut stream = match (streams.next(), streams.next()) {
                 (Some(one), Some(two)) => one.union(two),
                 (Some(one), None) => one,
@@ -108,11 +118,11 @@ macro_rules! fused {
 /// A source with its event times and what `$then` makes of it: with fused steps, or with none at all, so that its
 /// records may travel as batches.
 macro_rules! source {
-    ($job:expr, $spec:expr, $seed:expr, $read:expr, $then:expr) => {{
+    ($job:expr, $spec:expr, $seed:expr, $meter:expr, $then:expr) => {{
         let source = Uneven {
             partitions: $spec.partitions.clone(),
             seed: $seed,
-            read: $read.clone(),
+            meter: $meter.clone(),
         };
         let stream = $job.source(source);
         if $spec.before == Fused::default() && $spec.after == Fused::default() {
@@ -190,16 +200,16 @@ impl WatermarkGenerator<Rec> for LastEven {
 }
 
 /// A source with its end fused to it.
-fn direct(job: &Job, spec: &SourceSpec, seed: u64, read: &Arc<AtomicU64>, how: &End, sinks: Sinks) {
-    source!(job, spec, seed, read, |stream| end(stream, how, sinks));
+fn direct(job: &Job, spec: &SourceSpec, seed: u64, meter: &Meter, how: &End, sinks: Sinks) {
+    source!(job, spec, seed, meter, |stream| end(stream, how, sinks));
 }
 
 /// A source with a stage boundary behind it, so that all have one type.
-fn opened(job: &Job, spec: &SourceSpec, seed: u64, read: &Arc<AtomicU64>) -> Stream<Inlet<Rec>> {
+fn opened(job: &Job, spec: &SourceSpec, seed: u64, meter: &Meter) -> Stream<Inlet<Rec>> {
     if seed.is_multiple_of(2) {
-        source!(job, spec, seed, read, |s: Stream<_>| s.rebalance())
+        source!(job, spec, seed, meter, |s: Stream<_>| s.rebalance())
     } else {
-        source!(job, spec, seed, read, |s: Stream<_>| s
+        source!(job, spec, seed, meter, |s: Stream<_>| s
             .key_by(|r: &Rec| r.key)
             .exchange())
     }

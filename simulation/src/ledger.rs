@@ -24,7 +24,8 @@ struct Book<T> {
     committed: BTreeSet<Name>,
     /// The epoch of what was committed last, in this life.
     last: Option<Epoch>,
-    visible: Vec<(T, i64)>,
+    /// With the epochs by which it became so: 0 where another job's did, and without checkpoints.
+    visible: Vec<(Epoch, (T, i64))>,
     /// Draws when a writer is not ready yet, and when a commit has to be tried again.
     random: Random,
     /// One commit in so many is put off: where it is many of them, epochs wait for each other.
@@ -87,7 +88,21 @@ impl<T> Ledger<T> {
 impl<T: Clone> Ledger<T> {
     /// What others see, with event times, in the order in which it became visible.
     pub fn visible(&self) -> Vec<(T, i64)> {
-        self.book().visible.clone()
+        let book = self.book();
+        book.visible
+            .iter()
+            .map(|(_, timed)| timed.clone())
+            .collect()
+    }
+
+    /// Another ledger, for a job that starts from this one's as it was after an epoch: it shows what was visible by then, and knows of
+    /// nothing that was prepared.
+    pub fn as_of(&self, epoch: Epoch, seed: u64) -> Self {
+        let ledger = Ledger::new(Some(seed));
+        let book = self.book();
+        let by_then = book.visible.iter().filter(|(by, _)| *by <= epoch);
+        ledger.book().visible = by_then.map(|(_, v)| (Epoch(0), v.clone())).collect();
+        ledger
     }
 }
 
@@ -131,7 +146,7 @@ impl<T: Send + 'static> Writer<T> for LedgerWriter<T> {
         let timed = (record, stamp.time.micros());
         match self.ledger.two_phases {
             true => self.written.push(timed),
-            false => self.ledger.book().visible.push(timed),
+            false => self.ledger.book().visible.push((Epoch(0), timed)),
         }
     }
 
@@ -184,7 +199,8 @@ impl<T: Send + 'static> Committer for Ledger<T> {
             book.faults.push(fault);
         }
         if let Some(records) = book.staged.remove(&name) {
-            book.visible.extend(records);
+            let by = |timed| (epoch, timed);
+            book.visible.extend(records.into_iter().map(by));
             book.committed.insert(name);
         } else if !book.committed.contains(&name) {
             let fault = format!("{name:?} was committed and never prepared");

@@ -18,6 +18,7 @@ pub mod compare;
 pub mod faults;
 mod job;
 pub mod ledger;
+pub mod meter;
 pub mod model;
 pub mod random;
 pub mod record;

@@ -1,6 +1,7 @@
 //! Runs a job of the engine step by step, as drawn from a seed.
 
 use crate::job::{Outputs, build};
+use crate::meter::Meter;
 use crate::random::Random;
 use crate::record::{Rec, Row};
 use crate::schedule::Schedule;
@@ -9,8 +10,6 @@ use pelton::Span;
 use pelton::push::{Counters, DeadLetter};
 use pelton::tasklet::Progress;
 use pelton::testing::{Sizes, Stepper};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Steps after which a job that has not ended is taken not to end.
 const STEPS_MAX: u64 = 3_000_000;
@@ -65,9 +64,9 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
         ring_capacity: random.between(2, 16) as usize,
         key_groups: random.pick(&[256, 256, 16]),
     };
-    let read = Arc::new(AtomicU64::new(0));
+    let meter = Meter::default();
     let outputs = Outputs::new(None);
-    let job = build(spec, random.bits() >> 1, &read, &outputs);
+    let job = build(spec, random.bits() >> 1, &meter, &outputs);
     let mut stepper = Stepper::with(&job, sizes).map_err(|e| format!("not built: {e}"))?;
     let mut schedule = Schedule::new(random.bits());
     let (mut steps, mut still) = (0, 0);
@@ -91,7 +90,7 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
     Ok(Run {
         sizes,
         seed,
-        read: read.load(Relaxed),
+        read: meter.read(),
         out: Out::of(&outputs),
         counters,
     })

@@ -1,12 +1,11 @@
 //! A source that hands its records over in random portions, with pauses.
 
+use crate::meter::Meter;
 use crate::random::Random;
 use crate::record::Rec;
 use pelton::port::Ports;
 use pelton::source::{Emit, Position, Read, ReadError, Reader, Source};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Records of several partitions, read unevenly as `seed` says.
 #[derive(Debug)]
@@ -15,8 +14,8 @@ pub struct Uneven {
     pub partitions: Vec<Vec<Rec>>,
     /// Of the portions.
     pub seed: u64,
-    /// Counts what has been read.
-    pub read: Arc<AtomicU64>,
+    /// What is read and may be.
+    pub meter: Meter,
 }
 
 /// A partition of [`Uneven`].
@@ -33,7 +32,7 @@ pub struct UnevenReader {
     portion: i64,
     /// Says that its offsets are regular, so that its records may travel as batches.
     regular: bool,
-    read: Arc<AtomicU64>,
+    meter: Meter,
 }
 
 impl Source for Uneven {
@@ -55,7 +54,7 @@ impl Source for Uneven {
                 portion: random.pick(&[0, 0, 1, 3, 30]),
                 regular: random.one_in(2),
                 random: Random::new(random.bits()),
-                read: self.read.clone(),
+                meter: self.meter.clone(),
             })
             .collect())
     }
@@ -93,6 +92,7 @@ impl Reader for UnevenReader {
         }
         self.taken = position.offset;
         self.ahead.clear();
+        self.meter.stands_at(self.number, position.offset);
         Ok(())
     }
     fn read<E: Emit<Rec>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
@@ -103,15 +103,24 @@ impl Reader for UnevenReader {
                 return Ok(Read::Pending { until_ns: None });
             }
         }
-        for _ in 0..portion {
+        for n in 0..portion {
             if self.ahead.is_empty() {
                 self.take_some();
             }
             let offset = self.offset();
-            let Some(record) = self.ahead.pop_front() else {
+            if self.ahead.is_empty() {
                 return Ok(Read::End);
+            }
+            if !self.meter.take() {
+                return Ok(match n {
+                    0 => Read::Pending { until_ns: None },
+                    _ => Read::More,
+                });
+            }
+            let Some(record) = self.ahead.pop_front() else {
+                unreachable!("it was there");
             };
-            self.read.fetch_add(1, Relaxed);
+            self.meter.stands_at(self.number, offset + 1);
             out.emit(offset, record);
         }
         Ok(Read::More)

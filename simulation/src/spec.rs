@@ -138,8 +138,19 @@ impl Case {
     /// The case of `seed`, with windows of one of `kinds`.
     pub fn draw(seed: u64, kinds: &[KindName]) -> Case {
         let mut random = Random::new(seed);
+        let shape = Shape::draw(&mut random);
+        Case::shaped(seed, kinds, random, shape)
+    }
+
+    /// One whose states live long while few of them change: many keys, records close to one another in time, wide windows.
+    pub fn long_lived(seed: u64, kinds: &[KindName]) -> Case {
+        let mut random = Random::new(seed);
+        let shape = Shape::long_lived(&mut random);
+        Case::shaped(seed, kinds, random, shape)
+    }
+
+    fn shaped(seed: u64, kinds: &[KindName], mut random: Random, mut shape: Shape) -> Case {
         let r = &mut random;
-        let mut shape = Shape::draw(r);
         if kinds.contains(&KindName::Running) {
             // Each result holds the names of all records before it.
             shape.records = shape.records.min(60);
@@ -151,7 +162,7 @@ impl Case {
             .collect();
         let steps: Vec<_> = (0..r.pick(&[0, 0, 1, 1, 2, 3])).map(|_| step(r)).collect();
         let name = r.pick(kinds);
-        let end = match (name, window(r, name)) {
+        let end = match (name, window(r, name, shape.wide)) {
             (KindName::Running, _) => End::Running,
             (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
             (KindName::Process, _) => End::Process(r.pick(&[0, 0, 10, 300])),
@@ -202,6 +213,8 @@ struct Shape {
     extremes: bool,
     /// Times are rounded down to this, so that they meet.
     grain: i64,
+    /// Windows are so many times as wide.
+    wide: i64,
 }
 
 impl Shape {
@@ -219,6 +232,19 @@ impl Shape {
             nulls: r.pick(&[10, 30, 1_000]),
             extremes: r.one_in(8),
             grain: r.pick(&[1, 1, 1, 10, 50]),
+            wide: 1,
+        }
+    }
+
+    fn long_lived(r: &mut Random) -> Shape {
+        Shape {
+            records: r.pick(&[40, 60, 60, 100]),
+            keys: r.pick(&[5, 20, 40]),
+            pace: r.pick(&[0, 1, 3]),
+            outlier: 1_000,
+            extremes: false,
+            wide: r.pick(&[1, 10, 10]),
+            ..Shape::draw(r)
         }
     }
 }
@@ -326,13 +352,13 @@ fn mark(r: &mut Random, front: i64) -> Option<i64> {
     }
 }
 
-fn window(r: &mut Random, name: KindName) -> WindowSpec {
-    let step = r.pick(&[1, 7, 10, 50, 100]);
+fn window(r: &mut Random, name: KindName, wide: i64) -> WindowSpec {
+    let step = r.pick(&[1, 7, 10, 50, 100]) * wide;
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
     let kind = match name {
         KindName::Tumbling | KindName::Running | KindName::Ordered | KindName::Process => {
             Kind::Tumbling {
-                size: r.pick(&[step, 10, 100, 1_000]),
+                size: r.pick(&[step, 10 * wide, 100 * wide, 1_000]),
                 offset,
             }
         }
@@ -354,7 +380,7 @@ fn window(r: &mut Random, name: KindName) -> WindowSpec {
             offset,
         },
         KindName::Session => Kind::Session {
-            gap: r.pick(&[1, 5, 20, 100]),
+            gap: r.pick(&[1, 5, 20, 100]) * wide,
         },
     };
     let late = match kind {
@@ -375,7 +401,7 @@ fn window(r: &mut Random, name: KindName) -> WindowSpec {
     };
     let lateness = match late {
         Late::Drop => 0,
-        _ => r.pick(&[1, 10, 50, 300, 3_000]),
+        _ => r.pick(&[1, 10, 50, 300, 3_000]) * wide,
     };
     WindowSpec {
         kind,

@@ -1,30 +1,54 @@
 //! Whatever ends the process and whenever, what two-phase sinks show is what an undisturbed run shows.
 
-use pelton_simulation::cases::{each_by, numbers};
-use pelton_simulation::spec::KindName;
-use pelton_simulation::survive::{Faults, survive};
+use pelton_simulation::cases::{each_by, each_drawn, numbers, some_numbers};
+use pelton_simulation::spec::{Case, KindName};
+use pelton_simulation::survive::{Faults, Manner, survive};
 
-/// The operators that keep their states in checkpoints.
-const KEEPING: [KindName; 1] = [KindName::Tumbling];
+/// Cases in which something happened, to be held against how many there were: a suite in which nothing happens proves nothing.
+struct Happened {
+    all: Faults,
+    cases: u64,
+    default: u64,
+}
+
+impl Happened {
+    fn new(default: u64, seeds: &std::ops::Range<u64>) -> Self {
+        Happened {
+            all: Faults::default(),
+            cases: seeds.end - seeds.start,
+            default,
+        }
+    }
+
+    /// What happened, where enough cases were asked for to say so.
+    fn enough(&self) -> Option<&Faults> {
+        println!("{:?}", self.all);
+        (self.cases >= self.default).then_some(&self.all)
+    }
+
+    /// At least once in so many cases.
+    fn least(&self, what: &str, n: u64, each: u64) {
+        assert!(
+            n >= self.cases / each,
+            "only {n} {what} in {} cases",
+            self.cases
+        );
+    }
+}
 
 #[test]
 fn crashes_leave_no_trace() {
     let default = 200;
-    let mut all = Faults::default();
-    each_by("crashes_leave_no_trace", &KEEPING, default, |case| {
-        all.add(&survive(case)?);
+    let mut happened = Happened::new(default, &numbers(default));
+    let kinds = [KindName::Tumbling];
+    each_by("crashes_leave_no_trace", &kinds, default, |case| {
+        happened.all.add(&survive(case, Manner::Any)?);
         Ok(())
     });
-    println!("{all:?}");
-    let seeds = numbers(default);
-    let cases = seeds.end - seeds.start;
-    if cases < default {
+    let Some(all) = happened.enough() else {
         return;
-    }
-    // A suite in which nothing happens proves nothing.
-    let least = |what: &str, n: u64, each: u64| {
-        assert!(n >= cases / each, "only {n} {what} in {cases} cases");
     };
+    let least = |what: &str, n: u64, each: u64| happened.least(what, n, each);
     least("crashes", all.crashes, 2);
     least("halts", all.halts, 10);
     least("ends in recovery", all.in_recovery, 10);
@@ -33,7 +57,7 @@ fn crashes_leave_no_trace() {
     least("recoveries", all.recoveries, 1);
     least("recoveries with other shards", all.rescaled, 2);
     assert!(
-        all.entries > 10 * cases,
+        all.entries > 10 * happened.cases,
         "only {} entries were read back",
         all.entries
     );
@@ -52,27 +76,102 @@ fn crashes_leave_no_trace() {
 /// The states and timers of process functions, judged by the naive model.
 #[test]
 fn process_functions_survive() {
-    let mut all = Faults::default();
     let default = 60;
-    each_by(
-        "process_functions_survive",
-        &[KindName::Process],
-        default,
-        |case| {
-            all.add(&survive(case)?);
-            Ok(())
-        },
-    );
-    println!("{all:?}");
-    let seeds = numbers(default);
-    let cases = seeds.end - seeds.start;
-    if cases < default {
+    let mut happened = Happened::new(default, &numbers(default));
+    let kinds = [KindName::Process];
+    each_by("process_functions_survive", &kinds, default, |case| {
+        happened.all.add(&survive(case, Manner::Any)?);
+        Ok(())
+    });
+    let Some(all) = happened.enough() else {
         return;
-    }
-    let least = |what: &str, n: u64, each: u64| {
-        assert!(n >= cases / each, "only {n} {what} in {cases} cases");
     };
-    least("recoveries", all.recoveries, 2);
-    least("recoveries with other shards", all.rescaled, 2);
+    happened.least("recoveries", all.recoveries, 2);
+    happened.least("recoveries with other shards", all.rescaled, 2);
+    happened.least("losses of power", all.power_losses, 3);
+}
+
+/// Windows whose entries are slices that several windows share, and sessions, which grow into one another.
+#[test]
+fn sliding_and_session_windows_survive() {
+    let seeds = some_numbers(100);
+    let mut happened = Happened::new(100, &seeds);
+    let kinds = [KindName::Sliding, KindName::Session, KindName::Cumulate];
+    let draw = |seed| Case::draw(seed, &kinds);
+    let name = "sliding_and_session_windows_survive";
+    each_drawn(name, seeds, draw, |case| {
+        happened.all.add(&survive(case, Manner::Any)?);
+        Ok(())
+    });
+    let Some(all) = happened.enough() else {
+        return;
+    };
+    happened.least("recoveries", all.recoveries, 2);
+    happened.least("recoveries with other shards", all.rescaled, 2);
+    happened.least("losses of power", all.power_losses, 3);
+}
+
+/// Old entries are written anew over several epochs, and what they were written to goes: they are still there after a crash.
+#[test]
+fn sweeps_lose_nothing() {
+    let seeds = some_numbers(100);
+    let mut happened = Happened::new(100, &seeds);
+    let kinds = [
+        KindName::Tumbling,
+        KindName::Tumbling,
+        KindName::Sliding,
+        KindName::Session,
+        KindName::Running,
+        KindName::Process,
+    ];
+    let draw = |seed| Case::long_lived(seed, &kinds);
+    each_drawn("sweeps_lose_nothing", seeds, draw, |case| {
+        happened.all.add(&survive(case, Manner::Patient)?);
+        Ok(())
+    });
+    let Some(all) = happened.enough() else {
+        return;
+    };
+    assert!(
+        all.completed > 4 * all.lives,
+        "{} epochs in {} lives",
+        all.completed,
+        all.lives
+    );
+    let swept = "recoveries behind a sweep";
+    assert!(all.sweeps > happened.cases, "only {} sweeps", all.sweeps);
+    happened.least(swept, all.swept_recoveries, 1);
+    happened.least("segments removed", all.segments_removed, 1);
+}
+
+/// Jobs that are drained before they have read all, and jobs that start from another's savepoint, with other shards and in a lineage
+/// of their own: each comes to the same end as one that nobody touched.
+#[test]
+fn savepoints_and_drains_leave_no_trace() {
+    let seeds = some_numbers(60);
+    let mut happened = Happened::new(60, &seeds);
+    let kinds = [
+        KindName::Tumbling,
+        KindName::Sliding,
+        KindName::Session,
+        KindName::Running,
+        KindName::Process,
+    ];
+    let draw = |seed| Case::long_lived(seed, &kinds);
+    let name = "savepoints_and_drains_leave_no_trace";
+    each_drawn(name, seeds, draw, |case| {
+        happened.all.add(&survive(case, Manner::Moving)?);
+        Ok(())
+    });
+    let Some(all) = happened.enough() else {
+        return;
+    };
+    let least = |what: &str, n: u64, each: u64| happened.least(what, n, each);
+    least("savepoints", all.savepoints, 2);
+    least("jobs that started from one", all.moved, 2);
+    least("starts with other shards", all.moved_rescaled, 3);
+    least("recoveries behind a start", all.moved_recoveries, 3);
+    least("jobs drained", all.drained, 8);
+    least("lives that died draining", all.died_draining, 20);
     least("losses of power", all.power_losses, 3);
 }

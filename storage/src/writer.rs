@@ -104,6 +104,14 @@ struct Chunk {
     block: Option<OpenBlock>,
 }
 
+impl Chunk {
+    /// Whether there is nothing in it, but for the header of its segment.
+    fn is_empty(&self) -> bool {
+        let header = if self.offset == 0 { ALIGN } else { 0 };
+        self.end == header
+    }
+}
+
 /// Room for frames at the end of a block.
 #[derive(Debug)]
 pub struct Room<'a> {
@@ -143,6 +151,8 @@ pub struct SegmentWriter {
     /// Written segments that are still open, in log order; pushes go to the last.
     segments: VecDeque<Active>,
     spare: Preparer,
+    /// An entry waits for it that is longer than what is left of the last segment.
+    is_short: bool,
     next_id: SegmentId,
     chunk: Option<Chunk>,
     free: Vec<Buffer>,
@@ -179,6 +189,7 @@ impl SegmentWriter {
             poison,
             segments: VecDeque::new(),
             spare,
+            is_short: false,
             next_id: SegmentId {
                 attempt,
                 number: 0,
@@ -295,7 +306,12 @@ impl SegmentWriter {
         let needed = round_up((block::HEADER + len) as u64, block::ALIGN_BLOCK as u64) as usize;
         let full = |c: &Chunk| c.end + needed > c.limit;
         if self.chunk.as_ref().is_some_and(full) {
-            self.finish_chunk(head.epoch);
+            match self.chunk.take_if(|c| c.is_empty()) {
+                // Room was asked for and was too small. Written, it would keep a buffer from who then asks for more, and that
+                // again and again, if the disk hands back one at a time.
+                Some(unused) => self.give_back(unused.buffer),
+                None => self.finish_chunk(head.epoch),
+            }
         }
         if self.chunk.is_none() {
             self.begin_chunk(head.epoch, needed)?;

@@ -58,17 +58,6 @@ pub(crate) struct Started {
 }
 
 impl Opening {
-    /// [`Opening::store`] and [`Opening::fit`] of a job that starts from nowhere else.
-    pub fn new<D: BlockingDisk>(
-        built: &mut BuiltJob,
-        disk: &mut D,
-        setup: Setup,
-    ) -> Result<Self, JobLoad> {
-        let mut opening = Self::store(disk, setup)?;
-        opening.fit(built, None, &[])?;
-        Ok(opening)
-    }
-
     /// Opens the store. Waits for the disk, on which nothing else is under way.
     pub fn store<D: BlockingDisk>(disk: &mut D, setup: Setup) -> Result<Self, Unfit> {
         let config = StoreConfig {

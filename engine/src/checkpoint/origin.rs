@@ -29,14 +29,19 @@ impl Origin {
         std::fs::read_dir(folder).map_err(unreadable)?;
         let mut disk = StdDisk::blocking(folder).map_err(unreadable)?;
         match Savepoint::open(&mut disk, &folder.display().to_string()) {
-            Ok(savepoint) => Ok(Origin {
-                folder: folder.into(),
-                lineage: savepoint.lineage,
-                checkpoint: savepoint.checkpoint,
-                _lock: None,
-            }),
+            Ok(savepoint) => Ok(Self::of(folder.into(), savepoint)),
             Err(StorageError::NoSavepoint { .. }) => Self::of_checkpoints(folder, &mut disk),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A savepoint that has been opened.
+    pub fn of(folder: PathBuf, savepoint: Savepoint) -> Self {
+        Origin {
+            folder,
+            lineage: savepoint.lineage,
+            checkpoint: savepoint.checkpoint,
+            _lock: None,
         }
     }
 

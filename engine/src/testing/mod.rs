@@ -44,6 +44,7 @@ use crate::runtime::{Panic, catch, install_panic_hook};
 use crate::stream::Job;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::{EventTime, Span};
+use pelton_storage::StorageError;
 
 /// Sizes of a stepped job.
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +220,27 @@ impl Stepper {
         if let Some(control) = &mut self.control {
             control.want();
         }
+    }
+
+    /// Asks for a savepoint: of an epoch that begins from now on.
+    pub fn savepoint(&mut self) {
+        if let Some(control) = &mut self.control {
+            control.savepoint();
+        }
+    }
+
+    /// The epoch of a savepoint that was asked for and may be copied. What it needs is kept until then.
+    pub fn savepoint_ready(&mut self) -> Option<Epoch> {
+        self.control.as_mut().and_then(|c| c.ready())
+    }
+
+    /// Copies that savepoint into an empty folder in memory: [`OnDisk::from`] starts another job from it. `None` if there is none. Waits
+    /// for both disks.
+    ///
+    /// # Errors
+    /// A disk failed. There is no savepoint then, and none waits any more.
+    pub fn copy_savepoint(&mut self, to: &SharedDisk) -> Option<Result<Epoch, StorageError>> {
+        self.control.as_mut().and_then(|c| c.copy(to))
     }
 
     /// Has the job stop after a last checkpoint.

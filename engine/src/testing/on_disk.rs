@@ -3,14 +3,18 @@
 use super::Place;
 use crate::checkpoint::{
     self, Checkpointing, Checkpoints, Committed, Committers, Coordinator, Epoch, Event, JobLoad,
-    Opening, Pace, Part, Restored, Setup, Started, Stop, Sweeps, Tasklets, ToCommit, Told, Turn,
+    Opening, Origin, Pace, Part, Restored, Setup, Started, Stop, Sweeps, Tasklets, ToCommit, Told,
+    Turn,
 };
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::runtime::{Panic, catch};
 use crate::tasklet::{Progress, Tasklet};
 use crate::time::Span;
-use pelton_storage::{Lineage, PlainBytes, SharedDisk, WriterConfig};
+use pelton_storage::{
+    Checkpoint, Filter, Lineage, Pin, PlainBytes, Savepoint, SharedDisk, SnapshotReader,
+    StorageError, WriterConfig,
+};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +35,8 @@ pub struct OnDisk<'a> {
     pub sweep_least: u32,
     /// The lineage of a folder that is new.
     pub lineage: [u8; 16],
+    /// The savepoint that a job starts from as long as its folder holds no checkpoint: see [`super::Stepper::copy_savepoint`].
+    pub from: Option<&'a SharedDisk>,
 }
 
 impl<'a> OnDisk<'a> {
@@ -51,6 +57,7 @@ impl<'a> OnDisk<'a> {
             sweep_bytes: 64 << 10,
             sweep_least: 1024,
             lineage: [7; 16],
+            from: None,
         }
     }
 }
@@ -71,6 +78,8 @@ pub(super) struct Control {
     /// The handle of the coordinator.
     disk: SharedDisk,
     pub from: Option<(Epoch, Restored)>,
+    /// A savepoint that waits to be copied, and is kept until then.
+    ready: Option<(Pin, Checkpoint, Lineage)>,
 }
 
 /// Opens the folder and puts the job where its last checkpoint was.
@@ -88,7 +97,7 @@ pub(super) fn open(
         what,
     };
     if config.from.is_some() {
-        let what = "the stepper's folder is in memory, and it starts from no savepoint: run the job on a runtime";
+        let what = "the stepper reads no folder of the machine: its savepoints are in memory too, see OnDisk";
         return Err(failed(what.into()));
     }
     let setup = Setup {
@@ -111,7 +120,15 @@ pub(super) fn open(
     };
     let mut disk = on.disk.handle();
     let told = |e: JobLoad| e.told(|e| failed(e.what));
-    let opening = Opening::new(built, &mut disk, setup).map_err(told)?;
+    let mut opening = Opening::store(&mut disk, setup).map_err(|e| failed(e.what))?;
+    let mut origin = None;
+    if let Some(from) = on.from.filter(|_| !opening.has_own()) {
+        let savepoint = Savepoint::open(&mut from.handle(), "memory");
+        let savepoint = savepoint.map_err(|e| failed(e.to_string()))?;
+        origin = Some(Origin::of("memory".into(), savepoint));
+        disk = from.handle();
+    }
+    opening.fit(built, origin, &config.dropped).map_err(told)?;
     let mut from = None;
     if let Some(last) = opening.last() {
         let mut restored = Restored::default();
@@ -127,6 +144,7 @@ pub(super) fn open(
         restored.counters = counted.counters;
         from = Some((last.0.epoch, restored));
     }
+    disk = on.disk.handle();
     let Started {
         coordinator,
         told,
@@ -151,6 +169,7 @@ pub(super) fn open(
         events,
         disk,
         from,
+        ready: None,
     })
 }
 
@@ -188,6 +207,32 @@ impl Control {
 
     pub fn stop(&mut self, how: Stop, now_ns: u64) {
         self.coordinator.stop(how, now_ns);
+    }
+
+    pub fn savepoint(&mut self) {
+        self.coordinator.savepoint();
+    }
+
+    /// The epoch of the savepoint that may be copied.
+    pub fn ready(&mut self) -> Option<Epoch> {
+        if self.ready.is_none() {
+            self.ready = self.coordinator.take_savepoint();
+        }
+        self.ready
+            .as_ref()
+            .map(|(_, checkpoint, _)| checkpoint.epoch)
+    }
+
+    /// Copies it, and lets go of it.
+    pub fn copy(&mut self, to: &SharedDisk) -> Option<Result<Epoch, StorageError>> {
+        self.ready()?;
+        let (pin, checkpoint, lineage) = self.ready.take()?;
+        let fit = checkpoint::fit_for_savepoint(&checkpoint);
+        let bytes = PlainBytes::new(self.disk.handle());
+        let reader = SnapshotReader::new(bytes, lineage, &checkpoint, Filter::default());
+        let copied = Savepoint::write(reader, lineage, &fit, &mut to.handle());
+        self.coordinator.unpin(pin);
+        Some(copied.map(|_| checkpoint.epoch))
     }
 
     /// Steps actor `at`: see [`Control::actors`]. A panic is the part's.

@@ -18,11 +18,12 @@ pub(super) struct Active {
 }
 
 impl SegmentWriter {
-    /// Begins to prepare a segment once three quarters of the last one are used.
+    /// Begins to prepare a segment once three quarters of the last one are used, or sooner if an entry waits that is longer than what is
+    /// left of it.
     pub(super) fn prepare_spare(&mut self) {
         let bytes = self.config.segment_bytes;
         let enough = |end: u64| end < bytes / 4 * 3;
-        let wanted = !self.segments.back().is_some_and(|s| enough(s.end));
+        let wanted = self.is_short || !self.segments.back().is_some_and(|s| enough(s.end));
         if wanted && self.spare.is_empty() && self.poison.check().is_ok() {
             let op = self.spare.begin(self.next_id.file_name());
             self.send(op, Purpose::Prepare);
@@ -32,6 +33,7 @@ impl SegmentWriter {
     /// Makes the spare segment the one to write to.
     pub(super) fn roll(&mut self) -> Result<(), Refused> {
         let file = self.spare.take().map_err(Refused::Failed)?;
+        self.is_short = file.is_none();
         self.segments.push_back(Active {
             id: self.next_id,
             file: file.ok_or(Refused::Busy)?,

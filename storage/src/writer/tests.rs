@@ -159,6 +159,48 @@ fn memory_is_bounded_and_the_next_epoch_may_begin() {
     assert_eq!(sealed.extents[0].len, end + ALIGN as u64);
 }
 
+/// Who does not know how long a frame will be asks for little room, and then for more: no buffer goes down for the first.
+#[test]
+fn room_that_was_too_small_takes_no_buffer() {
+    let mut disk = MemoryDisk::new();
+    let mut writer = writer();
+    drive(&mut disk, &mut writer);
+    // One buffer each, and none comes back meanwhile.
+    for _ in 0..2 {
+        writer.room(&head(1), 256).map(drop).unwrap();
+        push(&mut writer, 1, 9 << 10).unwrap();
+    }
+    assert_eq!(push(&mut writer, 1, 9 << 10), Err(Refused::Busy));
+    writer.seal(Epoch(1)).unwrap();
+    drive(&mut disk, &mut writer);
+    let sealed = writer.take_sealed().unwrap();
+    let pages = 1 + 2 * 3;
+    assert_eq!(sealed.extents[0].len, pages * ALIGN as u64);
+}
+
+/// Less than three quarters of the segment are used, and an entry does not fit into the rest: it waits for the next one, which nobody
+/// else would ask for.
+#[test]
+fn an_entry_that_is_longer_than_the_rest_gets_the_next_segment() {
+    let mut disk = MemoryDisk::new();
+    let config = WriterConfig {
+        frame_bytes_max: 16 << 10,
+        ..config()
+    };
+    let mut writer = SegmentWriter::new(config, Lineage([1; 16]), 1, 0, Poison::default());
+    drive(&mut disk, &mut writer);
+    push(&mut writer, 1, 13 << 10).unwrap();
+    writer.seal(Epoch(1)).unwrap();
+    drive(&mut disk, &mut writer);
+    assert_eq!(writer.take_sealed().unwrap().extents[0].len, 20 << 10);
+    assert_eq!(push(&mut writer, 2, 15 << 10), Err(Refused::Busy));
+    drive(&mut disk, &mut writer);
+    push(&mut writer, 2, 15 << 10).unwrap();
+    writer.seal(Epoch(2)).unwrap();
+    drive(&mut disk, &mut writer);
+    assert_eq!(writer.take_sealed().unwrap().extents.len(), 1);
+}
+
 #[test]
 fn an_epoch_without_frames_costs_nothing() {
     let mut disk = MemoryDisk::new();
