@@ -47,7 +47,7 @@ impl Amount {
 
     /// Length of a segment that the longest entry fits in: one that has the names of all records, and whatever else it has of each.
     fn longest(self) -> u64 {
-        (BESIDES + (4 << 10) + self.records * 64).next_multiple_of(4 << 10)
+        (BESIDES + (4 << 10) + self.records * 192).next_multiple_of(4 << 10)
     }
 }
 
