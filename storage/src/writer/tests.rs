@@ -1,6 +1,7 @@
 use super::*;
 use crate::disk::{BlockingDisk, MemoryDisk, Mode};
 use crate::id::{KeyGroup, StateId};
+use proptest::prelude::*;
 
 fn config() -> WriterConfig {
     WriterConfig {
@@ -199,6 +200,47 @@ fn an_entry_that_is_longer_than_the_rest_gets_the_next_segment() {
     writer.seal(Epoch(2)).unwrap();
     drive(&mut disk, &mut writer);
     assert_eq!(writer.take_sealed().unwrap().extents.len(), 1);
+}
+
+proptest! {
+    /// Whatever the lengths of entries and the sizes of segments, chunks and queues: what is given again and again is taken in the end,
+    /// and what is sealed becomes durable.
+    #[test]
+    fn nothing_waits_for_ever(
+        pages in 4u64..24,
+        chunk in 2usize..8,
+        buffers in 2usize..5,
+        short in 0u64..8192,
+        epochs in prop::collection::vec(prop::collection::vec((0u64..100, any::<bool>()), 0..12), 1..12),
+    ) {
+        let segment_bytes = pages * ALIGN as u64;
+        let longest = segment_bytes - ALIGN as u64 * 2 - block::HEADER as u64 - crate::format::segment::HEADER as u64;
+        let config = WriterConfig {
+            segment_bytes,
+            chunk_bytes: chunk * ALIGN,
+            buffers,
+            frame_bytes_max: longest.saturating_sub(short).max(256),
+            ..config()
+        };
+        let mut disk = MemoryDisk::new();
+        let mut writer = SegmentWriter::new(config.clone(), Lineage([1; 16]), 1, 0, Poison::default());
+        for (epoch, frames) in (1..).zip(epochs) {
+            for (share, asks_little) in frames {
+                let len = ((config.frame_bytes_max - 64) * share / 100) as usize;
+                let taken = (0..20).any(|_| {
+                    drive(&mut disk, &mut writer);
+                    if asks_little {
+                        let _ = writer.room(&head(epoch), 256).map(drop);
+                    }
+                    push(&mut writer, epoch, len).is_ok()
+                });
+                prop_assert!(taken, "an entry of {len} bytes waits in epoch {epoch}");
+            }
+            writer.seal(Epoch(epoch)).unwrap();
+            drive(&mut disk, &mut writer);
+            prop_assert!(writer.take_sealed().is_some(), "epoch {epoch} is not durable");
+        }
+    }
 }
 
 #[test]
