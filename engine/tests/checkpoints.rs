@@ -143,6 +143,38 @@ fn a_job_that_is_stopped_keeps_its_windows() {
     assert_eq!(sink.visible(), expected());
 }
 
+/// A partition that has ended stands in each later checkpoint where it ended, though a life that goes on does not seek it.
+#[test]
+fn an_ended_partition_stays_where_it_ended() {
+    const SHORT: u64 = 10;
+    let folder = Folder::new("ended-partition");
+    for life in 1..4u64 {
+        let job = Job::new("two");
+        job.checkpoints(
+            Checkpointing::in_folder(folder.path())
+                .every(1.millis())
+                .reserve_bytes(0),
+        );
+        job.source(sources::partitions([0..SHORT, 0..u64::MAX]))
+            .sink(testing::collect().1);
+        let runtime = runtime(1);
+        let handle = runtime.submit(&job).unwrap();
+        while handle.counters().records_in < SHORT + life * 5_000 && !handle.is_over() {
+            std::thread::yield_now();
+        }
+        handle.stop(Stop::Keep);
+        handle.wait().unwrap();
+        let last = inspect::inspect(folder.path()).unwrap().last.unwrap();
+        let short = &last.partitions[0];
+        assert_eq!(
+            (short.position.offset, short.has_ended),
+            (SHORT, true),
+            "life {life}"
+        );
+        assert!(last.partitions[1].position.offset > SHORT && !last.partitions[1].has_ended);
+    }
+}
+
 #[test]
 fn a_job_that_is_drained_fires_what_is_open() {
     let folder = Folder::new("drained");

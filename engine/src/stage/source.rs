@@ -404,10 +404,14 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
     /// Law 4: notes the positions that have moved since the last barrier.
     fn note_positions(&mut self, all: bool) {
         for slot in &mut self.slots {
-            let Some(Position { offset, detail }) = slot.reader.position() else {
-                continue;
+            let kept = match (&slot.saved, slot.reader.position()) {
+                // It ended where it stands in the checkpoint; after a restore its reader was put nowhere.
+                (Some(kept), _) if kept.1.1.1 => kept.clone(),
+                (_, Some(Position { offset, detail })) => {
+                    (slot.reader.name(), (offset, (detail, slot.ended)))
+                }
+                (_, None) => continue,
             };
-            let kept = (slot.reader.name(), (offset, (detail, slot.ended)));
             if all || slot.saved.as_ref() != Some(&kept) {
                 let key = (slot.global as u32).to_le_bytes();
                 self.saver.note(&key, &kept);

@@ -31,6 +31,8 @@ enum Wrong {
 struct Table {
     prepared: BTreeMap<(usize, u64), Vec<u64>>,
     done: Vec<(usize, u64)>,
+    /// What recovery should have discarded.
+    left: Vec<(usize, u64)>,
     visible: Vec<u64>,
     next: u64,
 }
@@ -50,10 +52,10 @@ impl Transactions<u64> for ToTable {
     }
     fn begin(&mut self) -> Result<(), String> {
         let mut table = self.table.lock().unwrap();
-        let left = table.prepared.keys().find(|(s, n)| {
-            *s == self.shard && self.wrong == Wrong::KeepsAll && !table.done.contains(&(*s, *n))
-        });
-        let left = left.copied();
+        let own = |&&(shard, number): &&(usize, u64)| {
+            shard == self.shard && !table.done.contains(&(shard, number))
+        };
+        let left = table.left.iter().find(own).copied();
         table.next += 1;
         self.number = table.next;
         let rows = left.and_then(|key| table.prepared.remove(&key));
@@ -96,7 +98,7 @@ impl Transactions<u64> for ToTable {
     fn recover(&mut self, _: Option<Epoch>) -> Result<(), String> {
         let mut table = self.table.lock().unwrap();
         match self.wrong {
-            Wrong::KeepsAll => {}
+            Wrong::KeepsAll => table.left = table.prepared.keys().copied().collect(),
             Wrong::Forgets => {
                 table.visible.pop();
                 table.prepared.clear();
