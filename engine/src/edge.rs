@@ -5,7 +5,8 @@
 //!    and nothing overtakes it.
 //! 2. A watermark goes to all lanes at the same point of the stream: whatever was written before it is sent before it.
 //! 3. In steady state no batch is allocated: an emptied batch returns to its producer. The batches of a lane are at
-//!    most (ring capacity + pending + 2).
+//!    most (ring capacity + pending + 2), of the most that have ever been pending; of those at rest no more are kept than twice the
+//!    ring's capacity.
 //! 4. What another shard reads is never written record by record: its lines are in that core's cache, and each first write to
 //!    one would wait for it. Records are gathered in a batch that stays here and handed over as a whole; the batch that has
 //!    been away longest is used first. Within a shard the batch itself changes hands, the last one first: it is the
@@ -149,9 +150,10 @@ impl<T> EdgeWriter<T> {
         self.lanes[lane].add(record, stamp, origins, cx);
     }
 
-    /// Sends a whole batch over lane `lane`: the vectors change hands, nothing is copied.
+    /// Sends a whole batch over lane `lane`, within the shard: the vectors change hands, nothing is copied.
     pub fn send_batch(&mut self, lane: usize, batch: &mut Batch<T>, cx: &mut Cx) {
         let lane = &mut self.lanes[lane];
+        debug_assert!(!lane.far, "law 4");
         lane.publish(cx);
         batch.fill_times();
         if !self.origins {
@@ -296,7 +298,7 @@ pub(crate) fn connect<T>(config: EdgeConfig) -> (Vec<EdgeWriter<T>>, Vec<EdgeRea
                 open: Batch::with_capacity(config.batch_size),
                 ring,
                 spare,
-                empty: Vec::with_capacity(frames * 2),
+                empty: Vec::with_capacity(if from == to { frames * 2 } else { 0 }),
                 pending: VecDeque::new(),
                 batch_size: config.batch_size,
                 closed: false,

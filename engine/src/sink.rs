@@ -42,7 +42,7 @@ pub trait Sink<T>: Send + 'static {
 
 /// Makes prepared output visible: the second phase of a two-phase sink, one for all its writers.
 ///
-/// It runs on a thread of the job's own, off the shards, and may block. The order of an epoch: every writer's
+/// It runs on a thread of the job's own (at a start, on the thread that submits the job), off the shards, and may block. The order of an epoch: every writer's
 /// [`Writer::pre_commit`] says what it has prepared, that is kept in the checkpoint, the checkpoint becomes durable, and only
 /// then [`Committer::commit`] is called for each. A process that ends in between commits the same again when the job restarts.
 ///

@@ -152,6 +152,13 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     }
 
     /// An empty table whose entries are put in by [`KeyTable::push`] and reached by their ids only (law 5).
+    ///
+    /// ```
+    /// let mut table = pelton::table::KeyTable::without_index();
+    /// let id = table.push("key", 5);
+    /// assert_eq!(table.value(id), &5);
+    /// assert_eq!(table.remove(id, 0), 5);
+    /// ```
     pub fn without_index() -> Self {
         KeyTable {
             has_index: false,
@@ -161,7 +168,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// A table that has never had an entry begins to find those to come by their keys.
     pub fn begin_index(&mut self) {
-        debug_assert!(
+        assert!(
             self.has_index || self.issued == 0,
             "what is there is in no index"
         );
@@ -409,6 +416,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     }
 
     fn put_new(&mut self, hash: u64, key: K, value: V) -> u32 {
+        assert!(
+            self.has_index,
+            "nothing is put into an index that is not there"
+        );
         let id = self.put(key, value);
         self.index(hash, id);
         id
@@ -416,7 +427,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Makes an entry of a table without an index; its id.
     pub fn push(&mut self, key: K, value: V) -> u32 {
-        debug_assert!(!self.has_index, "an index has all entries");
+        assert!(!self.has_index, "an index has all entries");
         self.put(key, value)
     }
 

@@ -5,8 +5,12 @@ mod support;
 
 use pelton::port::Ports;
 use pelton::sink::{CommitError, Committer, Sink};
-use pelton::{Checkpointing, Epoch, Job, JobError, JobHandle, Runtime, Spans, Stop, sources};
-use pelton_storage::FolderLock;
+use pelton::testing::{self, OnDisk, Sizes, Stepper};
+use pelton::{
+    Checkpointing, Epoch, EventTime, Job, JobError, JobHandle, Runtime, Spans, Stop, Tumbling,
+    Watermarks, sources,
+};
+use pelton_storage::{FaultyDisk, FolderLock, MemoryDisk, SharedDisk};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -100,6 +104,61 @@ fn until_failed(handle: &JobHandle, times: u64) {
 }
 
 const FOREVER: u64 = u64::MAX / 2;
+
+/// Sources that are held for a sink that is away are not silent: no window closes over what they have not been asked for.
+#[test]
+fn what_waits_behind_a_sink_that_is_away_is_not_late() {
+    let disk = MemoryDisk::new();
+    let disk = SharedDisk::new(FaultyDisk::new(disk));
+    let sink = Refusing::new(true);
+    let (feed, source) = testing::feed::<i64>(1);
+    let job = Job::new("held");
+    job.checkpoints(
+        Checkpointing::in_folder("in memory")
+            .every(5.seconds())
+            .max_uncommitted(1),
+    );
+    job.source(source)
+        .event_time(
+            |t: &i64| EventTime::from_seconds(*t),
+            Watermarks::bounded(5.seconds())
+                .idle_after(1.seconds())
+                .close_after_idle(60.seconds()),
+        )
+        .key_by(|_| 0u8)
+        .window(Tumbling::of(10.seconds()))
+        .aggregate(|a| a.count())
+        .map(|w| w.value)
+        .sink(sink.clone());
+    let mut stepper = Stepper::on_disk(&job, Sizes::shards(1), &OnDisk::small(&disk)).unwrap();
+    feed.push(0, 60);
+    stepper.until_idle().unwrap();
+    // Its silence begins, and the window that these close is a share of an epoch that cannot be committed.
+    feed.push(0, 75);
+    feed.push(0, 76);
+    while stepper.checkpoints().waits == 0 {
+        stepper.advance_clock(100.millis());
+        stepper.until_idle().unwrap();
+    }
+    feed.push(0, 77);
+    for _ in 0..300 {
+        stepper.advance_clock(1.seconds());
+        stepper.until_idle().unwrap();
+    }
+    assert_eq!(stepper.checkpoints().uncommitted, 1, "it still waits");
+    sink.mend();
+    for _ in 0..30 {
+        stepper.advance_clock(100.millis());
+        stepper.until_idle().unwrap();
+    }
+    assert_eq!(stepper.counters().late, 0);
+    feed.close(0);
+    while !stepper.all_done() {
+        stepper.advance_clock(100.millis());
+        stepper.until_idle().unwrap();
+    }
+    assert_eq!(sink.to.visible(), [1, 3]);
+}
 
 #[test]
 fn a_commit_that_is_retried_is_told_while_it_is() {

@@ -59,15 +59,21 @@ fn copy_past_cache<T>(from: &[T], to: &mut [MaybeUninit<T>]) {
     let (from_lines, from_tail) = rest.split_at(size_of_val(lines));
     head.copy_from_slice(from_head);
     for (line, from) in lines.iter_mut().zip(from_lines.as_chunks().0) {
-        store_past_cache(from, line);
+        // SAFETY: `finish_stores` comes before anybody looks at `to` again.
+        unsafe { store_past_cache(from, line) };
     }
     tail.copy_from_slice(from_tail);
     finish_stores();
 }
 
+/// Stores a line past the cache.
+///
+/// # Safety
+///
+/// [`finish_stores`] must come before `to` is read or written again.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
-fn store_past_cache(from: &[MaybeUninit<u8>; 64], to: &mut Line) {
+unsafe fn store_past_cache(from: &[MaybeUninit<u8>; 64], to: &mut Line) {
     // SAFETY: 64 bytes are read where 64 are, and written where 64 are, aligned as `movntps` demands. SSE belongs to the
     // architecture. What goes through the registers may be padding: nothing looks at it.
     unsafe {
@@ -99,9 +105,13 @@ fn finish_stores() {
 }
 
 /// The same where there is no such store, or none that is known to help: a copy.
+///
+/// # Safety
+///
+/// None is needed here.
 #[cfg(any(miri, not(target_arch = "x86_64")))]
 #[inline(always)]
-fn store_past_cache(from: &[MaybeUninit<u8>; 64], to: &mut Line) {
+unsafe fn store_past_cache(from: &[MaybeUninit<u8>; 64], to: &mut Line) {
     to.0 = *from;
 }
 

@@ -93,11 +93,12 @@ impl Checkpointing {
     ///
     /// A commit that takes long, or has to be tried again, keeps nobody from the next epochs until there are so many. Then the next
     /// barrier waits, and from when it is due sources wait too ([`Checkpoints::waiting`](crate::Checkpoints::waiting)): so what sinks have
-    /// staged and not shown is at most so many epochs and an open one, which is as long as the interval lets it become, and what
-    /// the stages had under way. A job whose sink is away for longer than that many intervals stands still until it is back.
+    /// staged and not shown is at most so many epochs and an open one, which is as long as the interval lets it become, what
+    /// the stages had under way, and epochs that were given up since. A job whose sink is away for longer than that many intervals stands still until it is back.
     ///
     /// Each checkpoint names what is uncommitted of all these epochs, in some bytes for each sink and shard (for a sink of one's own what
-    /// its `pre_commit` gave); all of it in one checkpoint must stay below 64 MiB.
+    /// its `pre_commit` gave); what all retained checkpoints name together, each with its uncommitted epochs, must stay
+    /// below 64 MiB with the rest of the manifest.
     pub fn max_uncommitted(mut self, epochs: usize) -> Self {
         self.max_uncommitted = epochs;
         self

@@ -50,15 +50,27 @@ impl Watched {
         &self.follower
     }
 
-    /// The offset of the first record of a partition that arrived at `time` or later, or the visible end.
-    pub fn first_at(&self, partition: u32, time: EventTime) -> Result<u64, String> {
-        let (bytes, view) = (
-            HistoryBytes::new(&self.folder),
-            self.follower.view(partition),
-        );
-        let start = view.start();
-        let found = LogReader::new(bytes, view, start).and_then(|mut r| r.seek_time(time.micros()));
-        found.map_err(|e| e.to_string())
+    /// The offset of the first record of a partition that arrived at `time` or later, or the visible end (law 4).
+    pub fn first_at(&mut self, partition: u32, time: EventTime) -> Result<u64, String> {
+        let Watched {
+            folder,
+            disk,
+            follower,
+            ..
+        } = self;
+        let find = |follower: &Follower| {
+            let (bytes, view) = (HistoryBytes::new(&*folder), follower.view(partition));
+            let start = view.start();
+            LogReader::new(bytes, view, start).and_then(|mut r| r.seek_time(time.micros()))
+        };
+        let found = match find(follower) {
+            Err(e) if may_be_elsewhere(&e) => {
+                follower.refresh(disk).map_err(|e| e.to_string())?;
+                find(follower)
+            }
+            found => found,
+        };
+        found.map_err(|e| format!("the first record from {time} on was looked for: {e}"))
     }
 
     /// Looks for what is visible behind the reader, unless another has since the look that `looked` names (law 3); whether

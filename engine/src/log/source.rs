@@ -176,7 +176,7 @@ impl<T, C> LogSource<T, C> {
             From::Earliest => return (start, None),
             From::Latest => return (end, None),
             From::Time(time) => {
-                let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 return match watched.first_at(number, *time) {
                     Ok(offset) => (offset, None),
                     Err(what) => (u64::MAX, Some(format!("partition {number}: {what}"))),
@@ -371,10 +371,17 @@ impl<T: Send + 'static, C: Codec<T>> Reader for LogPartition<T, C> {
         Ok(())
     }
 
+    /// A bounded one has read all that was visible when it was opened; what was read ahead is beyond that.
+    fn is_through(&mut self) -> bool {
+        let is_read = self.until.is_some_and(|until| self.next >= until);
+        self.refused.is_none() && (self.ended || is_read)
+    }
+
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         if let Some(what) = &self.refused {
             return Err(self.failed(what.clone()));
         }
+        self.ended |= self.is_through();
         if self.ended {
             return Ok(Read::End);
         }

@@ -1,4 +1,4 @@
-//! The log of a sink, on the thread that writes and on the control thread that commits.
+//! The log of a sink, on the thread that writes and on the thread of the job that commits.
 //!
 //! Laws
 //! 1. One lock is round the log; both threads may wait for the disk under it, and no shard ever takes it. Shards learn of a staged

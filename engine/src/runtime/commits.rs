@@ -62,10 +62,21 @@ impl Commits {
 
     /// Waits for the thread (law 2); a panic is that of a sink's destructor.
     pub fn end(mut self) -> Result<(), Panic> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), Panic> {
         self.asks = None;
         match self.thread.take().map(JoinHandle::join) {
             None | Some(Err(_)) => Ok(()),
             Some(Ok(ended)) => ended,
         }
+    }
+}
+
+/// Where the job could not be started after all: its sinks let go of their folders before anybody is told.
+impl Drop for Commits {
+    fn drop(&mut self) {
+        let _ = self.join();
     }
 }

@@ -3,7 +3,8 @@
 //! Laws
 //! 1. Handlers run off the shards, on a thread of the sink's own, and may block. Each shard's writes its own records, in order.
 //! 2. A handler is asked to pre-commit only what it began; an epoch without records needs nothing.
-//! 3. One handler more commits and recovers, on the thread of the job's commits, and never begins anything.
+//! 3. One handler more commits and recovers, and never begins anything: while the job runs on the thread of its commits, at the start
+//!    on the thread that submits the job.
 
 use super::relay::{Output, Relay};
 use super::{CommitError, Committer, PreCommit, Sink, Writer};

@@ -505,7 +505,7 @@ where
             }
             self.control(Control::Flush);
             return Ok(Progress::Idle {
-                until_ns: earliest(Some(now.ns + RETRY_NS), self.chain.wake_at()),
+                until_ns: earliest(Some(now.ns + HELD_NS), self.chain.wake_at()),
             });
         }
         let mut until: Option<u64> = None;
@@ -645,6 +645,9 @@ where
         Ok(())
     }
 }
+
+/// How soon to look again while sources are held. Who holds them for commits rings when they may go on; for states it is soon enough.
+const HELD_NS: u64 = 1_000_000;
 
 /// How soon to look again where no doorbell will ring: a held partition, a sink that is finishing.
 pub(crate) const RETRY_NS: u64 = 50_000;

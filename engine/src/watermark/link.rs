@@ -60,6 +60,8 @@ pub struct EventTimeLink<T, R, F, G, N> {
     /// Idle event last passed on; `None` while some partition is active.
     told_idle: Option<bool>,
     started: bool,
+    /// Its stage reads nothing for now, since the job holds its sources.
+    held: bool,
     /// Driver's nanoseconds of the last flush.
     advanced_ns: u64,
     /// Keeps V of each partition.
@@ -105,6 +107,7 @@ impl<T, R, F, G: Clone, N> EventTimeLink<T, R, F, G, N> {
             merged: EventTime::BEGINNING,
             told_idle: None,
             started: false,
+            held: false,
             advanced_ns: 0,
             saver: Saver::new(state),
             record: PhantomData,
@@ -190,6 +193,7 @@ where
 
     fn control(&mut self, event: Control, cx: &mut Cx) {
         self.put_back();
+        self.note_hold(cx);
         match event {
             Control::PartitionEnded { partition } => {
                 self.parts[partition].state = PartState::Ended;
@@ -224,7 +228,7 @@ where
     }
 
     fn wake_at(&self) -> Option<u64> {
-        let mine = self.idle_after_ns.and_then(|after| {
+        let mine = self.idle_after_ns.filter(|_| !self.held).and_then(|after| {
             let active = self
                 .parts
                 .iter()
@@ -349,6 +353,16 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
         });
     }
 
+    /// What passes while sources are held is no silence (law 4): it begins anew when they are asked again.
+    fn note_hold(&mut self, cx: &Cx) {
+        let was_held = std::mem::replace(&mut self.held, cx.hold);
+        if was_held && !self.held {
+            for part in &mut self.parts {
+                part.last_ns = cx.now_ns;
+            }
+        }
+    }
+
     /// When the last live partition spoke.
     fn last_ns(&self) -> Option<u64> {
         self.parts
@@ -409,8 +423,8 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
             }
             self.next.control(Control::Watermark(low), cx);
         }
-        // Blocked: nobody was asked in this step (law 4).
-        if !active && idle && !self.next.blocked() {
+        // Blocked, or held: nobody was asked in this step (law 4).
+        if !active && idle && !self.next.blocked() && !self.held {
             let silent = self
                 .last_ns()
                 .map_or(0, |last| cx.now_ns.saturating_sub(last));
