@@ -438,7 +438,7 @@ impl Coordinator {
         let due = now_ns >= self.next_ns || asked || all_done;
         // Law 9.
         let full = self.uncommitted.len() >= self.pace.max_uncommitted;
-        self.hold(full && (now_ns >= self.next_ns || all_done || self.stopping));
+        self.hold(due && full);
         if !due || full || self.store.is_committing() {
             return Ok(());
         }
@@ -564,8 +564,7 @@ impl Coordinator {
             figures.entries += committed.entries;
             figures.segments_removed = self.store.segments_removed();
             self.commits_ns = committed.commits_ns;
-            // A barrier that is due and waits for this comes now: sources that were held must not fill an epoch that stays open.
-            if self.phase == Phase::Idle && !self.held {
+            if self.phase == Phase::Idle {
                 self.pause();
             }
         }
