@@ -30,7 +30,8 @@ pub fn each_by(
     );
 }
 
-/// As [`each_by`], of these seeds and drawn in another way.
+/// As [`each_by`], of these seeds and drawn in another way. With `PELTON_NO_SHRINK` a case that fails is told as it is: to look for a smaller
+/// one takes longer than to find it.
 ///
 /// # Panics
 /// As [`each`].
@@ -43,6 +44,9 @@ pub fn each_drawn(
     for seed in seeds {
         let case = draw(seed);
         if let Err(what) = check(&case) {
+            if std::env::var_os("PELTON_NO_SHRINK").is_some() {
+                panic!("seed {seed}: {what}");
+            }
             let (small, what_small) = shrink(case, what.clone(), &mut check);
             panic!(
                 "seed {seed}: {what}\n\nrun it alone: PELTON_SEED={seed} cargo test -p pelton-simulation {test}\n\n\

@@ -1,31 +1,17 @@
 //! Whatever ends the process and whenever, what two-phase sinks show is what an undisturbed run shows.
 
-use pelton_simulation::cases::{each_by, each_drawn, numbers, some_numbers};
+use pelton_simulation::cases::{each_drawn, numbers, some_numbers};
 use pelton_simulation::spec::{Case, KindName};
 use pelton_simulation::survive::{Faults, Manner, survive};
+use std::ops::Range;
 
 /// Cases in which something happened, to be held against how many there were: a suite in which nothing happens proves nothing.
 struct Happened {
     all: Faults,
     cases: u64,
-    default: u64,
 }
 
 impl Happened {
-    fn new(default: u64, seeds: &std::ops::Range<u64>) -> Self {
-        Happened {
-            all: Faults::default(),
-            cases: seeds.end - seeds.start,
-            default,
-        }
-    }
-
-    /// What happened, where enough cases were asked for to say so.
-    fn enough(&self) -> Option<&Faults> {
-        println!("{:?}", self.all);
-        (self.cases >= self.default).then_some(&self.all)
-    }
-
     /// At least once in so many cases.
     fn least(&self, what: &str, n: u64, each: u64) {
         assert!(
@@ -36,18 +22,33 @@ impl Happened {
     }
 }
 
-#[test]
-fn crashes_leave_no_trace() {
-    let default = 200;
-    let mut happened = Happened::new(default, &numbers(default));
-    let kinds = [KindName::Tumbling];
-    each_by("crashes_leave_no_trace", &kinds, default, |case| {
-        happened.all.add(&survive(case, Manner::Any)?);
+/// Takes cases through lives of this manner; what happened, where enough were asked for to say so.
+fn live_through(
+    (test, default, seeds): (&str, u64, Range<u64>),
+    draw: impl Fn(u64) -> Case,
+    manner: Manner,
+) -> Option<Happened> {
+    let mut happened = Happened {
+        all: Faults::default(),
+        cases: seeds.end - seeds.start,
+    };
+    each_drawn(test, seeds, draw, |case| {
+        happened.all.add(&survive(case, manner)?);
         Ok(())
     });
-    let Some(all) = happened.enough() else {
+    println!("{:?}", happened.all);
+    (happened.cases >= default).then_some(happened)
+}
+
+#[test]
+fn crashes_leave_no_trace() {
+    let kinds = [KindName::Tumbling];
+    let suite = ("crashes_leave_no_trace", 200, numbers(200));
+    let draw = |seed| Case::draw(seed, &kinds);
+    let Some(happened) = live_through(suite, draw, Manner::Any) else {
         return;
     };
+    let all = &happened.all;
     let least = |what: &str, n: u64, each: u64| happened.least(what, n, each);
     least("crashes", all.crashes, 2);
     least("halts", all.halts, 10);
@@ -76,16 +77,13 @@ fn crashes_leave_no_trace() {
 /// The states and timers of process functions, judged by the naive model.
 #[test]
 fn process_functions_survive() {
-    let default = 60;
-    let mut happened = Happened::new(default, &numbers(default));
     let kinds = [KindName::Process];
-    each_by("process_functions_survive", &kinds, default, |case| {
-        happened.all.add(&survive(case, Manner::Any)?);
-        Ok(())
-    });
-    let Some(all) = happened.enough() else {
+    let suite = ("process_functions_survive", 60, numbers(60));
+    let draw = |seed| Case::draw(seed, &kinds);
+    let Some(happened) = live_through(suite, draw, Manner::Any) else {
         return;
     };
+    let all = &happened.all;
     happened.least("recoveries", all.recoveries, 2);
     happened.least("recoveries with other shards", all.rescaled, 2);
     happened.least("losses of power", all.power_losses, 3);
@@ -94,18 +92,17 @@ fn process_functions_survive() {
 /// Windows whose entries are slices that several windows share, and sessions, which grow into one another.
 #[test]
 fn sliding_and_session_windows_survive() {
-    let seeds = some_numbers(100);
-    let mut happened = Happened::new(100, &seeds);
     let kinds = [KindName::Sliding, KindName::Session, KindName::Cumulate];
+    let suite = (
+        "sliding_and_session_windows_survive",
+        100,
+        some_numbers(100),
+    );
     let draw = |seed| Case::draw(seed, &kinds);
-    let name = "sliding_and_session_windows_survive";
-    each_drawn(name, seeds, draw, |case| {
-        happened.all.add(&survive(case, Manner::Any)?);
-        Ok(())
-    });
-    let Some(all) = happened.enough() else {
+    let Some(happened) = live_through(suite, draw, Manner::Any) else {
         return;
     };
+    let all = &happened.all;
     happened.least("recoveries", all.recoveries, 2);
     happened.least("recoveries with other shards", all.rescaled, 2);
     happened.least("losses of power", all.power_losses, 3);
@@ -114,8 +111,6 @@ fn sliding_and_session_windows_survive() {
 /// Old entries are written anew over several epochs, and what they were written to goes: they are still there after a crash.
 #[test]
 fn sweeps_lose_nothing() {
-    let seeds = some_numbers(100);
-    let mut happened = Happened::new(100, &seeds);
     let kinds = [
         KindName::Tumbling,
         KindName::Tumbling,
@@ -124,14 +119,12 @@ fn sweeps_lose_nothing() {
         KindName::Running,
         KindName::Process,
     ];
+    let suite = ("sweeps_lose_nothing", 100, some_numbers(100));
     let draw = |seed| Case::long_lived(seed, &kinds);
-    each_drawn("sweeps_lose_nothing", seeds, draw, |case| {
-        happened.all.add(&survive(case, Manner::Patient)?);
-        Ok(())
-    });
-    let Some(all) = happened.enough() else {
+    let Some(happened) = live_through(suite, draw, Manner::Patient) else {
         return;
     };
+    let all = &happened.all;
     assert!(
         all.completed > 4 * all.lives,
         "{} epochs in {} lives",
@@ -148,8 +141,6 @@ fn sweeps_lose_nothing() {
 /// of their own: each comes to the same end as one that nobody touched.
 #[test]
 fn savepoints_and_drains_leave_no_trace() {
-    let seeds = some_numbers(60);
-    let mut happened = Happened::new(60, &seeds);
     let kinds = [
         KindName::Tumbling,
         KindName::Sliding,
@@ -157,15 +148,12 @@ fn savepoints_and_drains_leave_no_trace() {
         KindName::Running,
         KindName::Process,
     ];
+    let suite = ("savepoints_and_drains_leave_no_trace", 60, some_numbers(60));
     let draw = |seed| Case::long_lived(seed, &kinds);
-    let name = "savepoints_and_drains_leave_no_trace";
-    each_drawn(name, seeds, draw, |case| {
-        happened.all.add(&survive(case, Manner::Moving)?);
-        Ok(())
-    });
-    let Some(all) = happened.enough() else {
+    let Some(happened) = live_through(suite, draw, Manner::Moving) else {
         return;
     };
+    let all = &happened.all;
     let least = |what: &str, n: u64, each: u64| happened.least(what, n, each);
     least("savepoints", all.savepoints, 2);
     least("jobs that started from one", all.moved, 2);

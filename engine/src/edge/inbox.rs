@@ -154,14 +154,8 @@ impl<T> Inbox<T> {
                 }
                 Some(Frame::Idle { close }) => {
                     self.states[at] = ChannelState::Idle { close };
-                    if let Some(time) = self.merge() {
-                        return Ok(Arrival::Watermark {
-                            time,
-                            arrival_ns: 0,
-                        });
-                    }
-                    if let Some(idle) = self.all_idle() {
-                        return Ok(idle);
+                    if let Some(then) = self.without_one() {
+                        return Ok(then);
                     }
                 }
                 Some(Frame::Barrier(cut)) => {
@@ -174,14 +168,8 @@ impl<T> Inbox<T> {
                     if self.states.iter().all(|s| *s == ChannelState::Ended) {
                         return Ok(Arrival::End);
                     }
-                    if let Some(time) = self.merge() {
-                        return Ok(Arrival::Watermark {
-                            time,
-                            arrival_ns: 0,
-                        });
-                    }
-                    if let Some(idle) = self.all_idle() {
-                        return Ok(idle);
+                    if let Some(then) = self.without_one() {
+                        return Ok(then);
                     }
                 }
             }
@@ -191,6 +179,15 @@ impl<T> Inbox<T> {
         }
         // A merge on idleness may have hidden that all are idle; say it once the rings are quiet.
         Ok(self.all_idle().unwrap_or(Arrival::Nothing))
+    }
+
+    /// What follows once a channel holds M back no longer: M may rise, or all that are left are idle.
+    fn without_one(&mut self) -> Option<Arrival<T>> {
+        let risen = self.merge().map(|time| Arrival::Watermark {
+            time,
+            arrival_ns: 0,
+        });
+        risen.or_else(|| self.all_idle())
     }
 
     /// Whether every channel has handed over the barrier or ended (law 4).
