@@ -3,13 +3,13 @@
 //! A buffer that another core has read comes back with its lines in that core's cache. Filling it in place makes each first write
 //! to a line wait until that core has let go of it, one line after the other, since stores are done in order. So values are
 //! gathered in a buffer that stays on this core, and moved as a whole: a copy has many lines under way, and stores that go past
-//! the cache wait for nobody. Measured for records of 24 bytes in batches of 1024, in nanoseconds a record, made, sent and
-//! received (`docs/benchmarks.md`):
+//! the cache wait for nobody. Nanoseconds a record of 24 bytes that is made, sent and received, in batches of 1024
+//! (`cargo bench -p pelton-bench --no-default-features --bench hand_over`, `docs/benchmarks.md`):
 //!
 //! | the two cores | filled in place | gathered and copied | copied past the cache |
 //! |---|---|---|---|
-//! | share a cache (65 ns there and back) | 22.7 | 18.8 | 18.8 |
-//! | share none (330 ns) | 63.6 | 29.0 | 19.0 |
+//! | share a cache (60 to 70 ns there and back) | 7.2 | 5.5 | 4.5 |
+//! | share none (310 to 330 ns) | 24 | 13.7 | 4.5 |
 
 use std::mem::MaybeUninit;
 
