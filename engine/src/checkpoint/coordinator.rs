@@ -406,7 +406,8 @@ impl Coordinator {
             epoch,
             timeout: Span::from_micros((timeout_ns / 1_000) as i64),
             last: self.store.last().map(|c| c.epoch),
-            retrying: self.figures.retrying.take(),
+            // Of another epoch it is not why.
+            retrying: self.figures.retrying.take().filter(|r| r.epoch == epoch),
         })
     }
 

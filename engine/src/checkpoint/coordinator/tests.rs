@@ -434,3 +434,42 @@ fn the_next_barrier_waits_for_what_commits_take_and_not_for_what_they_wait() {
     life.coordinator.take_committed(done_ns);
     assert_eq!(life.coordinator.next_ns, began_ns + 10 * MS);
 }
+
+/// Law 8: a sink that could not commit one epoch is not why another has not been written.
+#[test]
+fn what_is_late_is_not_laid_to_another_epoch() {
+    let mut world = World::new(1);
+    (world.k, world.refuses, world.plain) = (3, 0, true);
+    let mut life = world.start();
+    life.coordinator.pace.end_timeout_ns = 100 * MS;
+    for _ in 0..2 {
+        world.now_ns += 2 * MS;
+        settle(&mut world, &mut life, false);
+    }
+    assert_eq!(life.coordinator.uncommitted.len(), 2);
+    // The last epoch begins, and no share of it comes. The first one is committed meanwhile, and the second is refused.
+    life.coordinator.stop(Stop::Keep, world.now_ns);
+    world.step(&mut life);
+    assert_eq!(life.coordinator.phase, Phase::Writing);
+    world.now_ns += 60 * MS;
+    let committed = |done, failed| Committed { done, failed };
+    life.coordinator.next_commits(world.now_ns).unwrap();
+    let all = committed(SHARDS, None);
+    life.coordinator.committed(all, world.now_ns).unwrap();
+    world.step(&mut life);
+    life.coordinator.next_commits(world.now_ns).unwrap();
+    let not_now = CommitError {
+        what: "not now".into(),
+        is_retryable: true,
+    };
+    let none = committed(0, Some(("sink".into(), not_now)));
+    life.coordinator.committed(none, world.now_ns).unwrap();
+    world.step(&mut life);
+    assert!(life.coordinator.figures.retrying.is_some());
+    world.now_ns += 60 * MS;
+    let late = life.coordinator.step(world.now_ns, &mut life.handle);
+    let Err(Failed::End { what, retrying, .. }) = late else {
+        panic!("{late:?}");
+    };
+    assert_eq!((what, retrying), ("written", None));
+}
