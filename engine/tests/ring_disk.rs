@@ -13,7 +13,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use support::{Folder, Transactions};
 
-const RECORDS: u64 = 1_000_000;
+/// Enough for several starts before they have all been read, in an optimised build too.
+const RECORDS: u64 = if cfg!(debug_assertions) {
+    1_000_000
+} else {
+    1_000_0000
+};
 
 type Row = (u32, i64, u64);
 

@@ -36,6 +36,22 @@ pub fn prefetch_ends<T>(value: &T) {
     prefetch_line(address.wrapping_add(size_of::<T>().saturating_sub(1)));
 }
 
+/// Asks for what [`prefetch_ends`] does of `slice[index]`, without a look at the slice's length: an index out of range asks for
+/// lines that nobody reads.
+///
+/// ```
+/// let rows = vec![(1u64, [0u8; 40]); 100];
+/// pelton_ring::prefetch_ends_of(&rows, 7);
+/// pelton_ring::prefetch_ends_of(&rows, 1000);
+/// ```
+#[inline(always)]
+pub fn prefetch_ends_of<T>(slice: &[T], index: usize) {
+    // Only an address is made, of no object if the index is out of range; it is never read.
+    let address: *const u8 = slice.as_ptr().wrapping_add(index).cast();
+    prefetch_line(address);
+    prefetch_line(address.wrapping_add(size_of::<T>().saturating_sub(1)));
+}
+
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

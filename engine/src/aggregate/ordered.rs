@@ -94,7 +94,7 @@ macro_rules! kept_as_it_is {
 
 /// Types with a least and a greatest value.
 macro_rules! ordered_with_ends {
-    ($($t:ty, $least:expr, $greatest:expr, $before:expr, $best:expr;)*) => { $(
+    ($($t:ty, $least:expr, $greatest:expr, $before:expr, $last:expr, $first:expr, $best:expr;)*) => { $(
         impl Ordered for $t {
             type Best = $t;
             kept_as_it_is!();
@@ -113,11 +113,11 @@ macro_rules! ordered_with_ends {
             #[inline(always)]
             fn raise(best: &mut $t, value: $t) {
                 // A choice and a store, not a branch that the processor could not guess.
-                *best = if best.before(&value) { value } else { *best };
+                *best = $last(*best, value);
             }
             #[inline(always)]
             fn lower(best: &mut $t, value: $t) {
-                *best = if value.before(best) { value } else { *best };
+                *best = $first(*best, value);
             }
             #[inline(always)]
             fn raise_best(best: &mut $t, other: &$t) {
@@ -137,7 +137,7 @@ macro_rules! ordered_with_ends {
 
 /// Ordered by `<`, with ends of their own.
 macro_rules! ordered_integers {
-    ($($t:ty),*) => { ordered_with_ends! { $($t, <$t>::MIN, <$t>::MAX, |a: $t, b: $t| a < b, |a: $t| a;)* } };
+    ($($t:ty),*) => { ordered_with_ends! { $($t, <$t>::MIN, <$t>::MAX, |a: $t, b: $t| a < b, <$t as Ord>::max, <$t as Ord>::min, |a: $t| a;)* } };
 }
 ordered_integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, char);
 
@@ -193,11 +193,15 @@ macro_rules! ordered_sizes {
 ordered_sizes!(usize => u64, isize => i64);
 
 ordered_with_ends! {
-    bool, false, true, |a: bool, b: bool| !a && b, |a: bool| a;
-    EventTime, EventTime::BEGINNING, EventTime::END, |a: EventTime, b: EventTime| a < b, |a: EventTime| a;
-    Span, Span::from_micros(i64::MIN), Span::from_micros(i64::MAX), |a: Span, b: Span| a < b, |a: Span| a;
-    f32, f32::NEG_INFINITY, f32::NAN, |a: f32, b: f32| float_before(a.into(), b.into()), |a: f32| if a.is_nan() { f32::NAN } else { a };
-    f64, f64::NEG_INFINITY, f64::NAN, float_before, super::sum::plain;
+    bool, false, true, |a: bool, b: bool| !a && b, <bool as Ord>::max, <bool as Ord>::min, |a: bool| a;
+    EventTime, EventTime::BEGINNING, EventTime::END, |a: EventTime, b: EventTime| a < b,
+        <EventTime as Ord>::max, <EventTime as Ord>::min, |a: EventTime| a;
+    Span, Span::from_micros(i64::MIN), Span::from_micros(i64::MAX), |a: Span, b: Span| a < b,
+        <Span as Ord>::max, <Span as Ord>::min, |a: Span| a;
+    f32, f32::NEG_INFINITY, f32::NAN, |a: f32, b: f32| float_before(a.into(), b.into()),
+        |a: f32, b: f32| float_last(a.into(), b.into()) as f32, |a: f32, b: f32| float_first(a.into(), b.into()) as f32,
+        |a: f32| if a.is_nan() { f32::NAN } else { a };
+    f64, f64::NEG_INFINITY, f64::NAN, float_before, float_last, float_first, super::sum::plain;
 }
 
 #[inline(always)]
@@ -207,6 +211,32 @@ fn float_before(a: f64, b: f64) -> bool {
         a < b
     } else {
         float_tie(a, b)
+    }
+}
+
+/// The one that comes last. One comparison tells that they are apart, and the choice is then an instruction's.
+#[inline(always)]
+#[allow(clippy::double_comparisons)]
+fn float_last(a: f64, b: f64) -> f64 {
+    if a < b || a > b {
+        if b > a { b } else { a }
+    } else if float_tie(a, b) {
+        b
+    } else {
+        a
+    }
+}
+
+/// The one that comes first.
+#[inline(always)]
+#[allow(clippy::double_comparisons)]
+fn float_first(a: f64, b: f64) -> f64 {
+    if a < b || a > b {
+        if b < a { b } else { a }
+    } else if float_tie(b, a) {
+        b
+    } else {
+        a
     }
 }
 

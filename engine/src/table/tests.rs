@@ -80,7 +80,7 @@ proptest! {
         let all: std::collections::BTreeMap<_, _> = live.map(|id| (id, *table.key(id))).collect();
         prop_assert_eq!(&all, &model);
         prop_assert_eq!(table.len(), model.len());
-        prop_assert!(table.pages.is_empty());
+        prop_assert!(table.index.pages() == 0);
     }
 }
 
@@ -93,7 +93,7 @@ fn many_keys_split_pages() {
         table.find_or_insert(hash, k, || *v);
     }
     check(&table, &model);
-    assert!(table.pages.len() > 64, "{}", table.pages.len());
+    assert!(table.index.pages() > 64, "{}", table.index.pages());
     assert!(table.bytes() < 200_000 * 48, "{} bytes", table.bytes());
 }
 
@@ -115,7 +115,7 @@ fn a_table_of_few_keys_is_small() {
     assert_eq!(table.candidate(table.hash(&7)), 0);
     let mut cursor = 0;
     while !table.clear_some(&mut cursor) {}
-    assert!(add(&mut table, 7) && table.pages.len() == 1);
+    assert!(add(&mut table, 7) && table.index.pages() == 1);
 }
 
 /// Keys come and go before there is an index page and after, ids being reused.
@@ -141,7 +141,7 @@ fn the_first_page_takes_in_what_is_there() {
             }
             check(&table, &model);
         }
-        assert_eq!(table.pages.len(), 1);
+        assert_eq!(table.index.pages(), 1);
     }
 }
 
@@ -171,4 +171,37 @@ fn equal_hashes_still_tell_keys_apart() {
         assert_eq!(id == NONE, k % 2 == 0);
     }
     assert!(table.bytes() < 1 << 20, "{} bytes", table.bytes());
+}
+
+/// Keys that differ in a few bits only, wherever those are, spread over pages and buckets as any do: nearly each is found where it
+/// is at home, and the index has no more pages than it needs.
+#[test]
+fn any_numbers_spread() {
+    const KEYS: u64 = 20_000;
+    let spread = |what: &str, key_of: &dyn Fn(u64) -> u64| {
+        let mut table = KeyTable::new();
+        for n in 0..KEYS {
+            let key = key_of(n);
+            table.find_or_insert(table.hash(&key), &key, || n);
+        }
+        let at_home = |&n: &u64| {
+            let hash = table.hash(&key_of(n));
+            table.home(hash).candidate(hash) == n as u32
+        };
+        let found = (0..KEYS).filter(at_home).count();
+        assert!(found as u64 > KEYS * 97 / 100, "{what}: {found}");
+        let pages = table.index.pages();
+        assert!((79..=160).contains(&pages), "{what}: {pages} pages");
+    };
+    for bits in 0..49 {
+        spread(&format!("multiples of 2^{bits}"), &|n| n << bits);
+    }
+    for number in (1..100)
+        .map(|n| n * n * n + 2)
+        .chain([7_919, 1_000_003, 1_000_000_007])
+    {
+        spread(&format!("multiples of {number}"), &|n| n * number);
+    }
+    spread("from the end", &|n| u64::MAX - n);
+    spread("bits from both ends", &|n| n.reverse_bits() ^ n);
 }

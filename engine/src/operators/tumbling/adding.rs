@@ -6,7 +6,7 @@ use crate::checkpoint::Touch;
 use crate::key::KeyOf;
 use crate::operators::early::Changed;
 use crate::push::{OpId, blame_at};
-use crate::table::{CACHED, KeyTable, NONE};
+use crate::table::{CACHED, Home, KeyTable, NONE};
 use crate::time::EventTime;
 
 /// Records whose probes are under way together: enough to hide the misses of one another.
@@ -61,35 +61,21 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
         }
         return;
     }
-    let mut hashes = [0u64; CHUNK];
-    // First the page of each key's slot, then the candidate found there.
     let mut found = [NONE; CHUNK];
-    let count = records.len().min(CHUNK);
-    let (records, times) = (&records[..count], &times[..count]);
-    for i in 0..count {
-        hashes[i] = blame_at(
-            op,
-            from + i,
-            #[inline(always)]
-            || key_of.with(&records[i], |key| table.hash(key)),
-        );
-        found[i] = if is_large {
-            table.prefetch_slot(hashes[i])
-        } else {
-            table.page_of(hashes[i])
-        };
+    let mut hashes = [0u64; CHUNK];
+    if is_large {
+        look_up::<_, _, _, true>(table, key_of, op, from, records, &mut hashes, &mut found);
+    } else {
+        look_up::<_, _, _, false>(table, key_of, op, from, records, &mut hashes, &mut found);
     }
-    for i in 0..count {
-        found[i] = table.candidate_in(found[i], hashes[i]);
-        if is_large {
-            table.prefetch_entry(found[i]);
-        }
-    }
-    touch.touch_all(found[..count].iter().copied(), table);
-    for i in 0..count {
+    touch.touch_all(found[..records.len()].iter().copied(), table);
+    let looked_up = hashes.iter().zip(&found);
+    for (n, ((record, &time), (&hash, &found))) in
+        records.iter().zip(times).zip(looked_up).enumerate()
+    {
         blame_at(
             op,
-            from + i,
+            from + n,
             #[inline(always)]
             || {
                 add_one::<_, _, _, _, true>(
@@ -97,15 +83,49 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
                     key_of,
                     aggregate,
                     batch,
-                    from + i,
-                    &records[i],
-                    times[i],
-                    hashes[i],
-                    found[i],
+                    from + n,
+                    record,
+                    time,
+                    hash,
+                    found,
                     touch,
                 );
             },
         );
+    }
+}
+
+/// The first two passes over a chunk.
+#[inline(always)]
+fn look_up<T, K: KeyOf<T>, V, const LARGE: bool>(
+    table: &KeyTable<K::Key, V>,
+    key_of: &K,
+    op: OpId,
+    from: usize,
+    records: &[T],
+    hashes: &mut [u64; CHUNK],
+    found: &mut [u32; CHUNK],
+) {
+    let mut homes = [Home::default(); CHUNK];
+    let to_hash = records.iter().zip(hashes.iter_mut()).zip(&mut homes);
+    for (n, ((record, hash), home)) in to_hash.enumerate() {
+        *hash = blame_at(
+            op,
+            from + n,
+            #[inline(always)]
+            || key_of.with(record, |key| table.hash(key)),
+        );
+        *home = table.home(*hash);
+        if LARGE {
+            home.prefetch();
+        }
+    }
+    let to_find = homes.iter().zip(hashes.iter()).zip(found.iter_mut());
+    for ((home, &hash), found) in to_find.take(records.len()) {
+        *found = home.candidate(hash);
+        if LARGE {
+            table.prefetch_entry(*found);
+        }
     }
 }
 
