@@ -163,7 +163,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.index.page_of(hash)
     }
 
-    /// The first entry whose fingerprint fits, or [`NONE`]: almost always the key's. Touches the index only.
+    /// The first entry whose mark in the index fits, or [`NONE`]: almost always the key's. Touches the index only.
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
         self.candidate_in(self.page_of(hash), hash)

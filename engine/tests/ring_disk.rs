@@ -17,7 +17,7 @@ use support::{Folder, Transactions};
 const RECORDS: u64 = if cfg!(debug_assertions) {
     1_000_000
 } else {
-    1_000_0000
+    10_000_000
 };
 
 type Row = (u32, i64, u64);

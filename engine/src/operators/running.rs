@@ -23,7 +23,7 @@ use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
-use crate::table::{CACHED, KeyTable, NONE};
+use crate::table::{CACHED, Home, KeyTable, NONE};
 use crate::time::EventTime;
 use std::marker::PhantomData;
 
@@ -183,12 +183,14 @@ pub(crate) fn probe<T, K: KeyOf<T>, V>(
         }
         return probes;
     }
-    for (record, probe) in records.iter().zip(&mut probes) {
-        let hash = hash(record);
-        *probe = (hash, table.prefetch_slot(hash));
+    let mut homes = [Home::default(); CHUNK];
+    for ((record, probe), home) in records.iter().zip(&mut probes).zip(&mut homes) {
+        probe.0 = hash(record);
+        *home = table.home(probe.0);
+        home.prefetch();
     }
-    for (hash, found) in probes.iter_mut().take(records.len()) {
-        *found = table.candidate_in(*found, *hash);
+    for ((hash, found), home) in probes.iter_mut().zip(&homes).take(records.len()) {
+        *found = home.candidate(*hash);
         table.prefetch_entry(*found);
     }
     probes

@@ -55,7 +55,7 @@ use crate::push::{Control, Cx, DeadLetter, OpId, Push, blame_at};
 use crate::session::{GapOf, Session};
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
-use crate::table::NONE;
+use crate::table::{Home, NONE};
 use crate::time::{EventTime, Span};
 use crate::wheel::Popped;
 use crate::window::{
@@ -175,7 +175,7 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
         let (key_of, op) = (&self.key, self.core.op);
         let records = &batch.records[from..to];
         let mut hashes = [0u64; CHUNK];
-        // First the page of each key's slot, then the candidate found there.
+        let mut homes = [Home::default(); CHUNK];
         let mut found = [NONE; CHUNK];
         let count = records.len().min(CHUNK);
         let records = &records[..count];
@@ -187,10 +187,11 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>, G: GapOf<T>> SessionOp<T, K, A, G> {
                 #[inline(always)]
                 || key_of.with(&records[i], |key| table.hash(key)),
             );
-            found[i] = table.prefetch_slot(hashes[i]);
+            homes[i] = table.home(hashes[i]);
+            homes[i].prefetch();
         }
         for i in 0..count {
-            found[i] = table.candidate_in(found[i], hashes[i]);
+            found[i] = homes[i].candidate(hashes[i]);
             table.prefetch_entry(found[i]);
         }
         for i in 0..count {

@@ -34,7 +34,7 @@ use crate::window::{
     Firing, LateMode, Lateness, Tumbling, Window, WindowAssigner, Windowed, check_early,
     check_lateness, check_offset, check_positive, results_of, said_early,
 };
-use adding::{CHUNK, add_chunk, mark};
+use adding::{add_run, mark};
 use kept::{ENTRY, PARKED, prefix};
 use spare::Spare;
 use std::collections::VecDeque;
@@ -262,31 +262,23 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
                 }
             };
             let size = self.size as u64;
-            let same = batch.times[from..to]
-                .iter()
-                .position(|t| t.micros().wrapping_sub(start) as u64 >= size);
-            let end = same.map_or(to, |n| from + n);
+            let end = from + run_within(&batch.times[from..to], start, size);
             let slice = &mut self.slices[self.current];
-            let mut at = from;
-            while at < end {
-                let stop = (at + CHUNK).min(end);
-                let table = &mut slice.table;
-                let (key, aggregate, op) = (&self.key, &self.aggregate, self.op);
-                match &mut self.keeping {
-                    None => add_chunk(table, key, aggregate, op, batch, at, stop, &mut Untracked),
-                    Some(keeping) => {
-                        let mut tracked = Tracked {
-                            tracker: &mut slice.tracker,
-                            saver: &mut keeping.saver,
-                            prefix: &prefix(ENTRY, start),
-                        };
-                        add_chunk(table, key, aggregate, op, batch, at, stop, &mut tracked);
-                    }
+            let table = &mut slice.table;
+            let (key, aggregate, op) = (&self.key, &self.aggregate, self.op);
+            match &mut self.keeping {
+                None => add_run(table, key, aggregate, op, batch, from, end, &mut Untracked),
+                Some(keeping) => {
+                    let mut tracked = Tracked {
+                        tracker: &mut slice.tracker,
+                        saver: &mut keeping.saver,
+                        prefix: &prefix(ENTRY, start),
+                    };
+                    add_run(table, key, aggregate, op, batch, from, end, &mut tracked);
                 }
-                if self.early.is_some() {
-                    mark(table, key, op, batch, at, stop, &mut slice.changed);
-                }
-                at = stop;
+            }
+            if self.early.is_some() {
+                mark(table, key, op, batch, from, end, &mut slice.changed);
             }
             from = end;
         }
@@ -453,6 +445,19 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> TumblingOp<T, K, A> {
     }
 }
 
+/// How many times from the first on lie within `size` of `start`. In blocks, without a branch for each.
+#[inline]
+fn run_within(times: &[EventTime], start: i64, size: u64) -> usize {
+    const BLOCK: usize = 16;
+    let outside = |time: &EventTime| time.micros().wrapping_sub(start) as u64 >= size;
+    let blocks = times.chunks(BLOCK);
+    let any = |block: &[EventTime]| block.iter().fold(false, |any, time| any | outside(time));
+    let whole = blocks.take_while(|block| !any(block)).count() * BLOCK;
+    let rest = times.get(whole..).unwrap_or_default();
+    let within = rest.iter().position(outside).unwrap_or(rest.len());
+    whole.min(times.len()) + within
+}
+
 /// Emits one key's result. Its event time is the last of its window; its origin is the operator and the key's hash.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -479,4 +484,29 @@ pub(crate) fn emit<T, K: crate::key::Key, A: Aggregate<T>, O: Push<Windowed<K, A
         Stamp::at(window.end - Span::from_micros(1)),
         cx,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_within;
+    use crate::time::EventTime;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_run_ends_with_the_first_time_outside(
+            start in prop_oneof![Just(-1i64 << 62), Just(0), Just(1i64 << 62), -1i64 << 62..1i64 << 62],
+            size in 1u64..20,
+            steps in prop::collection::vec(prop_oneof![40 => 0i64..20, 1 => any::<i64>()], 0..80),
+        ) {
+            let times = steps.iter().map(|step| EventTime::from_micros(start.wrapping_add(*step)));
+            let times: Vec<_> = times.collect();
+            let within = |t: &&EventTime| {
+                let after = i128::from(t.micros()) - i128::from(start);
+                (0..i128::from(size)).contains(&after)
+            };
+            let naive = times.iter().take_while(within).count();
+            prop_assert_eq!(run_within(&times, start, size), naive);
+        }
+    }
 }

@@ -12,11 +12,11 @@
 //! ```text
 //! hash:   63 ............ 38 | 37 ......... 32 | 31 ......... 0
 //!         directory index    | home bucket     | not used
-//!         print                                |
-//! bucket: 8 prints of 32 bits, 8 of: id + 1, 0 = empty, u32::MAX = removed
+//!         mark ------------------------------ |
+//! bucket: 8 marks of 32 bits, 8 of: id + 1, 0 = empty, u32::MAX = removed
 //! ```
 //!
-//! So a print says where it belongs in a page of any depth. What tells two keys of one home bucket apart are the bits of the
+//! So a mark says where it belongs in a page of any depth. What tells two keys of one home bucket apart are the bits of the
 //! directory's that their page does not share: 26 less its depth. With ten million keys that is 10 bits, and one search in some 250
 //! meets an entry that is another key's.
 
@@ -32,12 +32,12 @@ const WAYS: usize = 8;
 /// the processor guesses that right.
 const FULL: u32 = (BUCKETS * WAYS / 2) as u32;
 const REMOVED: u32 = u32::MAX;
-/// Bits of the hash that the directory may use: all of the print but for the home bucket's.
+/// Bits of the hash that the directory may use: all of the mark but for the home bucket's.
 const DIRECTORY_BITS: u32 = 32 - BUCKETS.trailing_zeros();
 
 /// What a bucket holds of a hash; its low bits are the home bucket.
 #[inline(always)]
-fn print_of(hash: u64) -> u32 {
+fn mark_of(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
@@ -45,27 +45,27 @@ fn print_of(hash: u64) -> u32 {
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Bucket {
-    prints: [u32; WAYS],
+    marks: [u32; WAYS],
     /// Ids of entries + 1.
     ids: [u32; WAYS],
 }
 
 static EMPTY: Bucket = Bucket {
-    prints: [0; WAYS],
+    marks: [0; WAYS],
     ids: [0; WAYS],
 };
 
 impl Bucket {
-    /// A bit for each slot with this print. An empty or removed slot has the print 0, which a key may have too.
+    /// A bit for each slot with this mark. An empty or removed slot has the mark 0, which a key may have too.
     #[inline(always)]
-    fn matches(&self, print: u32) -> u32 {
-        lanes_equal(&self.prints, print)
+    fn matches(&self, mark: u32) -> u32 {
+        lanes_equal(&self.marks, mark)
     }
 
-    /// The first id whose print fits, or one that was never issued.
+    /// The first id whose mark fits, or one that was never issued.
     #[inline(always)]
-    fn candidate(&self, print: u32) -> u32 {
-        let found = self.matches(print);
+    fn candidate(&self, mark: u32) -> u32 {
+        let found = self.matches(mark);
         if found == 0 {
             return NONE;
         }
@@ -99,7 +99,7 @@ impl Page {
 
     #[inline(always)]
     fn home(&self, hash: u64) -> &Bucket {
-        &self.buckets[print_of(hash) as usize % BUCKETS]
+        &self.buckets[mark_of(hash) as usize % BUCKETS]
     }
 
     fn clear(&mut self) {
@@ -108,14 +108,14 @@ impl Page {
     }
 
     /// Puts an id into the first slot that is free from its home on.
-    fn place(&mut self, print: u32, id: u32) {
-        let mut home = print as usize;
+    fn place(&mut self, mark: u32, id: u32) {
+        let mut home = mark as usize;
         loop {
             let bucket = &mut self.buckets[home % BUCKETS];
             let free = |&id: &u32| id == 0 || id == REMOVED;
             if let Some(way) = bucket.ids.iter().position(free) {
                 self.used += u32::from(bucket.ids[way] == 0);
-                (bucket.prints[way], bucket.ids[way]) = (print, id + 1);
+                (bucket.marks[way], bucket.ids[way]) = (mark, id + 1);
                 return;
             }
             home += 1;
@@ -138,7 +138,7 @@ impl Home<'_> {
     /// where it lies elsewhere since its home was full, as few do. Touches the index only.
     #[inline(always)]
     pub fn candidate(self, hash: u64) -> u32 {
-        self.0.candidate(print_of(hash))
+        self.0.candidate(mark_of(hash))
     }
 }
 
@@ -194,14 +194,14 @@ impl Index {
         page
     }
 
-    /// The first id in its home bucket whose print fits, or one that was never issued. One that lies beyond, as few do, is not looked
+    /// The first id in its home bucket whose mark fits, or one that was never issued. One that lies beyond, as few do, is not looked
     /// for.
     #[inline(always)]
     pub(super) fn candidate_in(&self, page: u32, hash: u64) -> u32 {
         let Some(page) = self.pages.get(page as usize) else {
             return NONE;
         };
-        page.home(hash).candidate(print_of(hash))
+        page.home(hash).candidate(mark_of(hash))
     }
 
     /// The home of a hash, for a look at it later: an empty one where there is no page.
@@ -216,11 +216,11 @@ impl Index {
     /// The id that has this hash and that `same` says yes to, or [`NONE`].
     pub(super) fn find(&self, hash: u64, same: impl Fn(u32) -> bool) -> u32 {
         let page = &self.pages[self.page_of(hash) as usize];
-        let print = print_of(hash);
-        let mut home = print as usize;
+        let mark = mark_of(hash);
+        let mut home = mark as usize;
         loop {
             let bucket = &page.buckets[home % BUCKETS];
-            let mut found = bucket.matches(print);
+            let mut found = bucket.matches(mark);
             while found != 0 {
                 let id = bucket.ids[found.trailing_zeros() as usize % WAYS];
                 if id != 0 && id != REMOVED && same(id - 1) {
@@ -243,7 +243,7 @@ impl Index {
             let number = self.page_of(hash) as usize;
             let page = &mut self.pages[number];
             if page.used < FULL {
-                return page.place(print_of(hash), id);
+                return page.place(mark_of(hash), id);
             }
             if !self.make_room(number) {
                 return self.crowded.entry(hash).or_default().push(id);
@@ -257,17 +257,17 @@ impl Index {
         let Some(page) = self.pages.get_mut(page) else {
             return;
         };
-        let mut home = print_of(hash) as usize;
+        let mut home = mark_of(hash) as usize;
         loop {
             let bucket = &mut page.buckets[home % BUCKETS];
             if let Some(way) = bucket.ids.iter().position(|&other| other == id + 1) {
                 if bucket.has_been_full() {
-                    (bucket.prints[way], bucket.ids[way]) = (0, REMOVED);
+                    (bucket.marks[way], bucket.ids[way]) = (0, REMOVED);
                 } else {
                     // Nothing lies beyond it: the last one takes the place, and no trace is left.
                     let last = bucket.ids.iter().take_while(|&&id| id != 0).count() - 1;
-                    (bucket.prints[way], bucket.ids[way]) = (bucket.prints[last], bucket.ids[last]);
-                    (bucket.prints[last], bucket.ids[last]) = (0, 0);
+                    (bucket.marks[way], bucket.ids[way]) = (bucket.marks[last], bucket.ids[last]);
+                    (bucket.marks[last], bucket.ids[last]) = (0, 0);
                     page.used -= 1;
                 }
                 return;
@@ -287,7 +287,7 @@ impl Index {
     pub(super) fn begin(&mut self, all: impl Iterator<Item = (u64, u32)>) {
         let mut page = Page::new(0);
         for (hash, id) in all {
-            page.place(print_of(hash), id);
+            page.place(mark_of(hash), id);
         }
         self.pages.push(page);
     }
@@ -300,9 +300,9 @@ impl Index {
         let mut all = [(0, 0); FULL as usize];
         let mut count = 0;
         for bucket in self.pages[number].buckets.iter() {
-            for (&print, &id) in bucket.prints.iter().zip(&bucket.ids) {
+            for (&mark, &id) in bucket.marks.iter().zip(&bucket.ids) {
                 if id != 0 && id != REMOVED {
-                    all[count] = (print, id - 1);
+                    all[count] = (mark, id - 1);
                     count += 1;
                 }
             }
@@ -312,7 +312,7 @@ impl Index {
             // The removed slots were the trouble. In place: where keys come and go, nothing is allocated.
             self.pages[number].clear();
             live.iter()
-                .for_each(|&(print, id)| self.pages[number].place(print, id));
+                .for_each(|&(mark, id)| self.pages[number].place(mark, id));
             return true;
         }
         if depth == 63 - self.shift {
@@ -326,9 +326,9 @@ impl Index {
         self.pages[number].clear();
         self.pages[number].depth = depth + 1;
         self.pages.push(Page::new(depth + 1));
-        for &(print, id) in live {
-            let high = (print >> (31 - depth)) & 1 == 1;
-            self.pages[if high { new } else { number }].place(print, id);
+        for &(mark, id) in live {
+            let high = (mark >> (31 - depth)) & 1 == 1;
+            self.pages[if high { new } else { number }].place(mark, id);
         }
         // The directory entries of a page are contiguous, and begin where any of its keys says: the upper half of them goes to
         // the new one.

@@ -154,30 +154,35 @@ where
         let (time_of, op) = (&self.time_of, self.op);
         let mut generator = blame(op, || part.generator.clone());
         let mut watermark = part.watermark;
-        batch.times.clear();
+        let Batch {
+            records,
+            times,
+            behind,
+            ..
+        } = batch;
         let mut refused = false;
-        let behind = &mut batch.behind;
-        let times = batch.records.iter().enumerate().map(|(index, record)| {
+        times.clear();
+        times.extend(records.iter().enumerate().map(|(index, record)| {
             let time = blame_at(op, index, || time_of(record)).into_event_time();
-            let Some(time) = time.filter(|t| t.is_valid()) else {
+            let time = time.unwrap_or(EventTime::BEGINNING);
+            refused |= !time.is_valid();
+            time
+        }));
+        // A loop of its own, which has what it carries on in registers: with the calls above it would go through memory.
+        for (index, (record, &time)) in records.iter().zip(times.iter()).enumerate() {
+            if refused && !time.is_valid() {
                 // Taken out below, where its reason is had again.
-                refused = true;
-                return EventTime::BEGINNING;
-            };
+                continue;
+            }
             if time < watermark {
-                behind.push(Behind {
-                    index: index as u32,
-                    watermark,
-                });
+                note(behind, index, watermark);
             }
             let told = blame_at(op, index, || {
                 generator.on_record(record, time);
                 generator.watermark()
             });
             watermark = watermark.max(told);
-            time
-        });
-        batch.times.extend(times);
+        }
         let part = &mut self.parts[cx.partition];
         (part.generator, part.watermark) = (generator, watermark);
         cx.counters.behind += batch.behind.len() as u64;
@@ -319,7 +324,7 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
                 cx.run_origin(first, index)
             };
             index += 1;
-            if stamp.time == EventTime::BEGINNING {
+            if !stamp.time.is_valid() {
                 cx.origin = place;
                 self.without_time((self.time_of)(&record).into_event_time(), cx);
             } else {
@@ -435,4 +440,14 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
             }
         }
     }
+}
+
+/// Out of the loop, so that the common case keeps the registers.
+#[cold]
+#[inline(never)]
+fn note(behind: &mut Vec<Behind>, index: usize, watermark: EventTime) {
+    behind.push(Behind {
+        index: index as u32,
+        watermark,
+    });
 }

@@ -7,22 +7,21 @@ use crate::key::KeyOf;
 use crate::operators::early::Changed;
 use crate::push::{OpId, blame_at};
 use crate::table::{CACHED, Home, KeyTable, NONE};
-use crate::time::EventTime;
 
-/// Records whose probes are under way together: enough to hide the misses of one another.
-pub(super) const CHUNK: usize = 64;
+/// Records that are looked up together: enough to hide the misses of one another.
+const MANY: usize = 64;
 
-/// Fewer records than these are added one after another.
+/// The same of what is left, and of small batches; fewer are added one after another.
 const FEW: usize = 8;
 
 /// Adds records `from..to` of one window to its table.
 ///
-/// In three passes over a chunk: hash, look the slot up, add. What one record waits for then overlaps with what others do: in a
+/// In three passes over some: hash, look the entry up, add. What one record waits for then overlaps with what others do: in a
 /// table that is larger than a cache the misses, which are asked for in the pass before (a small one lies in the cache, and
 /// asking costs 2%); in a small one the loads that hang on each other (YSB gains 4%). A few records are not worth the passes.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
+pub(super) fn add_run<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>(
     table: &mut KeyTable<K::Key, A::Acc>,
     key_of: &K,
     aggregate: &A,
@@ -32,47 +31,54 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
     to: usize,
     touch: &mut C,
 ) {
-    let records = &batch.records[from..to];
-    let times = &batch.times[from..to];
-    let is_large = table.len() >= CACHED;
-    if !is_large && records.len() < FEW {
-        for (n, (record, &time)) in records.iter().zip(times).enumerate() {
-            blame_at(
-                op,
-                from + n,
-                #[inline(always)]
-                || {
-                    let hash = key_of.with(record, |key| table.hash(key));
-                    let candidate = table.candidate(hash);
-                    add_one::<_, _, _, _, false>(
-                        table,
-                        key_of,
-                        aggregate,
-                        batch,
-                        from + n,
-                        record,
-                        time,
-                        hash,
-                        candidate,
-                        touch,
-                    );
-                },
-            );
-        }
-        return;
+    let mut at = from;
+    while to - at >= MANY {
+        add_some::<_, _, _, _, MANY>(table, key_of, aggregate, op, batch, at, touch);
+        at += MANY;
     }
-    let mut found = [NONE; CHUNK];
-    let mut hashes = [0u64; CHUNK];
-    if is_large {
-        look_up::<_, _, _, true>(table, key_of, op, from, records, &mut hashes, &mut found);
+    while to - at >= FEW {
+        add_some::<_, _, _, _, FEW>(table, key_of, aggregate, op, batch, at, touch);
+        at += FEW;
+    }
+    for index in at..to {
+        blame_at(
+            op,
+            index,
+            #[inline(always)]
+            || {
+                let record = &batch.records[index];
+                let hash = key_of.with(record, |key| table.hash(key));
+                let candidate = table.candidate(hash);
+                add_one::<_, _, _, _, false>(
+                    table, key_of, aggregate, batch, index, candidate, touch,
+                );
+            },
+        );
+    }
+}
+
+/// Adds records `from..from + N`.
+#[inline(always)]
+fn add_some<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>, const N: usize>(
+    table: &mut KeyTable<K::Key, A::Acc>,
+    key_of: &K,
+    aggregate: &A,
+    op: OpId,
+    batch: &Batch<T>,
+    from: usize,
+    touch: &mut C,
+) {
+    let Some(records) = batch.records[from..].first_chunk::<N>() else {
+        unreachable!("as many records as asked for")
+    };
+    let mut found = [NONE; N];
+    if table.len() >= CACHED {
+        look_up::<_, _, _, N, true>(table, key_of, op, from, records, &mut found);
     } else {
-        look_up::<_, _, _, false>(table, key_of, op, from, records, &mut hashes, &mut found);
+        look_up::<_, _, _, N, false>(table, key_of, op, from, records, &mut found);
     }
-    touch.touch_all(found[..records.len()].iter().copied(), table);
-    let looked_up = hashes.iter().zip(&found);
-    for (n, ((record, &time), (&hash, &found))) in
-        records.iter().zip(times).zip(looked_up).enumerate()
-    {
+    touch.touch_all(found.iter().copied(), table);
+    for (n, &candidate) in found.iter().enumerate() {
         blame_at(
             op,
             from + n,
@@ -84,10 +90,7 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
                     aggregate,
                     batch,
                     from + n,
-                    record,
-                    time,
-                    hash,
-                    found,
+                    candidate,
                     touch,
                 );
             },
@@ -95,36 +98,36 @@ pub(super) fn add_chunk<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc
     }
 }
 
-/// The first two passes over a chunk.
+/// The first two passes: the entries that very likely are those of the records' keys.
 #[inline(always)]
-fn look_up<T, K: KeyOf<T>, V, const LARGE: bool>(
+fn look_up<T, K: KeyOf<T>, V, const N: usize, const LARGE: bool>(
     table: &KeyTable<K::Key, V>,
     key_of: &K,
     op: OpId,
     from: usize,
-    records: &[T],
-    hashes: &mut [u64; CHUNK],
-    found: &mut [u32; CHUNK],
+    records: &[T; N],
+    found: &mut [u32; N],
 ) {
-    let mut homes = [Home::default(); CHUNK];
-    let to_hash = records.iter().zip(hashes.iter_mut()).zip(&mut homes);
-    for (n, ((record, hash), home)) in to_hash.enumerate() {
-        *hash = blame_at(
+    // Filled in place: an array that is made and then moved is read back in other pieces than it was stored in, which the processor
+    // waits for.
+    let mut hashes = [0; N];
+    let mut homes = [Home::default(); N];
+    for n in 0..N {
+        hashes[n] = blame_at(
             op,
             from + n,
             #[inline(always)]
-            || key_of.with(record, |key| table.hash(key)),
+            || key_of.with(&records[n], |key| table.hash(key)),
         );
-        *home = table.home(*hash);
+        homes[n] = table.home(hashes[n]);
         if LARGE {
-            home.prefetch();
+            homes[n].prefetch();
         }
     }
-    let to_find = homes.iter().zip(hashes.iter()).zip(found.iter_mut());
-    for ((home, &hash), found) in to_find.take(records.len()) {
-        *found = home.candidate(hash);
+    for n in 0..N {
+        found[n] = homes[n].candidate(hashes[n]);
         if LARGE {
-            table.prefetch_entry(*found);
+            table.prefetch_entry(found[n]);
         }
     }
 }
@@ -138,9 +141,6 @@ fn add_one<T, K, A, C, const TOUCHED: bool>(
     aggregate: &A,
     batch: &Batch<T>,
     index: usize,
-    record: &T,
-    time: EventTime,
-    hash: u64,
     candidate: u32,
     touch: &mut C,
 ) where
@@ -153,7 +153,11 @@ fn add_one<T, K, A, C, const TOUCHED: bool>(
     } else {
         Origin::default()
     };
-    let at = At { time, origin };
+    let record = &batch.records[index];
+    let at = At {
+        time: batch.times[index],
+        origin,
+    };
     key_of.with(
         record,
         #[inline(always)]
@@ -164,7 +168,8 @@ fn add_one<T, K, A, C, const TOUCHED: bool>(
                 }
                 aggregate.add(acc, record, at);
             } else {
-                let (id, _) = table.find_or_insert(hash, key, || aggregate.create());
+                // Hashed again: what a few need is not kept for all.
+                let (id, _) = table.find_or_insert(table.hash(key), key, || aggregate.create());
                 let acc = table.value_mut(id);
                 touch.touch(id, key, acc);
                 aggregate.add(acc, record, at);
