@@ -44,11 +44,10 @@ impl<K: State + Hash + Eq, V: Stored> Touch<K, V> for Tracked<'_> {
     #[inline(always)]
     fn touch_all(&mut self, ids: impl Iterator<Item = u32>, table: &KeyTable<K, V>) {
         let end = table.id_end();
-        let ids = ids.filter(|&id| id < end);
         if !self.tracker.is_writing() {
             return self.tracker.mark_all(end, ids);
         }
-        for id in ids {
+        for id in ids.filter(|&id| id < end) {
             if self.tracker.touch(id) {
                 let (key, value) = (table.key(id), table.value(id));
                 self.saver.before(self.prefix, key, value);

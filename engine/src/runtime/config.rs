@@ -16,7 +16,7 @@ pub enum Driver {
     Glommio,
 }
 
-/// What a shard does when it has nothing to do.
+/// What a shard does when its jobs have nothing to do. One without a job sleeps until it is given one, whatever is said here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
     /// Looks again at once, for ever: lowest latency, a whole core a shard.

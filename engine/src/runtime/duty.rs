@@ -76,6 +76,8 @@ impl Duty {
             return Next::Again;
         }
         match self.waiting {
+            // Whoever submits a job rings. Until then the core is for others: above all for those who load its states.
+            _ if !self.shard.has_jobs() => Next::Sleep,
             Waiting::Spin => Next::Spin,
             Waiting::Yield => Next::Yield,
             Waiting::Park { spin_us } => {
@@ -114,5 +116,36 @@ impl Duty {
     #[inline]
     pub fn time_passed(&mut self) {
         self.shard.time_passed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::Clock;
+    use crate::runtime::shard::Mailbox;
+    use std::sync::Arc;
+
+    /// However it waits, a shard without a job leaves the core.
+    #[test]
+    fn who_has_no_job_sleeps() {
+        for waiting in [
+            Waiting::Spin,
+            Waiting::Yield,
+            Waiting::Park { spin_us: 1 << 40 },
+        ] {
+            let shard = Shard::new(
+                0,
+                Arc::<Mailbox>::default(),
+                Arc::new([]),
+                false,
+                Clock::start(),
+            );
+            assert_eq!(
+                Duty::new(shard, waiting).round(),
+                Next::Sleep,
+                "{waiting:?}"
+            );
+        }
     }
 }

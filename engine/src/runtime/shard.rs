@@ -202,6 +202,12 @@ impl Shard {
         self.clock
     }
 
+    /// Whether there is anything to look after.
+    #[inline]
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
     /// Gives every job its turn. The clock is read once a step and handed from each to the next: the end of one is the start of the other.
     pub fn round(&mut self) -> Round {
         let mut now = self.now.take().unwrap_or_else(|| self.clock.now());
