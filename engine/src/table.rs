@@ -1,11 +1,11 @@
 //! The hash table under keyed state: an extendible index of small pages over entries that never move.
 //!
 //! Laws
-//! 1. No step is long: growth splits or rebuilds one page ([`PAGE_SLOTS`] slots) at a time, entries are never
+//! 1. No step is long: growth splits or rebuilds one page of the index (512 slots) at a time, entries are never
 //!    copied, and clearing is done in pieces. (One flat table stalled for 380 ms when it doubled at 10 million keys.)
 //! 2. An entry's id is stable from its insertion to its removal; iteration is in the order of ids, which is the order of
 //!    insertion until an id is reused. Nothing that can be observed depends on the index.
-//! 3. The index ([`index`]) holds 32 bits of hash beside each id, so a search touches the entries only where the key is very likely
+//! 3. The index (`table/index.rs`) holds 32 bits of hash beside each id, so a search touches the entries only where the key is very likely
 //!    equal.
 //! 4. A table of few keys has no index page: there may be one for each of many windows. It is searched from end to end, and
 //!    gets its page with its ninth key, or once it has been searched so often that 4 KiB are in proportion to its use.
