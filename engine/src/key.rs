@@ -4,7 +4,7 @@
 //! 1. The canonical form of a key is a sequence of 64-bit words that depends on the value alone: not on the
 //!    platform, the Rust version or the width of an integer type (`7u8` and `7i64` are the same key).
 //! 2. The stable hash and the number of key groups decide where a key lives, so they are stored with a job and may
-//!    never change. In-memory tables use another hash (ahash), on independent bits.
+//!    never change. In-memory tables use another hash (`table/hasher.rs`).
 //! 3. The group of a key never depends on the number of shards; groups go to shards in contiguous ranges.
 
 use crate::state::State;

@@ -157,19 +157,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         TableHash.hash_one(key)
     }
 
-    /// The index page of a key with this hash; none such where there is no index.
-    #[inline(always)]
-    pub fn page_of(&self, hash: u64) -> u32 {
-        self.index.page_of(hash)
-    }
-
-    /// The first entry whose mark in the index fits, or [`NONE`]: almost always the key's. Touches the index only.
+    /// The entry of this hash that is at home where it belongs: almost always the key's, and [`NONE`] or no entry's id otherwise
+    /// ([`KeyTable::verified`] tells). Touches the index only.
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
-        self.candidate_in(self.page_of(hash), hash)
+        self.home(hash).candidate(hash)
     }
 
-    /// The same, where the page is known from [`KeyTable::page_of`].
+    /// The same, where the page is known from [`KeyTable::prefetch_slot`].
     #[inline(always)]
     pub fn candidate_in(&self, page: u32, hash: u64) -> u32 {
         self.index.candidate_in(page, hash)
@@ -194,7 +189,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         self.index.home(hash)
     }
 
-    /// Asks the cache for the slot that [`KeyTable::candidate_in`] will look at first; the slot's page.
+    /// Asks the cache for the bucket that [`KeyTable::candidate_in`] will look at; its page of the index.
     #[inline(always)]
     pub fn prefetch_slot(&self, hash: u64) -> u32 {
         self.index.prefetch(hash)

@@ -196,8 +196,8 @@ impl Compensated {
     pub fn add(&mut self, value: f64) {
         let (sum, error) = two_sum(self.sum, value);
         let error = self.error + error;
-        // An infinite or NaN sum gives an error of NaN (infinity less infinity), and finite ones only a finite one: so one look tells,
-        // and this is the shortest.
+        // An infinite or NaN sum gives an error of NaN (infinity less infinity), a finite one a finite one, or NaN next to f64::MAX, which
+        // the scaled way takes too: so one look tells, and this is the shortest.
         debug_assert!(!error.is_infinite());
         if !error.is_nan() {
             *self = Compensated { sum, error };

@@ -82,8 +82,8 @@ impl Tracker {
         self.writing && (of(&self.due) || of(&self.rest))
     }
 
-    /// Entries are about to change, and none of them is due: nothing is being written. Ids below `end` are those of entries, and what is not
-    /// lies far beyond ([`crate::table::NONE`]).
+    /// Entries are about to change, and none of them is due: nothing is being written. Ids are those of entries, below `end`, or
+    /// far beyond ([`crate::table::NONE`] and the one before it).
     #[inline(always)]
     pub fn mark_all(&mut self, end: u32, ids: impl Iterator<Item = u32>) {
         debug_assert!(!self.writing);

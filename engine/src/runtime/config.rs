@@ -19,7 +19,7 @@ pub enum Driver {
 /// What a shard does when its jobs have nothing to do. One without a job sleeps until it is given one, whatever is said here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Looks again at once, for ever: lowest latency, a whole core a shard.
+    /// Looks again at once, as long as it has a job: lowest latency, a whole core a shard.
     Spin,
     /// Gives the core to other threads between looks.
     Yield,

@@ -7,7 +7,8 @@
 //!    however many stages the others have and however full their batches are.
 //! 2. A panic or error ends its job on all shards and nothing else; the job's tasklets are dropped on their shard. That holds
 //!    for whatever runs user code: steps, and the `Drop` of what closures own.
-//! 3. After a step, the doorbells of the shards it published to are rung once, unless nobody ever sleeps.
+//! 3. After a step, the doorbells of the shards it published to are rung once, unless shards sleep only
+//!    when they have no job: nothing but a command concerns those, and who sends one rings.
 //! 4. Every job that a shard was given is told when the shard is through with it, at the latest when the shard itself goes.
 
 use crate::budget::EVERY_NS;
@@ -163,7 +164,7 @@ pub(crate) struct Shard {
     pub id: usize,
     mailbox: Arc<Mailbox>,
     bells: Arc<[Doorbell]>,
-    /// Whether shards ever sleep (law 3).
+    /// Whether shards that have a job ever sleep (law 3).
     sleepers: bool,
     clock: Clock,
     jobs: Vec<ShardJob>,

@@ -2,8 +2,9 @@
 //!
 //! A number costs one multiplication of 64 bits by 64 whose halves are folded (the step of wyhash, Wang Yi, and of ahash), where
 //! ahash takes two; anything else is ahash's. The upper half's low end is laid over the lower half's high end: both bear on all bits
-//! that the index uses, and numbers that follow each other at any distance spread as well as by ahash (tried with 660 distances). It differs from the hash that splits keys among shards ([`crate::key`]), so that a
-//! shard's keys are spread over its tables. It is fixed, so runs repeat; nothing that can be observed depends on it.
+//! that the index uses, and numbers that follow each other at any distance spread as well as by ahash (tried with 660 distances). It
+//! differs from the hash that splits keys among shards ([`crate::key`]), so that a shard's keys are spread over its tables. It is
+//! fixed, so runs repeat; nothing that can be observed depends on it.
 
 use std::hash::{BuildHasher, Hasher};
 

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! So a mark says where it belongs in a page of any depth. What tells two keys of one home bucket apart are the bits of the
-//! directory's that their page does not share: 26 less its depth. With ten million keys that is 10 bits, and one search in some 250
+//! directory's that their page does not share: 26 less its depth. With ten million keys that is 10 bits, and one search in some 800
 //! meets an entry that is another key's.
 
 use super::NONE;

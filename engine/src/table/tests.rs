@@ -1,6 +1,7 @@
 //! The table against a map, and how its index grows.
 
 use super::*;
+use crate::key::{KeySpace, stable_hash};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -203,5 +204,13 @@ fn any_numbers_spread() {
         spread(&format!("multiples of {number}"), &|n| n * number);
     }
     spread("from the end", &|n| u64::MAX - n);
+    // A shard has keys of some groups only, which another hash chose.
+    let space = KeySpace::new(256, 8);
+    let shard = |key: &u64| space.shard(space.group(stable_hash(key)));
+    let of_one_shard: Vec<u64> = (0..)
+        .filter(|key| shard(key) == 3)
+        .take(KEYS as usize)
+        .collect();
+    spread("one shard's keys", &|n| of_one_shard[n as usize]);
     spread("bits from both ends", &|n| n.reverse_bits() ^ n);
 }
