@@ -62,6 +62,7 @@ pub(super) fn add_run<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>
 }
 
 /// Asks the cache for what a few records will need, in two passes.
+#[cold]
 #[inline(never)]
 fn ask_for<T, K: KeyOf<T>, V>(
     table: &KeyTable<K::Key, V>,
