@@ -112,7 +112,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 
 /// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
 /// would count as one more record, and how many there are depends on the interleaving.
-fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
+pub(crate) fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
     // A correction (class ROWS) is one more record of its own, the same in every run.
     let results = stream.meta.results;
     if !results.replaced || results.class == Class::Rows {

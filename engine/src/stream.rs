@@ -593,8 +593,14 @@ fn union_of_jobs<T: Send + 'static>(
     meta: Meta,
     location: &'static Location<'static>,
 ) -> Stream<Inlet<T>> {
-    let names = [plan, other].map(|p| p.lock().name.clone());
     let op = plan.lock().op("union", meta.results, location);
+    refuse_two_jobs(plan, other, op);
+    inlet(plan, vec![], op, meta)
+}
+
+/// Tells both jobs that an operator of the first takes streams of both.
+pub(crate) fn refuse_two_jobs(plan: &SharedPlan, other: &SharedPlan, op: OpId) {
+    let names = [plan, other].map(|p| p.lock().name.clone());
     let e = BuildError::argument(
         plan.lock().info(op),
         format!(
@@ -605,7 +611,6 @@ fn union_of_jobs<T: Send + 'static>(
     );
     plan.lock().errors.push(e.clone());
     other.lock().errors.push(e);
-    inlet(plan, vec![], op, meta)
 }
 
 /// Opens a stage that reads `edges` and hands on.

@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, Hash};
 mod hasher;
 mod index;
 
-pub use index::Home;
+pub use index::{Home, OnePage};
 
 /// Keys that a table without an index page holds at most (law 4).
 const UNINDEXED: usize = 8;
@@ -187,6 +187,12 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn home(&self, hash: u64) -> Home<'_> {
         self.index.home(hash)
+    }
+
+    /// The page of the index of a table of up to some 256 keys: in a loop over records it is found once for all.
+    #[inline(always)]
+    pub fn one_page(&self) -> Option<OnePage<'_>> {
+        self.index.one_page()
     }
 
     /// Asks the cache for the bucket that [`KeyTable::candidate_in`] will look at; its page of the index.

@@ -23,6 +23,7 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at: 0 }
     }
 
+    #[inline]
     pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(len)?;
         let taken = self.bytes.get(self.at..end)?;
@@ -30,6 +31,7 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
@@ -60,6 +62,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// How many bytes were taken.
+    #[inline]
     pub fn position(&self) -> usize {
         self.at
     }

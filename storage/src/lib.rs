@@ -80,6 +80,7 @@
 
 mod buffer;
 pub mod conformance;
+mod crc;
 mod disk;
 mod error;
 pub mod format;

@@ -49,6 +49,15 @@ impl MappedBytes {
     }
 }
 
+/// Has the kernel begin to read all of a segment, which is read from end to end: otherwise each stretch that no cache holds is waited for
+/// when its turn comes (a cold replay of a log gained a fifth to a half). Only a hint: what comes of it is no matter.
+fn read_ahead(map: &Mmap) {
+    #[cfg(unix)]
+    let _ = map.advise(memmap2::Advice::WillNeed);
+    #[cfg(not(unix))]
+    let _ = map;
+}
+
 impl SegmentBytes for MappedBytes {
     fn open(&mut self, name: &str, valid: u64) -> Result<u64, StorageError> {
         self.map = None;
@@ -68,7 +77,9 @@ impl SegmentBytes for MappedBytes {
         // durable manifest, the file is at least that long (looked at above), our writers never write there (law 1)
         // and never cut there (law 2). See the top of this file for what remains.
         let map = unsafe { MmapOptions::new().len(valid).map(&file) };
-        self.map = Some(map.map_err(|e| self.error("map", e))?);
+        let map = map.map_err(|e| self.error("map", e))?;
+        read_ahead(&map);
+        self.map = Some(map);
         Ok(len)
     }
 

@@ -2,7 +2,7 @@
 
 use super::append::log_config;
 use crate::raw::{self, PIECE};
-use pelton_storage::{Buffer, Log, MappedBytes, PlainBytes, Position, SegmentBytes, StdDisk, View};
+use pelton_storage::{Buffer, HistoryBytes, Log, Position, SegmentBytes, StdDisk, View};
 use std::error::Error;
 use std::fs::File;
 use std::hint::black_box;
@@ -74,7 +74,7 @@ impl Replay {
 
     /// The log, out of the page cache.
     pub fn warm(&self) -> Result<Duration, Box<dyn Error>> {
-        self.read(MappedBytes::new(&self.folder))
+        self.read(HistoryBytes::new(&self.folder))
     }
 
     /// The limit of [`warm`](Self::warm), which also fills the cache: the same bytes read into one buffer.
@@ -87,7 +87,7 @@ impl Replay {
         for (path, _) in &self.segments {
             raw::forget_file(path)?;
         }
-        self.read(PlainBytes::new(&mut StdDisk::blocking(&self.folder)?))
+        self.read(HistoryBytes::new(&self.folder))
     }
 
     /// The limit of [`cold`](Self::cold): direct reads one after another.

@@ -149,6 +149,18 @@ impl Default for Home<'_> {
     }
 }
 
+/// The one page of a table that has no other.
+#[derive(Debug, Clone, Copy)]
+pub struct OnePage<'a>(&'a [Bucket; BUCKETS]);
+
+impl<'a> OnePage<'a> {
+    /// Where what has this hash is at home.
+    #[inline(always)]
+    pub fn home(self, hash: u64) -> Home<'a> {
+        Home(&self.0[mark_of(hash) as usize % BUCKETS])
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
@@ -210,6 +222,15 @@ impl Index {
         match self.pages.get(self.page_of(hash) as usize) {
             Some(page) => Home(page.home(hash)),
             None => Home::default(),
+        }
+    }
+
+    /// The page, where there is one and no other.
+    #[inline(always)]
+    pub(super) fn one_page(&self) -> Option<OnePage<'_>> {
+        match self.pages.as_slice() {
+            [page] => Some(OnePage(&page.buckets)),
+            _ => None,
         }
     }
 

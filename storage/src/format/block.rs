@@ -12,6 +12,7 @@
 
 use super::{Cursor, Fault, Wrong};
 use crate::buffer::{Buffer, round_up};
+use crate::crc::crc32c;
 use crate::id::{Epoch, KeyGroup, StateId};
 use crate::space::Space;
 
@@ -190,7 +191,7 @@ pub(crate) fn seal(block: &mut [u8], head: BlockHead, frames: u32, kind: u8) {
     block[28..30].copy_from_slice(&head.group.0.to_le_bytes());
     block[30] = kind;
     block[31] = 0;
-    let crc = crc32c::crc32c(&block[4..]);
+    let crc = crc32c(&block[4..]);
     block[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -254,7 +255,7 @@ impl<'a> Block<'a> {
             return Err(Wrong::at(4, Fault::Field("block length")));
         }
         let mut fields = Cursor::new(bytes);
-        if fields.u32() != Some(crc32c::crc32c(&bytes[4..])) {
+        if fields.u32() != Some(crc32c(&bytes[4..])) {
             return Err(Wrong::at(0, Fault::Checksum));
         }
         let short = Wrong::at(0, Fault::Short);

@@ -14,6 +14,7 @@
 use super::segment::{PageKind, decode_page, encode_page};
 use super::{Cursor, Fault, RISING_MAX, Wrong, check_version, count, rising};
 use crate::buffer::{ALIGN, Buffer};
+use crate::crc::crc32c_of_both;
 use crate::id::{Epoch, Lineage, SegmentId};
 
 /// What a segment of an ingest log begins with.
@@ -122,7 +123,7 @@ impl Record<'_> {
 /// Checksums begin with the lineage: a record whose bytes look like a batch of this log is not taken for one, since who
 /// sends records does not know the lineage.
 fn checksum(lineage: Lineage, batch: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&lineage.0), &batch[4..])
+    crc32c_of_both(&lineage.0, &batch[4..])
 }
 
 /// Completes a batch whose records lie after [`BATCH`] bytes of room, up to whole pages.
@@ -248,22 +249,24 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    #[inline]
     fn decode(&mut self) -> Result<Located<'a>, Fault> {
         let from = &mut self.fields;
-        let value = from.u32().ok_or(Fault::Short)? as usize;
-        let key_len = from.u16().ok_or(Fault::Short)? as usize;
-        let (flags, zero) = (from.u8(), from.u8());
-        let after = from.u32().ok_or(Fault::Short)?;
+        let fixed: [u8; RECORD] = from.array().ok_or(Fault::Short)?;
+        let [v0, v1, v2, v3, k0, k1, flags, zero, a0, a1, a2, a3] = fixed;
+        let after = u32::from_le_bytes([a0, a1, a2, a3]);
+        let key_len = usize::from(u16::from_le_bytes([k0, k1]));
         let key = from.take(key_len).ok_or(Fault::Short)?;
+        let value = u32::from_le_bytes([v0, v1, v2, v3]) as usize;
         let value = from.take(value).ok_or(Fault::Short)?;
         let key = match flags {
-            Some(HAS_KEY) => Some(key),
-            Some(0) if key.is_empty() => None,
+            HAS_KEY => Some(key),
+            0 if key.is_empty() => None,
             _ => return Err(Fault::Field("flags of a record")),
         };
         let arrived_us = self.head.first_time.checked_add(i64::from(after));
         let arrived_us = arrived_us.filter(|t| *t <= self.head.last_time);
-        if zero != Some(0) {
+        if zero != 0 {
             return Err(Fault::Field("reserved byte"));
         }
         Ok(Located {
@@ -277,17 +280,22 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Located<'a>, Wrong>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.next == self.head.end() {
             return None;
         }
-        let at = (BATCH + self.fields.position()) as u64;
-        let record = self.decode().map_err(|what| Wrong::at(at, what));
-        self.next = match record {
-            Ok(_) => self.next + 1,
-            Err(_) => self.head.end(),
-        };
-        Some(record)
+        let at = self.fields.position();
+        match self.decode() {
+            Ok(record) => {
+                self.next += 1;
+                Some(Ok(record))
+            }
+            Err(what) => {
+                self.next = self.head.end();
+                Some(Err(Wrong::at((BATCH + at) as u64, what)))
+            }
+        }
     }
 }
 

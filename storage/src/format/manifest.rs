@@ -8,6 +8,7 @@
 
 use super::{Cursor, Fault, RISING_MAX, RISING_MAX_32, Wrong, check_version, count, rising};
 use crate::buffer::{ALIGN, Buffer};
+use crate::crc::{crc32c, crc32c_of_both};
 use crate::id::{Epoch, Lineage, SegmentId};
 use std::collections::BTreeMap;
 
@@ -193,7 +194,7 @@ impl Manifest {
 
 /// The checksum lies inside what it guards: it is taken over the bytes before and the bytes after it.
 fn record_crc(record: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&record[..24]), &record[28..])
+    crc32c_of_both(&record[..24], &record[28..])
 }
 
 fn decode_body(from: &mut Cursor<'_>) -> Result<Manifest, Fault> {
@@ -280,7 +281,7 @@ impl FileHeader {
             to.extend(&(SLOTS as u32).to_le_bytes());
             to.extend(&self.slot.to_le_bytes());
             to.resize(start + FILE_HEADER - 4);
-            let crc = crc32c::crc32c(&to[start..]);
+            let crc = crc32c(&to[start..]);
             to.extend(&crc.to_le_bytes());
         }
     }
@@ -297,7 +298,7 @@ impl FileHeader {
             return Err(Wrong::at(0, Fault::NotA("manifest file")));
         }
         let (body, crc) = page.split_at(FILE_HEADER - 4);
-        if Cursor::new(crc).u32() != Some(crc32c::crc32c(body)) {
+        if Cursor::new(crc).u32() != Some(crc32c(body)) {
             return Err(Wrong::at(0, Fault::Checksum));
         }
         let mut fields = Cursor::new(&body[8..]);

@@ -2,6 +2,7 @@
 
 use super::{Cursor, Fault, Wrong, check_version};
 use crate::buffer::{ALIGN, Buffer};
+use crate::crc::crc32c;
 use crate::id::{Epoch, Lineage, SegmentId};
 
 /// What a segment begins with.
@@ -80,7 +81,7 @@ pub(super) fn encode_page(
     to.extend(&first.to_le_bytes());
     debug_assert_eq!(to.len(), FIELDS);
     to.resize(CRC_AT);
-    let crc = crc32c::crc32c(to);
+    let crc = crc32c(to);
     to.extend(&crc.to_le_bytes());
 }
 
@@ -95,7 +96,7 @@ pub(super) fn decode_page(
         return Err(Wrong::at(0, Fault::NotA(kind.format)));
     }
     let mut crc = Cursor::new(&page[CRC_AT..]);
-    if crc.u32() != Some(crc32c::crc32c(&page[..CRC_AT])) {
+    if crc.u32() != Some(crc32c(&page[..CRC_AT])) {
         return Err(Wrong::at(0, Fault::Checksum));
     }
     let mut from = Cursor::new(&page[8..]);

@@ -10,7 +10,9 @@ pub struct WriterConfig {
     pub segment_bytes: u64,
     /// How much one write takes, but for entries that are longer.
     pub chunk_bytes: usize,
-    /// How many chunks may exist: filled, under way, or spare.
+    /// How many chunks may exist: filled, under way, or spare. They are made when they are needed, so few only where little is written. A
+    /// shard that has filled all waits for the disk, and records change entries before their turn, which costs twice: a checkpoint of
+    /// 8 MB every 10 ms left 0.68 of the throughput with four and 0.74 with sixteen (medians of five alternating runs).
     pub buffers: usize,
     /// From which length on a block is not extended.
     pub block_bytes: usize,
@@ -25,12 +27,12 @@ pub struct WriterConfig {
 }
 
 impl WriterConfig {
-    /// Segments of 64 MiB, four chunks of 512 KiB, blocks of 32 KiB, entries up to 8 MiB, 64 MiB in reserve, direct.
+    /// Segments of 64 MiB, up to sixteen chunks of 512 KiB, blocks of 32 KiB, entries up to 8 MiB, 64 MiB in reserve, direct.
     pub fn new(owner: u32) -> Self {
         WriterConfig {
             segment_bytes: 64 << 20,
             chunk_bytes: 512 << 10,
-            buffers: 4,
+            buffers: 16,
             block_bytes: 32 << 10,
             frame_bytes_max: 8 << 20,
             reserve_bytes: 64 << 20,

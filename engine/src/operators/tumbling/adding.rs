@@ -136,6 +136,18 @@ fn look_up<T, K: KeyOf<T>, V, const N: usize, const LARGE: bool>(
     records: &[T; N],
     found: &mut [u32; N],
 ) {
+    if !LARGE && let Some(page) = table.one_page() {
+        for n in 0..N {
+            let hash = blame_at(
+                op,
+                from + n,
+                #[inline(always)]
+                || key_of.with(&records[n], |key| table.hash(key)),
+            );
+            found[n] = page.home(hash).candidate(hash);
+        }
+        return;
+    }
     // Filled in place: an array that is made and then moved is read back in other pieces than it was stored in, which the processor
     // waits for.
     let mut hashes = [0; N];
