@@ -20,6 +20,8 @@ pub struct KeyedStream<P: Pipeline, K> {
     pub(crate) stream: Stream<P>,
     pub(crate) key: K,
     pub(crate) key_op: OpId,
+    /// Edges by which records of another stream come to what follows ([`KeyedStream::connect`]), by the same key.
+    pub(crate) beside: Vec<EdgeId>,
 }
 
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
@@ -32,6 +34,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
             stream,
             key,
             key_op,
+            beside: vec![],
         }
     }
 
@@ -43,7 +46,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 
     /// Goes on without keyed state: the records of one key stay together on one shard, in the order of their partition.
     pub fn exchange(self) -> Stream<Inlet<P::Item>> {
-        self.stream.exchange(self.key, self.key_op)
+        self.stream.exchange(self.key, self.key_op, self.beside)
     }
 
     /// Closes the stage before with an exchange by key and opens the stage of a keyed operator.
@@ -60,11 +63,13 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
             stream,
             key,
             key_op,
+            mut beside,
         } = self;
         refuse_updates(&stream, op);
         let (plan, pipeline, mut ops, mut meta): (_, P, Vec<OpId>, Meta) = stream.into_parts();
         ops.push(key_op);
         let edge: EdgeId = plan.lock().edge::<P::Item>(Wiring::AllToAll);
+        beside.insert(0, edge);
         close(
             &plan,
             pipeline,
@@ -80,7 +85,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         plan.lock().set_results(op, meta.results);
         let root = OperatorRoot {
             make: make(key),
-            edges: vec![edge],
+            edges: beside,
             input: PhantomData,
         };
         Stream {
@@ -112,7 +117,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 
 /// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
 /// would count as one more record, and how many there are depends on the interleaving.
-pub(crate) fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
+fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
     // A correction (class ROWS) is one more record of its own, the same in every run.
     let results = stream.meta.results;
     if !results.replaced || results.class == Class::Rows {

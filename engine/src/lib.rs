@@ -16,6 +16,7 @@ pub mod checkpoint;
 mod dead_letters;
 mod edge;
 pub mod error;
+pub mod join;
 mod key;
 mod key_order;
 mod keyed;
@@ -33,6 +34,7 @@ mod running;
 mod runtime;
 mod session;
 mod side_output;
+mod sides;
 pub mod sink;
 pub mod source;
 pub mod sources;
@@ -184,6 +186,7 @@ pub use runtime::{
     Config, Driver, JobHandle, JobReport, LongestStep, Runtime, StageReport, Stopper, Waiting,
 };
 pub use session::{Gap, GapBy, GapOf, Session};
+pub use sides::{Sides, SidesKey};
 pub use state::State;
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};

@@ -40,6 +40,7 @@ impl<P: Pipeline> Stream<P> {
             stream: self,
             key: Computed((|_| ()) as fn(&P::Item)),
             key_op,
+            beside: vec![],
         };
         OrderedStream::new(keyed, location)
     }

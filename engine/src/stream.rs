@@ -509,7 +509,13 @@ impl<P: Pipeline> Stream<P> {
     }
 
     /// Sends the records to the shard of their key and goes on without a keyed operator: `key_by(..)` for its placement alone.
-    pub(crate) fn exchange<F>(self, key: F, op: OpId) -> Stream<Inlet<P::Item>>
+    /// `beside` are edges by which others come there too.
+    pub(crate) fn exchange<F>(
+        self,
+        key: F,
+        op: OpId,
+        mut beside: Vec<EdgeId>,
+    ) -> Stream<Inlet<P::Item>>
     where
         F: crate::key::KeyOf<P::Item>,
     {
@@ -518,7 +524,8 @@ impl<P: Pipeline> Stream<P> {
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToKey { edge, key, op });
         meta.exchanged = true;
-        inlet(&plan, vec![edge], op, meta)
+        beside.insert(0, edge);
+        inlet(&plan, beside, op, meta)
     }
 }
 

@@ -321,6 +321,11 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
         }
     }
 
+    /// The window.
+    pub(crate) fn op(&self) -> OpId {
+        self.op
+    }
+
     /// Names the operator: state, savepoints, metrics and errors know it by this.
     pub fn uid(self, uid: impl Into<String>) -> Self {
         self.keyed.stream.plan.lock().info_mut(self.op).uid = Some(uid.into());
