@@ -3,10 +3,13 @@
 //! | join | what meets | a row comes | state, and when it goes |
 //! |---|---|---|---|
 //! | [`KeyedStream::window_join`](crate::KeyedStream::window_join) | records of a key in one window | when the window fires | both sides' records, with the window |
+//! | [`KeyedStream::as_of_join`](crate::KeyedStream::as_of_join) | a record and the last version before it | when the watermark has passed the record | each key's last version; records that wait |
 //!
 //! Records of both streams ride edges of their own into one operator ([`KeyedStream::connect`](crate::KeyedStream::connect)), so time, lateness and
 //! barriers are those of any keyed operator.
 
+mod as_of;
 mod window;
 
+pub use as_of::AsOfJoin;
 pub use window::{Join, Met, Rows, WindowJoin};

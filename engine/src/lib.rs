@@ -191,4 +191,6 @@ pub use state::State;
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
-pub use window::{Cumulate, Firing, Lateness, Sliding, Tumbling, Window, Windowed, WindowedStream};
+pub use window::{
+    Cumulate, Firing, Lateness, Sliding, Tumbling, Window, WindowAssigner, Windowed, WindowedStream,
+};

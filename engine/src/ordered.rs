@@ -84,6 +84,7 @@ pub struct OrderedStream<P: Pipeline, K> {
     keyed: KeyedStream<P, K>,
     lateness: Span,
     late: Option<LateTo<P::Item>>,
+    rank: Option<fn(&P::Item) -> u8>,
     op: OpId,
 }
 
@@ -94,8 +95,15 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
             keyed,
             lateness: Span::ZERO,
             late: None,
+            rank: None,
             op,
         }
+    }
+
+    /// What has one time comes in the order of this, before origins count.
+    pub(crate) fn ranked(mut self, rank: fn(&P::Item) -> u8) -> Self {
+        self.rank = Some(rank);
+        self
     }
 
     /// Waits so much longer than the watermark says. All results come later by it, and with them the watermark behind.
@@ -201,13 +209,14 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         M: MakeOperator<P::Item, Op: Operator<P::Item, Out: Send>>,
     {
         let order = self.op;
-        let (lateness, late) = (self.lateness, self.late);
+        let (lateness, late, rank) = (self.lateness, self.late, self.rank);
         let mut stream = self.keyed.operator(op, results, |key| MakeInOrder {
             key: key.clone(),
             inner: make(key),
             op: order,
             lateness,
             late,
+            rank,
         });
         if op != order {
             stream.ops.insert(0, order);

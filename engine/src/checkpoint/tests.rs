@@ -153,6 +153,7 @@ proptest! {
             op: OP,
             lateness,
             late: None,
+            rank: None,
         };
         check(fold, &script, seed, Compare::Rows);
         let windows = |window: Global| move || MakeInOrder {
@@ -161,6 +162,7 @@ proptest! {
             op: OP,
             lateness,
             late: None,
+            rank: None,
         };
         check(windows(Global::count(count)), &script, seed, Compare::Rows);
         check(windows(Global::count_or_timeout(count, timeout.micros())), &script, seed, Compare::Rows);
@@ -218,6 +220,7 @@ fn an_epoch_has_what_has_changed() {
         op: OP,
         lateness: Span::ZERO,
         late: None,
+        rank: None,
     };
     // They leave a tombstone each, and make a value each.
     let found = entries_by_epoch(in_order, steps);
@@ -245,6 +248,7 @@ fn numbers_of_arrival_are_not_given_twice() {
         op: OP,
         lateness: Span::ZERO,
         late: None,
+        rank: None,
     };
     let attempts = vec![
         (2, three(moves, 10), false),

@@ -41,6 +41,8 @@ pub struct MakeInOrder<T, K, M> {
     pub(crate) op: OpId,
     pub(crate) lateness: Span,
     pub(crate) late: Option<LateTo<T>>,
+    /// What comes first of what has one time, before origins count.
+    pub(crate) rank: Option<fn(&T) -> u8>,
 }
 
 /// The root of a stage in which an operator stands behind an order.
@@ -50,7 +52,7 @@ pub(crate) type OrderRoot<T, K, M> = OperatorRoot<T, MakeInOrder<T, K, M>>;
 impl<T: State, K: KeyOf<T>, M: MakeOperator<T>> MakeOperator<T> for MakeInOrder<T, K, M> {
     type Op = InOrder<T, K, M::Op>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
-        let mut waiting = Replay::new();
+        let mut waiting = Replay::ranked(self.rank);
         Ok(InOrder {
             key: self.key.clone(),
             kept: Waiting::of(build, self.op, &mut waiting),

@@ -1,7 +1,7 @@
-//! Records that wait for the watermark, given back in the order of (event time, origin).
+//! Records that wait for the watermark, given back in the order of (event time, rank, origin).
 //!
 //! Laws
-//! 1. `pop` gives the least by (time, origin); equals come in the order in which they were pushed.
+//! 1. `pop` gives the least by (time, rank, origin); equals come in the order in which they were pushed. Mostly there is no rank.
 //! 2. Nothing is copied when it grows: records lie in pages and never move, and a four-way heap of 16 bytes a record lies in
 //!    pages as well, four siblings in one cache line. A push or pop is O(log n), and a push in ascending order O(1).
 //! 3. A record stays in its slot until it is popped: a checkpoint knows it there by its number of arrival.
@@ -50,6 +50,8 @@ pub(crate) struct Replay<T> {
     free: u32,
     /// The number of the next record that arrives.
     next: u64,
+    /// What comes first of what has one time.
+    rank: Option<fn(&T) -> u8>,
 }
 
 impl<T> Replay<T> {
@@ -60,6 +62,15 @@ impl<T> Replay<T> {
             slots: vec![],
             free: NONE,
             next: 0,
+            rank: None,
+        }
+    }
+
+    /// Records of one time come in the order of their ranks, before their origins count.
+    pub fn ranked(rank: Option<fn(&T) -> u8>) -> Self {
+        Replay {
+            rank,
+            ..Replay::new()
         }
     }
 
@@ -83,9 +94,12 @@ impl<T> Replay<T> {
         self.heap[(at + PAD) / PAGE][(at + PAD) % PAGE] = entry;
     }
 
-    fn tie(&self, slot: u32) -> (Origin, u64) {
+    fn tie(&self, slot: u32) -> (u8, Origin, u64) {
         match &self.slots[slot as usize / PAGE][slot as usize % PAGE] {
-            Slot::Held(held) => (held.origin, held.number),
+            Slot::Held(held) => {
+                let rank = self.rank.map_or(0, |rank| rank(&held.record));
+                (rank, held.origin, held.number)
+            }
             Slot::Free(_) => unreachable!("the heap names held slots only"),
         }
     }

@@ -67,9 +67,14 @@ pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
     type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>>: Pipeline<
         Item = <M::Op as Operator<T>>::Out,
     >;
-    /// Notes the operator.
+    /// Notes an operator of this kind.
     #[doc(hidden)]
-    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId;
+    fn note(
+        &self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        uid: Option<String>,
+    ) -> OpId;
     /// Tells of an operator noted that it needs event time, or what is wrong with it.
     #[doc(hidden)]
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>);
@@ -92,9 +97,14 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
     const IN_ORDER: bool = false;
     type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>> = OperatorRoot<T, M>;
 
-    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId {
-        let op = self.note("process", location, false);
-        self.stream.plan.lock().info_mut(op).uid = Some(uid);
+    fn note(
+        &self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        uid: Option<String>,
+    ) -> OpId {
+        let op = self.note(kind, location, false);
+        self.stream.plan.lock().info_mut(op).uid = uid;
         op
     }
 
@@ -128,8 +138,13 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
     const IN_ORDER: bool = true;
     type Root<M: MakeOperator<T, Op: Operator<T, Out: Send>>> = OrderRoot<T, K, M>;
 
-    fn note(&self, location: &'static Location<'static>, uid: String) -> OpId {
-        ProcessInput::note(self.keyed(), location, uid)
+    fn note(
+        &self,
+        kind: &'static str,
+        location: &'static Location<'static>,
+        uid: Option<String>,
+    ) -> OpId {
+        ProcessInput::note(self.keyed(), kind, location, uid)
     }
 
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
@@ -160,7 +175,13 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> KeyedStream<P, K> {
         S: States<K::Key>,
         O: Send + 'static,
     {
-        Process::new(self, uid.into(), states, Location::caller())
+        Process::new(
+            self,
+            "process",
+            Some(uid.into()),
+            states,
+            Location::caller(),
+        )
     }
 }
 
@@ -173,7 +194,13 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> OrderedStream<P, K> {
         S: States<K::Key>,
         O: Send + 'static,
     {
-        Process::new(self, uid.into(), states, Location::caller())
+        Process::new(
+            self,
+            "process",
+            Some(uid.into()),
+            states,
+            Location::caller(),
+        )
     }
 }
 
@@ -199,8 +226,15 @@ where
     S: States<K::Key>,
     O: Send + 'static,
 {
-    fn new(input: I, uid: String, states: S, location: &'static Location<'static>) -> Self {
-        let op = input.note(location, uid);
+    /// Begins an operator of this kind. Without a uid it is known by its place in the job.
+    pub(crate) fn new(
+        input: I,
+        kind: &'static str,
+        uid: Option<String>,
+        states: S,
+        location: &'static Location<'static>,
+    ) -> Self {
+        let op = input.note(kind, location, uid);
         Process {
             input,
             op,

@@ -236,7 +236,7 @@ impl HistoryBytes {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         HistoryBytes {
-            mapped: MappedBytes::new(&folder),
+            mapped: MappedBytes::reading_ahead(&folder),
             plain: PlainBytes::new(ReadDisk::new(folder)),
             is_mapped: false,
         }

@@ -1,0 +1,8 @@
+//! Joins against models that keep everything: random records and disorder, shards, batches, interleavings, deaths.
+
+mod as_of;
+#[path = "../support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+mod window;
+mod world;
