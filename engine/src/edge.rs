@@ -17,9 +17,11 @@ use crate::push::{Control, Cx};
 use pelton_ring::{Consumer, Producer, PushError, ring};
 use std::collections::VecDeque;
 
+mod broadcast;
 mod inbox;
 mod links;
 
+pub(crate) use broadcast::BroadcastLink;
 pub(crate) use inbox::{Arrival, Inbox};
 pub(crate) use links::{ByKeyLink, ForkLink, LocalLink, RebalanceLink, SplitLink};
 

@@ -4,12 +4,15 @@
 //! |---|---|---|---|
 //! | [`KeyedStream::window_join`](crate::KeyedStream::window_join) | records of a key in one window | when the window fires | both sides' records, with the window |
 //! | [`KeyedStream::as_of_join`](crate::KeyedStream::as_of_join) | a record and the last version before it | when the watermark has passed the record | each key's last version; records that wait |
+//! | [`Stream::broadcast_join`](crate::Stream::broadcast_join) | a record and the row of a small table that each shard has | at once | the table, on every shard, until its rows are removed |
 //!
 //! Records of both streams ride edges of their own into one operator ([`KeyedStream::connect`](crate::KeyedStream::connect)), so time, lateness and
 //! barriers are those of any keyed operator.
 
 mod as_of;
+mod broadcast;
 mod window;
 
 pub use as_of::AsOfJoin;
+pub use broadcast::BroadcastJoin;
 pub use window::{Join, Met, Rows, WindowJoin};

@@ -34,6 +34,12 @@ pub enum Sides<L, R> {
 #[derive(Clone, Debug)]
 pub struct SidesKey<A, B>(A, B);
 
+impl<A, B> SidesKey<A, B> {
+    pub(crate) fn of(left: A, right: B) -> Self {
+        SidesKey(left, right)
+    }
+}
+
 impl<L, R, A: KeyOf<L>, B: KeyOf<R, Key = A::Key>> KeyOf<Sides<L, R>> for SidesKey<A, B> {
     type Key = A::Key;
     #[inline(always)]

@@ -12,7 +12,7 @@ use crate::push::{DeadLetter, OpId};
 use crate::runtime::{Config, JobReport, Runtime};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::terminal::{ToAll, ToFork, ToKey, ToLocal, ToSink, ToSplit};
+use crate::terminal::{ToAll, ToBroadcast, ToFork, ToKey, ToLocal, ToSink, ToSplit};
 use crate::time::IntoEventTime;
 use crate::watermark::{WatermarkGenerator, Watermarks};
 use std::marker::PhantomData;
@@ -504,6 +504,30 @@ impl<P: Pipeline> Stream<P> {
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToAll { edge });
+        meta.exchanged = true;
+        inlet(&plan, vec![edge], op, meta)
+    }
+
+    /// Gives every record to every shard: what follows sees each as many times as there are shards. For what each shard is to know;
+    /// to look records up in a table that all shards have there is [`Stream::broadcast_join`].
+    #[track_caller]
+    pub fn broadcast(self) -> Stream<Inlet<P::Item>>
+    where
+        P::Item: Clone,
+    {
+        let location = Location::caller();
+        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        let op = plan.lock().op("broadcast", meta.results, location);
+        ops.push(op);
+        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
+        let end = ToBroadcast {
+            edge,
+            wrap: |record: P::Item| record,
+            travels: PhantomData,
+            op,
+            quiet: false,
+        };
+        close(&plan, pipeline, ops, end);
         meta.exchanged = true;
         inlet(&plan, vec![edge], op, meta)
     }

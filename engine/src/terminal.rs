@@ -1,12 +1,13 @@
 //! The closings of a pipeline: sinks, exchanges, forks, splits. Each opens one end a shard.
 
-use crate::edge::{ByKeyLink, ForkLink, LocalLink, RebalanceLink, SplitLink};
+use crate::edge::{BroadcastLink, ByKeyLink, ForkLink, LocalLink, RebalanceLink, SplitLink};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::Terminal;
 use crate::plan::{EdgeId, ShardBuild};
 use crate::push::OpId;
 use crate::sink::{Sink, SinkLink};
+use std::marker::PhantomData;
 
 /// Into a sink.
 pub(crate) struct ToSink<T, S: Sink<T>> {
@@ -123,6 +124,37 @@ impl<T: Send + 'static> Terminal<T> for ToAll {
         Ok(RebalanceLink {
             writer: build.writer(self.edge),
             next: build.shard,
+        })
+    }
+    fn outputs(&self) -> Vec<EdgeId> {
+        vec![self.edge]
+    }
+}
+
+/// To all shards: every record goes to each.
+pub(crate) struct ToBroadcast<S, W> {
+    pub edge: EdgeId,
+    pub wrap: W,
+    pub travels: PhantomData<fn() -> S>,
+    pub op: OpId,
+    /// See [`BroadcastLink`].
+    pub quiet: bool,
+}
+
+impl<T, S, W> Terminal<T> for ToBroadcast<S, W>
+where
+    T: Clone + 'static,
+    S: Send + 'static,
+    W: Fn(T) -> S + Clone + Send + 'static,
+{
+    type End = BroadcastLink<S, W>;
+    fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError> {
+        Ok(BroadcastLink {
+            writer: build.writer(self.edge),
+            wrap: self.wrap.clone(),
+            op: self.op,
+            quiet: self.quiet,
+            spoke: true,
         })
     }
     fn outputs(&self) -> Vec<EdgeId> {

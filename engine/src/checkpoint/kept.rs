@@ -143,6 +143,21 @@ impl Kept {
         })
     }
 
+    /// The key and value that a frame of this state is of, whichever shard's key it is; `None` where it says something else.
+    #[allow(clippy::type_complexity)]
+    pub fn load_any<'a, K: Key>(
+        &mut self,
+        frame: &Frame<'a>,
+    ) -> Result<Option<(K, Option<&'a [u8]>)>, LoadError> {
+        let saver = &mut self.keeping.saver;
+        match frame.key.split_first() {
+            Some((&ENTRY, key)) if saver.state() == frame.state => {
+                Ok(Some((saver.load(key)?, frame.value)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Entry `id` is as the frame said that was read last: it has a value, or has gone.
     pub fn restored(&mut self, id: u32, has_value: bool) {
         match has_value {

@@ -1,5 +1,6 @@
 //! The operators that stand at the head of a stage: one a file.
 
+pub mod broadcast_join;
 pub mod early;
 pub mod forward;
 pub mod global;

@@ -1,6 +1,7 @@
 //! Joins against models that keep everything: random records and disorder, shards, batches, interleavings, deaths.
 
 mod as_of;
+mod broadcast;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;

@@ -1,0 +1,186 @@
+//! Broadcast joins.
+
+use crate::support::Transactions;
+use crate::world::{Ev, all_die, at, bound, dying, script};
+use pelton::sink::Sink;
+use pelton::testing::{
+    self, FaultyDisk, FeedSource, MemoryDisk, OnDisk, SharedDisk, Sizes, Stepper,
+};
+use pelton::{Checkpointing, Job, Spans, Tumbling, Watermarks};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// (key, number); a row whose number is a multiple of 5 removes its key.
+type Row = (u8, u32);
+
+fn removes(row: &Row) -> bool {
+    row.1 % 5 == 0
+}
+
+fn write(
+    job: &Job,
+    (records, table): (FeedSource<Row>, FeedSource<Row>),
+    sink: impl Sink<(u8, u32, Option<u32>)>,
+) {
+    let records = job.source(records).uid("records");
+    let table = job.source(table).uid("table");
+    records
+        .broadcast_join(table.key_by(|r| r.0), |r| r.0)
+        .removes(removes)
+        .uid("names")
+        .left_outer(|l, r| (l.0, l.1, r.map(|r| r.1)))
+        .sink(sink);
+}
+
+fn memory() -> SharedDisk {
+    SharedDisk::new(FaultyDisk::new(MemoryDisk::new()))
+}
+
+/// Whatever number of shards each life has, each shard has the whole table as it was, with what a later life changed and removed.
+#[test]
+fn every_shard_has_the_table_again_after_a_restart() {
+    for lives in [[1, 3, 1], [3, 1, 8], [3, 3, 3], [8, 2, 3], [2, 8, 8]] {
+        let disk = memory();
+        let (records, _) = testing::feed::<Row>(8);
+        let (table, _) = testing::feed::<Row>(3);
+        let ledger = Transactions::new();
+        let mut model = BTreeMap::new();
+        let mut number = 0;
+        let mut asked = vec![];
+        for (life, shards) in lives.into_iter().enumerate() {
+            let job = Job::new("broadcast");
+            job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+            write(&job, (records.source(), table.source()), ledger.clone());
+            let on = OnDisk {
+                sweep_bytes: 1 << 10,
+                sweep_least: 3,
+                ..OnDisk::small(&disk)
+            };
+            let mut stepper = Stepper::on_disk(&job, Sizes::shards(shards), &on).unwrap();
+            assert_eq!(stepper.from().is_some(), life > 0);
+            // Some keys a life, so that others are as an earlier one left them.
+            for n in 0..60u32 {
+                number += 1;
+                let row = ((n * 7 + life as u32 * 31) as u8 % 90, number);
+                table.push(usize::from(row.0) % 3, row);
+                match removes(&row) {
+                    true => model.remove(&row.0),
+                    false => model.insert(row.0, row.1),
+                };
+            }
+            stepper.until_idle().unwrap();
+            // Of every shard, each key.
+            for (partition, key) in (0..8).flat_map(|p| (0..100u8).map(move |key| (p, key))) {
+                number += 1;
+                records.push(partition, (key, number));
+                asked.push((key, number, model.get(&key).copied()));
+            }
+            stepper.until_idle().unwrap();
+            let before = stepper.checkpoints().completed;
+            while stepper.checkpoints().completed < before + 2 {
+                stepper.checkpoint();
+                stepper.advance_clock(2.millis());
+                stepper.until_idle().unwrap();
+                // Something changes, or there is no epoch.
+                number += 1;
+                records.push(0, (200, number));
+                asked.push((200, number, None));
+            }
+        }
+        let job = Job::new("broadcast");
+        job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+        write(&job, (records.source(), table.source()), ledger.clone());
+        drop((records, table));
+        let mut stepper = Stepper::on_disk(&job, Sizes::shards(2), &OnDisk::small(&disk)).unwrap();
+        stepper.run().unwrap();
+        asked.sort();
+        assert_eq!(ledger.visible(), asked, "{lives:?}");
+    }
+}
+
+/// Each record comes out once, with what the table held at some time, whatever dies.
+#[test]
+fn each_record_once_whatever_dies() {
+    all_die(script(), |script| {
+        let (rows, deaths) = dying(script, |job, left, right, ledger: Transactions<_>| {
+            let left = job.source(left).uid("records");
+            let right = job.source(right).uid("table");
+            left.broadcast_join(right.key_by(|r: &Ev| r.0), |l: &Ev| l.0)
+                .uid("names")
+                .left_outer(|l, r| (l.1, l.0, r.map(|r| (r.0, r.1))))
+                .sink(ledger);
+        });
+        let mut numbers: Vec<u32> = script.of(0).iter().map(|e| e.1).collect();
+        numbers.sort_unstable();
+        prop_assert_eq!(rows.iter().map(|r| r.0).collect::<Vec<_>>(), numbers);
+        for (_, key, held) in rows {
+            prop_assert!(held.is_none_or(|(of, _)| of == key));
+        }
+        Ok(deaths)
+    });
+}
+
+/// A table without event times that never ends holds no window back, and one with event times of long ago neither.
+#[test]
+fn a_table_holds_no_watermark_back() {
+    for timed in [false, true] {
+        let (records, source) = testing::feed::<Ev>(2);
+        let (table, rows) = testing::feed::<Ev>(1);
+        let (counts, sink) = testing::collect();
+        let job = Job::new("windows");
+        let source = job
+            .source(source)
+            .event_time(at, Watermarks::bounded(bound()));
+        let joined = match timed {
+            false => {
+                let table = job.source(rows).key_by(|r| r.0);
+                let joined = source.broadcast_join(table, |l| l.0);
+                joined.inner(|l, r| (l.0, r.1)).rebalance()
+            }
+            true => {
+                let table = job.source(rows).event_time(at, Watermarks::monotonous());
+                let joined = source.broadcast_join(table.key_by(|r| r.0), |l| l.0);
+                joined.inner(|l, r| (l.0, r.1)).rebalance()
+            }
+        };
+        joined
+            .key_by(|r| r.0)
+            .window(Tumbling::of(10.seconds()))
+            .aggregate(|a| a.count())
+            .sink(sink);
+        let mut stepper = Stepper::new(&job, 2).unwrap();
+        table.push(0, (1, 7, 50));
+        // Below the first: behind, if the table's time counted.
+        table.push(0, (2, 8, 1));
+        stepper.until_idle().unwrap();
+        for partition in 0..2 {
+            records.push(partition, (1, 1, 101));
+            records.push(partition, (2, 1, 102));
+            records.push(partition, (1, 1, 131));
+        }
+        stepper.until_idle().unwrap();
+        let fired = counts.take();
+        assert_eq!(fired.len(), 2, "{fired:?}");
+        assert!(fired.iter().all(|w| w.value == 2));
+        // A row that comes late holds nothing back either.
+        table.push(0, (1, 9, 2));
+        records.push(0, (1, 1, 161));
+        records.push(1, (1, 1, 161));
+        stepper.until_idle().unwrap();
+        assert_eq!(counts.take().len(), 1);
+        assert_eq!(stepper.counters().invariant_broken, 0);
+    }
+}
+
+#[test]
+fn what_is_broadcast_comes_to_every_shard() {
+    let job = Job::new("all");
+    let (seen, sink) = testing::collect();
+    job.source(pelton::sources::items([1, 2, 3]))
+        .broadcast()
+        .sink(sink);
+    Stepper::new(&job, 3).unwrap().run().unwrap();
+    let mut seen = seen.take();
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+}
