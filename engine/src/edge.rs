@@ -23,7 +23,7 @@ mod links;
 
 pub(crate) use broadcast::BroadcastLink;
 pub(crate) use inbox::{Arrival, Inbox};
-pub(crate) use links::{ByKeyLink, ForkLink, LocalLink, RebalanceLink, SplitLink};
+pub(crate) use links::{ByKeyLink, ForkLink, LocalLink, PartitionLink, RebalanceLink, SplitLink};
 
 /// One producer's way to one consumer shard.
 ///

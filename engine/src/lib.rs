@@ -30,6 +30,7 @@ mod plan;
 pub mod port;
 pub mod process;
 pub mod push;
+mod routing;
 mod running;
 mod runtime;
 mod session;

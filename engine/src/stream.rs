@@ -1,7 +1,6 @@
 //! The typed API: [`Job`], and [`Stream`] with its stateless operators and its closings.
 
 use crate::checkpoint::Checkpointing;
-use crate::edge::Wiring;
 use crate::error::{BuildError, JobError};
 use crate::key::{Borrowed, Computed, Key};
 use crate::keyed::KeyedStream;
@@ -12,7 +11,7 @@ use crate::push::{DeadLetter, OpId};
 use crate::runtime::{Config, JobReport, Runtime};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::terminal::{ToAll, ToBroadcast, ToFork, ToKey, ToLocal, ToSink, ToSplit};
+use crate::terminal::ToSink;
 use crate::time::IntoEventTime;
 use crate::watermark::{WatermarkGenerator, Watermarks};
 use std::marker::PhantomData;
@@ -414,143 +413,6 @@ impl<P: Pipeline> Stream<P> {
             },
         );
     }
-
-    /// Gives every record to each of `N` streams. A stage boundary: what lies before is computed once.
-    #[track_caller]
-    pub fn fork<const N: usize>(self) -> [Stream<Inlet<P::Item>>; N]
-    where
-        P::Item: Clone,
-    {
-        let location = Location::caller();
-        let (plan, pipeline, mut ops, meta) = self.into_parts();
-        let op = plan.lock().op("fork", meta.results, location);
-        ops.push(op);
-        let edges: [EdgeId; N] =
-            std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
-        close(
-            &plan,
-            pipeline,
-            ops,
-            ToFork {
-                edges: edges.to_vec(),
-                op,
-            },
-        );
-        edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
-    }
-
-    /// Gives each record to the stream that `choose` names, 0 to `N` - 1; another number panics and names this operator.
-    #[track_caller]
-    pub fn split<const N: usize, F>(self, choose: F) -> [Stream<Inlet<P::Item>>; N]
-    where
-        F: Fn(&P::Item) -> usize + Clone + Send + 'static,
-    {
-        let location = Location::caller();
-        let (plan, pipeline, mut ops, meta) = self.into_parts();
-        let op = plan.lock().op("split", meta.results, location);
-        ops.push(op);
-        let edges: [EdgeId; N] =
-            std::array::from_fn(|_| plan.lock().edge::<P::Item>(Wiring::Local));
-        close(
-            &plan,
-            pipeline,
-            ops,
-            ToSplit {
-                edges: edges.to_vec(),
-                choose,
-                op,
-            },
-        );
-        edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
-    }
-
-    /// Joins streams of one type into one. Its watermark is the least of theirs. Streams of two jobs are refused.
-    #[track_caller]
-    pub fn union<Q: Pipeline<Item = P::Item>>(self, other: Stream<Q>) -> Stream<Inlet<P::Item>> {
-        let location = Location::caller();
-        let (plan, one, mut ops_one, mut meta) = self.into_parts();
-        let (plan_two, two, mut ops_two, meta_two) = other.into_parts();
-        if !plan.is(&plan_two) {
-            return union_of_jobs(&plan, &plan_two, meta, location);
-        }
-        let mut p = plan.lock();
-        let op = p.op("union", meta.results.and(meta_two.results), location);
-        if meta.timed != meta_two.timed {
-            let e = BuildError::NoEventTime {
-                op: p.info(op).to_string(),
-            };
-            p.errors.push(e);
-        }
-        let edges = [
-            p.edge::<P::Item>(Wiring::Local),
-            p.edge::<P::Item>(Wiring::Local),
-        ];
-        drop(p);
-        meta.results = meta.results.and(meta_two.results);
-        meta.replaces = meta.replaces.or(meta_two.replaces);
-        ops_one.push(op);
-        ops_two.push(op);
-        close(&plan, one, ops_one, ToLocal { edge: edges[0] });
-        close(&plan, two, ops_two, ToLocal { edge: edges[1] });
-        inlet(&plan, edges.to_vec(), op, meta)
-    }
-
-    /// Spreads the records evenly over all shards.
-    #[track_caller]
-    pub fn rebalance(self) -> Stream<Inlet<P::Item>> {
-        let location = Location::caller();
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
-        let op = plan.lock().op("rebalance", meta.results, location);
-        ops.push(op);
-        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
-        close(&plan, pipeline, ops, ToAll { edge });
-        meta.exchanged = true;
-        inlet(&plan, vec![edge], op, meta)
-    }
-
-    /// Gives every record to every shard: what follows sees each as many times as there are shards. For what each shard is to know;
-    /// to look records up in a table that all shards have there is [`Stream::broadcast_join`].
-    #[track_caller]
-    pub fn broadcast(self) -> Stream<Inlet<P::Item>>
-    where
-        P::Item: Clone,
-    {
-        let location = Location::caller();
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
-        let op = plan.lock().op("broadcast", meta.results, location);
-        ops.push(op);
-        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
-        let end = ToBroadcast {
-            edge,
-            wrap: |record: P::Item| record,
-            travels: PhantomData,
-            op,
-            quiet: false,
-        };
-        close(&plan, pipeline, ops, end);
-        meta.exchanged = true;
-        inlet(&plan, vec![edge], op, meta)
-    }
-
-    /// Sends the records to the shard of their key and goes on without a keyed operator: `key_by(..)` for its placement alone.
-    /// `beside` are edges by which others come there too.
-    pub(crate) fn exchange<F>(
-        self,
-        key: F,
-        op: OpId,
-        mut beside: Vec<EdgeId>,
-    ) -> Stream<Inlet<P::Item>>
-    where
-        F: crate::key::KeyOf<P::Item>,
-    {
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
-        ops.push(op);
-        let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
-        close(&plan, pipeline, ops, ToKey { edge, key, op });
-        meta.exchanged = true;
-        beside.insert(0, edge);
-        inlet(&plan, beside, op, meta)
-    }
 }
 
 /// Closes a pipeline: makes its stage, and behind it those of what falls aside of it.
@@ -615,18 +477,6 @@ pub(crate) fn sink_aside<T: Send + 'static, S: Sink<T>>(
         writers: None,
     };
     stage(root, vec![op], end)
-}
-
-/// Refuses both jobs; the stream is of the first, reads nothing and is never run.
-fn union_of_jobs<T: Send + 'static>(
-    plan: &SharedPlan,
-    other: &SharedPlan,
-    meta: Meta,
-    location: &'static Location<'static>,
-) -> Stream<Inlet<T>> {
-    let op = plan.lock().op("union", meta.results, location);
-    refuse_two_jobs(plan, other, op);
-    inlet(plan, vec![], op, meta)
 }
 
 /// Tells both jobs that an operator of the first takes streams of both.

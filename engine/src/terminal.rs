@@ -1,6 +1,8 @@
 //! The closings of a pipeline: sinks, exchanges, forks, splits. Each opens one end a shard.
 
-use crate::edge::{BroadcastLink, ByKeyLink, ForkLink, LocalLink, RebalanceLink, SplitLink};
+use crate::edge::{
+    BroadcastLink, ByKeyLink, ForkLink, LocalLink, PartitionLink, RebalanceLink, SplitLink,
+};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::Terminal;
@@ -106,6 +108,27 @@ impl<T: Send + 'static> Terminal<T> for ToLocal {
     fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError> {
         Ok(LocalLink {
             writer: build.writer(self.edge),
+        })
+    }
+    fn outputs(&self) -> Vec<EdgeId> {
+        vec![self.edge]
+    }
+}
+
+/// To the shard that a function says.
+pub(crate) struct ToPartition<F> {
+    pub edge: EdgeId,
+    pub choose: F,
+    pub op: OpId,
+}
+
+impl<T: Send + 'static, F: Fn(&T) -> u64 + Clone + Send + 'static> Terminal<T> for ToPartition<F> {
+    type End = PartitionLink<T, F>;
+    fn open(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::End, BuildError> {
+        Ok(PartitionLink {
+            writer: build.writer(self.edge),
+            choose: self.choose.clone(),
+            op: self.op,
         })
     }
     fn outputs(&self) -> Vec<EdgeId> {

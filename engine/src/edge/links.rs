@@ -80,6 +80,28 @@ impl<T: 'static> Push<T> for LocalLink<T> {
     }
 }
 
+/// Sends records to the shard that a function says.
+pub(crate) struct PartitionLink<T, F> {
+    pub writer: EdgeWriter<T>,
+    pub choose: F,
+    pub op: OpId,
+}
+
+impl<T: 'static, F: Fn(&T) -> u64> Push<T> for PartitionLink<T, F> {
+    #[inline(always)]
+    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
+        let number = blame(self.op, || (self.choose)(&record));
+        let lane = (number % self.writer.lanes() as u64) as usize;
+        self.writer.add(lane, record, stamp, cx);
+    }
+    fn control(&mut self, event: Control, cx: &mut Cx) {
+        self.writer.control(event, cx);
+    }
+    fn blocked(&self) -> bool {
+        self.writer.blocked()
+    }
+}
+
 /// Spreads records evenly over all shards, a batch at a time.
 pub(crate) struct RebalanceLink<T> {
     pub writer: EdgeWriter<T>,

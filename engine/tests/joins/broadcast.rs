@@ -2,13 +2,16 @@
 
 use crate::support::Transactions;
 use crate::world::{Ev, all_die, at, bound, dying, script};
-use pelton::sink::Sink;
+use pelton::batch::Stamp;
+use pelton::port::Ports;
+use pelton::sink::{Sink, Writer};
 use pelton::testing::{
     self, FaultyDisk, FeedSource, MemoryDisk, OnDisk, SharedDisk, Sizes, Stepper,
 };
 use pelton::{Checkpointing, Job, Spans, Tumbling, Watermarks};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// (key, number); a row whose number is a multiple of 5 removes its key.
 type Row = (u8, u32);
@@ -183,4 +186,50 @@ fn what_is_broadcast_comes_to_every_shard() {
     let mut seen = seen.take();
     seen.sort_unstable();
     assert_eq!(seen, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+}
+
+/// Keeps with each record the shard that it came to.
+#[derive(Clone, Default)]
+struct ByShard(Arc<Mutex<Vec<(usize, (u64, u64))>>>);
+
+struct OfShard(ByShard, usize);
+
+impl Sink<(u64, u64)> for ByShard {
+    type Writer = OfShard;
+    fn name(&self) -> String {
+        "by shard".into()
+    }
+    fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<OfShard>, String> {
+        let writer = |shard| OfShard(self.clone(), shard);
+        Ok((0..ports.shards()).map(writer).collect())
+    }
+}
+
+impl Writer<(u64, u64)> for OfShard {
+    fn write(&mut self, record: (u64, u64), _: Stamp) {
+        self.0.0.lock().unwrap().push((self.1, record));
+    }
+}
+
+/// Records go where they are sent, by the number modulo the shards, and those of one number in their order.
+#[test]
+fn a_partitioner_of_ones_own() {
+    for shards in [1usize, 2, 3] {
+        let job = Job::new("own");
+        let seen = ByShard::default();
+        let records = (0..300u64).map(|n| (n % 7, n));
+        job.source(pelton::sources::items(records))
+            .partition_by(|r| r.0)
+            .sink(seen.clone());
+        Stepper::new(&job, shards).unwrap().run().unwrap();
+        let seen = seen.0.lock().unwrap();
+        assert_eq!(seen.len(), 300);
+        for &(shard, (number, _)) in seen.iter() {
+            assert_eq!(number as usize % shards, shard);
+        }
+        for number in 0..7 {
+            let of = seen.iter().filter(|(_, r)| r.0 == number);
+            assert!(of.map(|(_, r)| r.1).is_sorted());
+        }
+    }
 }
