@@ -46,7 +46,8 @@ impl<T> Aside<T> {
             Control::Watermark(_)
             | Control::Idle { .. }
             | Control::PartitionEnded { .. }
-            | Control::PartitionPending { .. } => Control::Flush,
+            | Control::PartitionPending { .. }
+            | Control::PartitionWatermark { .. } => Control::Flush,
             other => other,
         };
         if event == Control::Flush && !self.gathered && !self.writer.blocked() {
@@ -118,6 +119,10 @@ mod tests {
             Control::Idle { close: true },
             Control::PartitionPending { partition },
             Control::PartitionEnded { partition },
+            Control::PartitionWatermark {
+                partition,
+                time: EventTime::from_micros(7),
+            },
             Control::Flush,
         ] {
             aside.control(event, &mut cx);

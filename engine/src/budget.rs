@@ -198,23 +198,12 @@ impl Budget {
 
     /// Each state, those of all shards together, in the order of operators.
     pub fn sizes(&self, ops: &[OpInfo]) -> Vec<StateSize> {
-        let mut all: BTreeMap<(OpId, &'static str), Size> = BTreeMap::new();
+        let mut all = Sizes::new();
         for measured in self.measured.iter().flatten() {
             let measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
-            for (op, state, size) in measured.iter() {
-                let sum = all.entry((*op, state)).or_default();
-                *sum = sum.and(*size);
-            }
+            all.extend_from_slice(&measured);
         }
-        let told = |((op, state), size): ((OpId, _), Size)| StateSize {
-            operator: ops
-                .get(op.0 as usize)
-                .map_or_else(String::new, ToString::to_string),
-            state,
-            entries: size.entries,
-            bytes: size.bytes,
-        };
-        all.into_iter().map(told).collect()
+        summed(&all, ops)
     }
 
     /// What the job fails with.
@@ -238,6 +227,24 @@ impl Budget {
             largest: largest.join("; "),
         }
     }
+}
+
+/// Each state, what shards have of it together, in the order of operators.
+pub(crate) fn summed(measured: &Sizes, ops: &[OpInfo]) -> Vec<StateSize> {
+    let mut all: BTreeMap<(OpId, &'static str), Size> = BTreeMap::new();
+    for (op, state, size) in measured {
+        let sum = all.entry((*op, state)).or_default();
+        *sum = sum.and(*size);
+    }
+    let told = |((op, state), size): ((OpId, _), Size)| StateSize {
+        operator: ops
+            .get(op.0 as usize)
+            .map_or_else(String::new, ToString::to_string),
+        state,
+        entries: size.entries,
+        bytes: size.bytes,
+    };
+    all.into_iter().map(told).collect()
 }
 
 #[cfg(test)]

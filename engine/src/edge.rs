@@ -168,7 +168,7 @@ impl<T> EdgeWriter<T> {
 
     /// Passes a control event to every lane (law 2).
     pub fn control(&mut self, event: Control, cx: &mut Cx) {
-        if let Control::PartitionPending { .. } = event {
+        if let Control::PartitionPending { .. } | Control::PartitionWatermark { .. } = event {
             return;
         }
         let mut blocked = false;
@@ -180,7 +180,8 @@ impl<T> EdgeWriter<T> {
             match event {
                 Control::Flush
                 | Control::PartitionEnded { .. }
-                | Control::PartitionPending { .. } => {}
+                | Control::PartitionPending { .. }
+                | Control::PartitionWatermark { .. } => {}
                 Control::Watermark(time) => lane.send(
                     Frame::Watermark {
                         time,

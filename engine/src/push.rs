@@ -296,6 +296,14 @@ pub enum Control {
         /// Index of the partition.
         partition: usize,
     },
+    /// Partition `partition` of the source says by itself how far event time has come in it: see
+    /// [`Reader::watermark`](crate::source::Reader::watermark).
+    PartitionWatermark {
+        /// Index of the partition.
+        partition: usize,
+        /// No record below this follows.
+        time: EventTime,
+    },
     /// Every input of this stage is silent.
     Idle {
         /// Open windows are to close (see [`crate::Watermarks`]).

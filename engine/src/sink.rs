@@ -160,7 +160,7 @@ impl<T, W: Writer<T>> Push<T> for SinkLink<W> {
     }
 
     fn control(&mut self, event: Control, cx: &mut Cx) {
-        if let Control::PartitionPending { .. } = event {
+        if let Control::PartitionPending { .. } | Control::PartitionWatermark { .. } = event {
             return;
         }
         self.flushed_ns = cx.now_ns;

@@ -60,6 +60,12 @@ pub trait Reader: Send + 'static {
     fn is_through(&mut self) -> bool {
         false
     }
+    /// How far event time has come by the partition's own word: no record with a time below it follows what has been emitted.
+    /// Asked after each read. Where the stream has event times it counts beside what the generator says
+    /// ([`Watermarks`](crate::Watermarks)), and the greater holds; a partition whose own word rises is not silent. `None`: it says nothing.
+    fn watermark(&self) -> Option<EventTime> {
+        None
+    }
     /// Emits at most `max` records that are there already, in the partition's order.
     fn read<E: Emit<Self::Item>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError>;
 }

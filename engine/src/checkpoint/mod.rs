@@ -82,7 +82,7 @@ pub(crate) use opening::{Opening, Setup, Started, by_shard, load};
 pub(crate) use origin::{Origin, fit_for_savepoint};
 pub(crate) use part::{Event, Part, Tasklets, Told, Turn};
 pub use pelton_storage::{Epoch, Lineage};
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Registry, uid_of};
 pub use restore::Restored;
 pub(crate) use restore::{JobLoad, Unfit};
 pub(crate) use saver::Saver;

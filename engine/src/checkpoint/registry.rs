@@ -101,7 +101,7 @@ impl Registry {
 }
 
 /// The uid of an operator, and whether it was given.
-fn uid_of(op: &OpInfo) -> (String, bool) {
+pub(crate) fn uid_of(op: &OpInfo) -> (String, bool) {
     match &op.uid {
         Some(uid) => (uid.clone(), true),
         None => (format!("{}-{}", op.kind, op.id.0), false),

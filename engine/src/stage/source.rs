@@ -252,6 +252,10 @@ impl<R: Reader, P: Push<R::Item>> SourceStage<R, P> {
         }
         self.place()?;
         let read = result.map_err(|e| self.failed(at, e))?;
+        if let Some(time) = self.slots[at].reader.watermark() {
+            let partition = at;
+            self.control(Control::PartitionWatermark { partition, time });
+        }
         self.cx.read = emitted;
         self.control(Control::Flush);
         self.cx.read = 0;

@@ -2,6 +2,7 @@
 
 use crate::port::Ports;
 use crate::source::{Emit, Position, Read, ReadError, Reader, Source};
+use crate::time::EventTime;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A source with `partitions` partitions and the other end of it.
@@ -9,7 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// All that it is fed is kept, so that a job that is built again can go on from a checkpoint: give it [`Feed::source`].
 pub fn feed<T: Clone + Send + 'static>(partitions: usize) -> (Feed<T>, FeedSource<T>) {
     let fed: Arc<Vec<_>> = Arc::new((0..partitions).map(|_| Mutex::default()).collect());
-    (Feed { fed: fed.clone() }, FeedSource { fed })
+    let source = FeedSource {
+        fed: fed.clone(),
+        name: "feed".into(),
+    };
+    (Feed { fed }, source)
 }
 
 /// What a partition has been fed.
@@ -17,6 +22,8 @@ pub fn feed<T: Clone + Send + 'static>(partitions: usize) -> (Feed<T>, FeedSourc
 struct Fed<T> {
     /// The first has offset 0.
     records: Vec<T>,
+    /// How far event time has come, and how many records lie before that was said.
+    marks: Vec<(usize, EventTime)>,
     closed: bool,
 }
 
@@ -24,6 +31,7 @@ impl<T> Default for Fed<T> {
     fn default() -> Self {
         Fed {
             records: vec![],
+            marks: vec![],
             closed: false,
         }
     }
@@ -47,6 +55,19 @@ impl<T> Feed<T> {
         lock(&self.fed[partition]).records.push(record);
     }
 
+    /// Says that no record with a time below `time` follows in a partition: its watermark rises to that, whatever its generator makes
+    /// of the records, and is told again to a job that goes on from before it. Nothing where the stream has no event times.
+    pub fn watermark(&self, partition: usize, time: EventTime) {
+        let mut fed = lock(&self.fed[partition]);
+        let at = fed.records.len();
+        fed.marks.push((at, time));
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> usize {
+        self.fed.len()
+    }
+
     /// Ends a partition, after what it has been fed.
     pub fn close(&self, partition: usize) {
         lock(&self.fed[partition]).closed = true;
@@ -54,8 +75,14 @@ impl<T> Feed<T> {
 
     /// The same source once more, from its beginning: for a job that is built again.
     pub fn source(&self) -> FeedSource<T> {
+        self.named("feed")
+    }
+
+    /// The same, with a name for errors and reports.
+    pub fn named(&self, name: impl Into<String>) -> FeedSource<T> {
         FeedSource {
             fed: self.fed.clone(),
+            name: name.into(),
         }
     }
 }
@@ -72,6 +99,7 @@ impl<T> Drop for Feed<T> {
 #[derive(Debug)]
 pub struct FeedSource<T> {
     fed: Partitions<T>,
+    name: String,
 }
 
 /// A partition of a [`FeedSource`].
@@ -81,13 +109,16 @@ pub struct FeedReader<T> {
     number: usize,
     /// Of the next record.
     offset: usize,
+    /// The next mark, and the last one.
+    mark: usize,
+    watermark: Option<EventTime>,
 }
 
 impl<T: Clone + Send + 'static> Source for FeedSource<T> {
     type Item = T;
     type Reader = FeedReader<T>;
     fn name(&self) -> String {
-        "feed".into()
+        self.name.clone()
     }
     fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<FeedReader<T>>, String> {
         Ok((0..self.fed.len())
@@ -95,6 +126,8 @@ impl<T: Clone + Send + 'static> Source for FeedSource<T> {
                 fed: self.fed.clone(),
                 number,
                 offset: 0,
+                mark: 0,
+                watermark: None,
             })
             .collect())
     }
@@ -110,10 +143,13 @@ impl<T: Clone + Send + 'static> Reader for FeedReader<T> {
     }
     /// At once, wherever it is.
     fn seek(&mut self, position: &Position) -> Result<(), String> {
-        let fed = lock(&self.fed[self.number]).records.len();
+        let fed = lock(&self.fed[self.number]);
+        let (marks, fed) = (&fed.marks, fed.records.len());
         match usize::try_from(position.offset) {
             Ok(offset) if offset <= fed => {
                 self.offset = offset;
+                // Those at this very place may have been told before the barrier or not: told again they change nothing.
+                self.mark = marks.partition_point(|(at, _)| *at < offset);
                 Ok(())
             }
             _ => Err(format!(
@@ -124,15 +160,26 @@ impl<T: Clone + Send + 'static> Reader for FeedReader<T> {
     }
     fn is_through(&mut self) -> bool {
         let fed = lock(&self.fed[self.number]);
-        fed.closed && self.offset == fed.records.len()
+        fed.closed && self.offset == fed.records.len() && self.mark == fed.marks.len()
+    }
+    fn watermark(&self) -> Option<EventTime> {
+        self.watermark
     }
     fn read<E: Emit<T>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
         let fed = lock(&self.fed[self.number]);
-        let there = &fed.records[self.offset..];
+        let mark = fed.marks.get(self.mark);
+        let until = mark.map_or(fed.records.len(), |(at, _)| *at);
+        let there = &fed.records[self.offset..until];
         let n = there.len().min(max);
         for record in &there[..n] {
             out.emit(self.offset as u64, record.clone());
             self.offset += 1;
+        }
+        // A mark ends the read: it counts behind the records before it, and before those behind it.
+        if let Some((_, time)) = mark.filter(|(at, _)| *at == self.offset) {
+            self.mark += 1;
+            self.watermark = self.watermark.max(Some(*time));
+            return Ok(Read::More);
         }
         Ok(match (n == max, fed.closed) {
             (true, _) => Read::More,

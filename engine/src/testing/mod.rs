@@ -1,4 +1,6 @@
-//! Stepping a job by hand: every shard in one thread, virtual time, any order. The simulation driver stands on it.
+//! For tests of jobs: [`Driver`] runs one in the test's own thread and puts it through time, crashes and other numbers of shards.
+//!
+//! Under it lies the [`Stepper`], which steps a job by hand: every shard in one thread, virtual time, any order. The simulation stands on it too.
 //!
 //! ```
 //! use pelton::testing::{self, Stepper};
@@ -22,10 +24,14 @@
 
 mod collect;
 pub mod conformance;
+mod driver;
+mod ends;
 mod feed;
 mod on_disk;
 
 pub use collect::{Collected, CollectedWriter, Collector, collect};
+pub use driver::Driver;
+pub use ends::{Input, Output, OutputSink, OutputWriter};
 pub use feed::{Feed, FeedReader, FeedSource, feed};
 pub use on_disk::OnDisk;
 /// What the folder of [`OnDisk`] is made of: `SharedDisk::new(FaultyDisk::new(MemoryDisk::new()))`.
@@ -33,7 +39,8 @@ pub use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 
 use crate::checkpoint::DiskKind;
 
-use crate::checkpoint::{Checkpoints, Epoch, Restored, Stop};
+use crate::budget::{self, StateSize, summed};
+use crate::checkpoint::{Checkpoints, Epoch, Restored, Stop, uid_of};
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
 use crate::latency::Latencies;
@@ -41,6 +48,7 @@ use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig};
 use crate::port::{Ports, Start};
 use crate::push::Counters;
 use crate::runtime::{Panic, catch, install_panic_hook};
+use crate::stage::source::earliest;
 use crate::stream::Job;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::{EventTime, Span};
@@ -325,15 +333,64 @@ impl Stepper {
 
     /// Steps all actors in turn until none moves: what arrived has been worked off.
     pub fn until_idle(&mut self) -> Result<(), JobError> {
+        self.settle().map(|_| ())
+    }
+
+    /// The same; at which virtual time the first of them has something to do again although nothing comes, driver's nanoseconds.
+    pub(crate) fn settle(&mut self) -> Result<Option<u64>, JobError> {
         loop {
             let mut worked = false;
+            let mut wake = None;
             for actor in 0..self.actors() {
-                worked |= self.step(actor)? == Progress::Worked;
+                match self.step(actor)? {
+                    Progress::Worked => worked = true,
+                    Progress::Idle { until_ns } => wake = earliest(wake, until_ns),
+                    Progress::Done => {}
+                }
             }
             if !worked {
-                return Ok(());
+                return Ok(wake);
             }
         }
+    }
+
+    /// Virtual time as it stands.
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// How large the states are, those of all shards together, in the order of operators. O(tables).
+    pub fn state_sizes(&self) -> Vec<StateSize> {
+        summed(&self.sizes(), &self.ops)
+    }
+
+    /// What each tasklet says of its states.
+    fn sizes(&self) -> budget::Sizes {
+        let mut sizes = vec![];
+        for place in &self.places {
+            place.tasklet.sizes(&mut sizes);
+        }
+        sizes
+    }
+
+    /// Entries of one state of the operator with this uid, given or derived; 0 where it has none of that name.
+    pub(crate) fn entries_of(&self, uid: &str, state: &str) -> u64 {
+        let is_its = |op: &OpInfo| uid_of(op).0 == uid;
+        let sizes = self.sizes();
+        let its = sizes.iter().filter(|(op, name, _)| {
+            let op = self.ops.get(op.0 as usize);
+            *name == state && op.is_some_and(is_its)
+        });
+        its.map(|(_, _, size)| size.entries).sum()
+    }
+
+    /// The watermark of the operator with this uid, given or derived: the least of its shards'. `None` where there is no such operator,
+    /// and before its first exchange: there each partition has one of its own.
+    pub fn watermark_of(&self, uid: &str) -> Option<EventTime> {
+        let has = |ops: &[OpInfo]| ops.iter().any(|op| uid_of(op).0 == uid);
+        let its = self.places.iter().filter(|p| has(&self.stages[p.stage]));
+        let its = its.filter(|p| !p.tasklet.is_source());
+        its.map(|p| p.tasklet.watermark()).min()
     }
 
     /// Steps actors as `choose` says (given their number) until all are done. Where nothing has moved for a while,

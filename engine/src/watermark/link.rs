@@ -216,6 +216,7 @@ where
                     part.state = PartState::Idle; // Law 4.
                 }
             }
+            Control::PartitionWatermark { partition, time } => self.raise(partition, time, cx),
             Control::Flush => {
                 self.advance(cx);
                 self.next.control(Control::Flush, cx);
@@ -365,6 +366,25 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
             for part in &mut self.parts {
                 part.last_ns = cx.now_ns;
             }
+        }
+    }
+
+    /// A partition says by itself how far it is. Where that is news it has spoken, and is silent no longer (law 3: its floor is
+    /// kept while it is silent, so what lies below that is none).
+    fn raise(&mut self, partition: usize, time: EventTime, cx: &Cx) {
+        let part = &mut self.parts[partition];
+        let time = time.min(LAST);
+        if time <= part.watermark {
+            return;
+        }
+        part.watermark = time;
+        part.last_ns = cx.now_ns;
+        if part.state == PartState::Idle {
+            part.state = PartState::Active;
+            self.told_idle = None;
+        }
+        if let Some(alignment) = &self.alignment {
+            alignment.told(part.global, time);
         }
     }
 

@@ -10,7 +10,10 @@
 //!    users need their types.
 
 mod content;
+mod entry;
 mod report;
+
+pub(crate) use entry::{Sought, value_of};
 
 pub use report::{
     Content, Damage, InspectError, Inspection, PartitionContent, PreparedContent, Retained,
