@@ -9,7 +9,7 @@
 //! 3. A job that has failed stays so: each call tells why.
 //! 4. State lives in memory and ends with the value: no checkpoints, and a job that asks for them is refused.
 //!
-//! What it costs: a call steps each stage of the job at least twice, so some 100 ns a stage beside what the operators do, and takes four
+//! What it costs: a call steps each stage of the job at least twice, so some 100 ns a stage beside what the operators do, and takes a few
 //! locks that nobody else holds. It allocates nothing of its own once its buffers have grown to the largest call's; new keys and
 //! windows allocate as anywhere. A record that fires a large window does all of that inside the call.
 
@@ -172,7 +172,7 @@ impl<I: Send + 'static, O: Send + 'static> Inline<I, O> {
     /// As of [`Inline::push`].
     pub fn end(mut self) -> Result<Vec<O>, JobError> {
         lock(&self.ahead.records).has_ended = true;
-        self.settle()?;
+        self.run()?;
         Ok(self.out)
     }
 
@@ -186,8 +186,14 @@ impl<I: Send + 'static, O: Send + 'static> Inline<I, O> {
         self.stepper.state_sizes()
     }
 
-    /// Laws 1 and 3.
+    /// What comes of what is there now.
     fn settle(&mut self) -> Result<Drain<'_, O>, JobError> {
+        self.run()?;
+        Ok(self.out.drain(..))
+    }
+
+    /// Laws 1 and 3.
+    fn run(&mut self) -> Result<(), JobError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -195,9 +201,8 @@ impl<I: Send + 'static, O: Send + 'static> Inline<I, O> {
             self.failed = Some(failed.clone());
             return Err(failed);
         }
-        // Mostly an exchange of two buffers: empty, unless somebody forgot what was returned.
         self.out.append(&mut lock(&self.ahead.results));
-        Ok(self.out.drain(..))
+        Ok(())
     }
 }
 

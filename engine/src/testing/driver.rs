@@ -25,7 +25,7 @@ mod tests;
 
 /// The job's name in errors.
 const NAME: &str = "driven";
-/// A move of the clock stops at most about so often for what comes due on the way.
+/// A move of the clock stops so often for what comes due on the way, each at its time; behind that in so many equal pieces.
 const STOPS: i64 = 1_000;
 /// A checkpoint of the job's own would come behind this, which is never.
 const NEVER: Span = Span::MAX;
@@ -249,14 +249,15 @@ impl Driver {
     }
 
     /// Works off what has come, then moves the clock on, and works off what comes due on the way: timers by the clock, idleness, windows by
-    /// processing time, early firing. It stops for each of these at its time, or, where they are very many, about a thousand times.
+    /// processing time, early firing. It stops for each of these at its time; where there are more than a thousand of them, the others come in a
+    /// thousand portions.
     /// The clock begins at the epoch (1970) and goes on over a crash; a span of nothing, or a negative one, moves nothing.
     ///
     /// # Errors
     /// As of [`Driver::settle`].
     pub fn advance_clock(&mut self, by: Span) -> Result<(), JobError> {
         let mut left = by.micros();
-        let least = (left / STOPS).max(1);
+        let (mut stops, mut least) = (0, 1);
         let mut wake = self.settled()?;
         while left > 0 {
             let stepper = self.running()?;
@@ -266,6 +267,10 @@ impl Driver {
             stepper.advance_clock(Span::from_micros(stop));
             left -= stop;
             self.clock = self.clock + Span::from_micros(stop);
+            stops += 1;
+            if stops == STOPS {
+                least = (left / STOPS).max(1);
+            }
             wake = self.settled()?;
         }
         Ok(())
@@ -322,7 +327,11 @@ impl Driver {
         let mut plan = job.plan.lock();
         let own = plan.checkpointing.take();
         let own = own.unwrap_or_else(|| Checkpointing::in_folder("memory"));
-        plan.checkpointing = Some(own.every(NEVER));
+        // What is wrong with the job's own is for the build to say.
+        plan.checkpointing = Some(match own.check() {
+            Ok(()) => own.every(NEVER).timeout(NEVER),
+            Err(_) => own,
+        });
         drop(plan);
         match Stepper::on_disk(&job, self.sizes, &OnDisk::small(&self.disk)) {
             Ok(mut stepper) => {
@@ -367,7 +376,8 @@ impl Driver {
         Ok(self.running()?.entries_of(uid, "timers"))
     }
 
-    /// When the clock causes something next, if nothing comes before: a timer of the clock, idleness, early firing. Works off what has come.
+    /// When the clock is to be looked at next, if nothing comes before: for a timer of the clock, idleness, early firing. What is far away
+    /// is looked for a little before it is due, so this may be earlier than that, never later. Works off what has come.
     ///
     /// # Errors
     /// As of [`Driver::settle`].

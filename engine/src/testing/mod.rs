@@ -338,6 +338,10 @@ impl Stepper {
 
     /// The same; at which virtual time the first of them has something to do again although nothing comes, driver's nanoseconds.
     pub(crate) fn settle(&mut self) -> Result<Option<u64>, JobError> {
+        // What an operation of the disk has brought a part finds in one turn and uses in the next, so it may have more to do after a
+        // round in which nobody moved.
+        let enough = 1 + usize::from(self.control.is_some());
+        let mut still = 0;
         loop {
             let mut worked = false;
             let mut wake = None;
@@ -348,7 +352,8 @@ impl Stepper {
                     Progress::Done => {}
                 }
             }
-            if !worked {
+            still = if worked { 0 } else { still + 1 };
+            if still == enough {
                 return Ok(wake);
             }
         }
