@@ -127,7 +127,8 @@ fn what_cannot_be_inline_is_refused() {
     }));
     assert!(both.contains("another source"), "{both}");
     let mute = refused(Made::new("j", |job, source, _| {
-        job.source(source).sink(crate::sink::callback("away", |_, _| {}));
+        job.source(source)
+            .sink(crate::sink::callback("away", |_, _| {}));
     }));
     assert!(mute.contains("does not write to the sink"), "{mute}");
     let empty = Made::new("j", |_, _, _| {}).map(|_| ()).unwrap_err();

@@ -87,7 +87,9 @@ type Write = Box<dyn FnMut(&Job)>;
 ///     second: i64,
 ///     country: String,
 /// }
-/// let charge = |card, second, country: &str| Charge { card, second, country: country.into() };
+/// fn charge(card: u64, second: i64, country: &str) -> Charge {
+///     Charge { card, second, country: country.into() }
+/// }
 ///
 /// # fn main() -> Result<(), pelton::JobError> {
 /// let mut t = Driver::new();

@@ -246,7 +246,8 @@ impl<T: Send + 'static> Writer<T> for OutputWriter<T> {
         let mut book = self.output.book();
         let number = book.next;
         book.next += 1;
-        book.staged.insert(number, std::mem::take(&mut self.prepared));
+        book.staged
+            .insert(number, std::mem::take(&mut self.prepared));
         Ok(PreCommit::Ready(Some(number.to_le_bytes().to_vec())))
     }
 }

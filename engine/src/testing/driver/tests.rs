@@ -447,7 +447,10 @@ fn a_job_that_fails_says_so_and_can_be_started_again() {
     let failed = t.settle().unwrap_err();
     let told = failed.to_string();
     assert_eq!(failed.code(), "PLT-0101");
-    assert!(told.contains("'fragile'") && told.contains("source input, partition 0, offset 2"), "{told}");
+    assert!(
+        told.contains("'fragile'") && told.contains("source input, partition 0, offset 2"),
+        "{told}"
+    );
     assert_eq!(t.settle(), Err(failed.clone()), "it stays so");
     assert_eq!(t.checkpoint(), Err(failed.clone()));
     assert_eq!(t.counters(), Err(failed.clone()));
@@ -553,7 +556,10 @@ fn model(steps: &[Do]) -> (Vec<Row>, Vec<Rec>) {
         }
     }
     late.sort_unstable();
-    (sums.into_iter().map(|((k, s), n)| (k, s, n)).collect(), late)
+    (
+        sums.into_iter().map(|((k, s), n)| (k, s, n)).collect(),
+        late,
+    )
 }
 
 proptest! {
