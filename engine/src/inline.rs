@@ -40,7 +40,7 @@ mod tests;
 /// let mut totals = Inline::<(u64, u64), (u64, u64)>::new("totals", |job, charges, answers| {
 ///     job.source(charges)
 ///        .key_by(|c| c.0)
-///        .aggregate(|a| a.sum(|c| c.1))
+///        .running(|a| a.sum(|c| c.1))
 ///        .map(|t| (t.key, t.value))
 ///        .sink(answers);
 /// })?;
