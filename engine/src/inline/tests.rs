@@ -26,7 +26,7 @@ fn write(job: &Job, source: impl Source<Item = Rec>, sink: impl Sink<(u8, i64)>)
 }
 
 fn sums() -> Inline<Rec, (u8, i64)> {
-    Inline::new("sums", |job, source, sink| write(job, source, sink)).unwrap()
+    Inline::new("sums", write).unwrap()
 }
 
 /// A request path has threads of its own.
