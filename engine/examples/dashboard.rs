@@ -5,9 +5,7 @@
 
 use pelton::sink::Sink;
 use pelton::source::Source;
-use pelton::{
-    Config, EventTime, Firing, Job, Span, Spans, Tumbling, Watermarks, Windowed, sink, sources,
-};
+use pelton::{Config, EventTime, Job, Span, Spans, Tumbling, Watermarks, Windowed, sink, sources};
 
 /// A view of a page.
 #[derive(Clone, Debug)]
@@ -64,6 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pelton::Firing;
     use pelton::testing::{self, Stepper};
 
     #[test]

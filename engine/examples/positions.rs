@@ -99,7 +99,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let job = Job::new("positions");
     let trade = |id: u64| Trade {
         instrument: (id % 2) as u32,
-        quantity: if id % 3 == 0 { -5 } else { 10 },
+        quantity: if id.is_multiple_of(3) { -5 } else { 10 },
         price: 1_000 + id as i64,
         at: at(id as i64 * 500),
     };

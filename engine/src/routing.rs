@@ -4,7 +4,7 @@ use crate::edge::Wiring;
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::{Inlet, Pipeline};
-use crate::plan::{EdgeId, SharedPlan};
+use crate::plan::{Class, EdgeId, Results, SharedPlan};
 use crate::push::OpId;
 use crate::stream::{Meta, Stream, close, inlet, refuse_two_jobs};
 use crate::terminal::{ToAll, ToBroadcast, ToFork, ToKey, ToLocal, ToPartition, ToSplit};
@@ -96,12 +96,11 @@ impl<P: Pipeline> Stream<P> {
     #[track_caller]
     pub fn rebalance(self) -> Stream<Inlet<P::Item>> {
         let location = Location::caller();
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
         let op = plan.lock().op("rebalance", meta.results, location);
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToAll { edge });
-        meta.exchanged = true;
         inlet(&plan, vec![edge], op, meta)
     }
 
@@ -123,16 +122,15 @@ impl<P: Pipeline> Stream<P> {
         F: Fn(&P::Item) -> u64 + Clone + Send + 'static,
     {
         let location = Location::caller();
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
         let op = plan.lock().op("partition_by", meta.results, location);
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToPartition { edge, choose, op });
-        meta.exchanged = true;
         inlet(&plan, vec![edge], op, meta)
     }
 
-    /// Gives every record to every shard: what follows sees each as many times as there are shards. For what each shard is to know;
+    /// Gives every record to every shard: what follows sees each as many times as there are shards, so class EXEMPT. For what each shard is to know;
     /// to look records up in a table that all shards have there is [`Stream::broadcast_join`].
     #[track_caller]
     pub fn broadcast(self) -> Stream<Inlet<P::Item>>
@@ -141,7 +139,12 @@ impl<P: Pipeline> Stream<P> {
     {
         let location = Location::caller();
         let (plan, pipeline, mut ops, mut meta) = self.into_parts();
-        let op = plan.lock().op("broadcast", meta.results, location);
+        let results = Results {
+            class: Class::Exempt,
+            ..meta.results
+        };
+        let op = plan.lock().op("broadcast", results, location);
+        meta.through(results, op);
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         let end = ToBroadcast {
@@ -152,7 +155,6 @@ impl<P: Pipeline> Stream<P> {
             quiet: false,
         };
         close(&plan, pipeline, ops, end);
-        meta.exchanged = true;
         inlet(&plan, vec![edge], op, meta)
     }
 
@@ -167,11 +169,10 @@ impl<P: Pipeline> Stream<P> {
     where
         F: KeyOf<P::Item>,
     {
-        let (plan, pipeline, mut ops, mut meta) = self.into_parts();
+        let (plan, pipeline, mut ops, meta) = self.into_parts();
         ops.push(op);
         let edge = plan.lock().edge::<P::Item>(Wiring::AllToAll);
         close(&plan, pipeline, ops, ToKey { edge, key, op });
-        meta.exchanged = true;
         beside.insert(0, edge);
         inlet(&plan, beside, op, meta)
     }

@@ -125,7 +125,7 @@ impl Job {
 pub(crate) struct Meta {
     /// Event times have been assigned.
     pub timed: bool,
-    /// An exchange lies behind.
+    /// An exchange, or another boundary of a stage, lies behind.
     pub exchanged: bool,
     pub results: Results,
     /// The first operator whose results may be replaced later; there iff `results` says so.
@@ -499,8 +499,9 @@ pub(crate) fn inlet<T: Send + 'static>(
     plan: &SharedPlan,
     edges: Vec<EdgeId>,
     op: OpId,
-    meta: Meta,
+    mut meta: Meta,
 ) -> Stream<Inlet<T>> {
+    meta.exchanged = true;
     let root = OperatorRoot {
         make: MakeForward,
         edges,

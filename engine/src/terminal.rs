@@ -177,7 +177,7 @@ where
             wrap: self.wrap.clone(),
             op: self.op,
             quiet: self.quiet,
-            spoke: true,
+            told: false,
         })
     }
     fn outputs(&self) -> Vec<EdgeId> {

@@ -304,3 +304,32 @@ impl sink::Sink<Record> for Refuses {
         Err("it is not there".into())
     }
 }
+
+/// Event times are assigned in a source's own stage: behind any boundary there are no partitions to make watermarks of.
+#[test]
+fn event_time_behind_a_boundary_is_refused() {
+    let source = |job: &Job| job.source(pelton::sources::items([1i64, 2]));
+    let time = |t: &i64| pelton::EventTime::from_seconds(*t);
+    let monotonous = pelton::Watermarks::monotonous;
+    let union = Job::new("union");
+    let both = source(&union).union(source(&union));
+    both.event_time(time, monotonous())
+        .sink(testing::collect().1);
+    let fork = Job::new("fork");
+    for branch in source(&fork).fork::<2>() {
+        let timed = branch.event_time(time, monotonous());
+        timed.sink(testing::collect().1);
+    }
+    let joined = Job::new("join");
+    let table = source(&joined).key_by(|t| *t);
+    let rows = source(&joined).broadcast_join(table, |t| *t);
+    let rows = rows.inner(|l, _| *l).event_time(time, monotonous());
+    rows.sink(testing::collect().1);
+    for job in [union, fork, joined] {
+        let e = Stepper::new(&job, 1).unwrap_err();
+        assert!(
+            matches!(e, BuildError::EventTimeAfterExchange { .. }),
+            "{e}"
+        );
+    }
+}

@@ -3,12 +3,13 @@
 //! Laws
 //! 1. Each shard gets the records of one producer in their order, and those of an epoch before its barrier. Where those of a key are all of
 //!    one producer, what shards make of them is the same on each at a barrier.
-//! 2. A *quiet* edge says nothing of time: its channels are idle but for the moment in which a record is among them, so they hold no
-//!    watermark back. Who reads them does not ask whether they are behind.
+//! 2. A *quiet* edge says nothing of time: the first that it tells is the end of time, so it holds no watermark back, and its records carry no
+//!    mark of being behind.
 
 use super::EdgeWriter;
 use crate::batch::Stamp;
 use crate::push::{Control, Cx, OpId, Push, blame};
+use crate::time::EventTime;
 
 /// See the module.
 pub(crate) struct BroadcastLink<S, W> {
@@ -18,21 +19,15 @@ pub(crate) struct BroadcastLink<S, W> {
     pub op: OpId,
     /// Law 2.
     pub quiet: bool,
-    /// Idleness has not been told since the last record.
-    pub spoke: bool,
-}
-
-impl<S, W> BroadcastLink<S, W> {
-    fn tell_idle(&mut self, cx: &mut Cx) {
-        if std::mem::replace(&mut self.spoke, false) {
-            self.writer.control(Control::Idle { close: true }, cx);
-        }
-    }
+    /// The end of time has been told.
+    pub told: bool,
 }
 
 impl<T: Clone, S: 'static, W: Fn(T) -> S> Push<T> for BroadcastLink<S, W> {
-    fn push(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {
-        self.spoke = true;
+    fn push(&mut self, record: T, mut stamp: Stamp, cx: &mut Cx) {
+        if self.quiet {
+            stamp.behind = None;
+        }
         let last = self.writer.lanes.len() - 1;
         for lane in 0..last {
             let copy = blame(self.op, || record.clone());
@@ -41,14 +36,15 @@ impl<T: Clone, S: 'static, W: Fn(T) -> S> Push<T> for BroadcastLink<S, W> {
         self.writer.add(last, (self.wrap)(record), stamp, cx);
     }
     fn control(&mut self, event: Control, cx: &mut Cx) {
-        match event {
-            Control::Watermark(_) | Control::Idle { .. } if self.quiet => self.tell_idle(cx),
-            Control::Flush if self.quiet => {
-                self.writer.control(event, cx);
-                self.tell_idle(cx);
+        if self.quiet {
+            if !std::mem::replace(&mut self.told, true) {
+                self.writer.control(Control::Watermark(EventTime::END), cx);
             }
-            _ => self.writer.control(event, cx),
+            if let Control::Watermark(_) | Control::Idle { .. } = event {
+                return;
+            }
         }
+        self.writer.control(event, cx);
     }
     fn blocked(&self) -> bool {
         self.writer.blocked()

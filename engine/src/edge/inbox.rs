@@ -254,8 +254,10 @@ impl<T> Inbox<T> {
     fn all_idle<U>(&mut self) -> Option<Arrival<U>> {
         let mut close = true;
         let mut idle = false;
-        for state in &self.states {
+        for (state, &told) in self.states.iter().zip(&self.watermarks) {
             match state {
+                // It says nothing of time any more: see `merge`.
+                ChannelState::Active if told == EventTime::END => {}
                 ChannelState::Active => return None,
                 ChannelState::Idle { close: c } => {
                     idle = true;

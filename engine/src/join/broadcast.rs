@@ -170,6 +170,7 @@ where
         } else {
             refuse_two_jobs(&plan, &of_table, op);
         }
+        meta.exchanged = true;
         meta.through(Results::last(Class::Exempt), op);
         plan.lock().set_results(op, meta.results);
         let root = OperatorRoot {

@@ -25,7 +25,7 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// window, which may be tumbling, sliding, a session (of both streams together) or any other. As Flink's window join.
     ///
     /// Class: the window's. State: the records of both streams, 32 bytes besides each, until their window has fired; in checkpoints too, so
-    /// they are [`State`]. Late are records that are late for the window: counted, and sent to [`WindowJoin::late_to`] where it is set. A
+    /// they are [`State`]; those of one key and window are one entry of a checkpoint, which may have 8 MiB. Late are records that are late for the window: counted, and sent to [`WindowJoin::late_to`] where it is set. A
     /// row has its window's time. O(1) a record and O(1) a row, of which a window has as many as pairs meet.
     ///
     /// Windows that fire more than once (allowed lateness, early firing) are refused: which rows a second firing replaces could not be

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 type Row = (u8, u32);
 
 fn removes(row: &Row) -> bool {
-    row.1 % 5 == 0
+    row.1.is_multiple_of(5)
 }
 
 fn write(
@@ -188,9 +188,41 @@ fn what_is_broadcast_comes_to_every_shard() {
     assert_eq!(seen, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
 }
 
+/// When all else has ended, time has: what waits behind the join comes out although the table goes on.
+#[test]
+fn a_table_that_goes_on_keeps_no_window_open() {
+    let (records, source) = testing::feed::<Ev>(1);
+    let (table, rows) = testing::feed::<Ev>(1);
+    let (counts, sink) = testing::collect();
+    let job = Job::new("windows");
+    job.source(source)
+        .event_time(at, Watermarks::monotonous())
+        .broadcast_join(job.source(rows).key_by(|r| r.0), |l| l.0)
+        .inner(|l, _| *l)
+        .key_by(|e| e.0)
+        .window(Tumbling::of(10.seconds()))
+        .aggregate(|a| a.count())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 2).unwrap();
+    table.push(0, (1, 7, 50));
+    stepper.until_idle().unwrap();
+    records.push(0, (1, 1, 101));
+    records.close(0);
+    stepper.until_idle().unwrap();
+    assert_eq!(counts.take().len(), 1);
+    assert_eq!(
+        stepper.counters().behind,
+        0,
+        "the table's rows are not behind"
+    );
+    assert!(!stepper.all_done());
+}
+
 /// Keeps with each record the shard that it came to.
 #[derive(Clone, Default)]
-struct ByShard(Arc<Mutex<Vec<(usize, (u64, u64))>>>);
+struct ByShard(Arc<Mutex<Seen>>);
+
+type Seen = Vec<(usize, (u64, u64))>;
 
 struct OfShard(ByShard, usize);
 

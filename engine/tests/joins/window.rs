@@ -95,7 +95,7 @@ fn windows(script: &Script, kind: Kind) -> Held {
         .flat_map(|side| script.of(side).into_iter().map(move |e| (side, e)))
         .collect();
     let mut put = |key, start, side: usize, e| {
-        held.entry((key, start)).or_insert_with(Default::default)[side].push(e);
+        held.entry((key, start)).or_default()[side].push(e);
     };
     match kind {
         Kind::Tumbling(size) => {

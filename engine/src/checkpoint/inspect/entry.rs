@@ -81,6 +81,6 @@ fn is_called(state: &super::super::registry::Declared, sought: Sought<'_>) -> bo
 fn is_of_engine(name: &str) -> bool {
     matches!(
         name,
-        "keyed" | "timers" | "positions" | "watermarks" | "prepared"
+        "keyed" | "table" | "timers" | "positions" | "watermarks" | "prepared"
     )
 }
