@@ -11,6 +11,7 @@ use crate::checkpoint::Cut;
 use crate::push::OpId;
 use crate::time::EventTime;
 use pelton_ring::hand_over;
+use std::collections::VecDeque;
 
 /// Where a record came from; ties of equal event time go by it. 24 bytes, carried only where it is needed.
 ///
@@ -266,6 +267,30 @@ impl<T> Batch<T> {
         }
     }
 
+    /// Takes the records out, to be taken one by one from the front; what is left of them must come back by [`Batch::give_back`]. Times, origins
+    /// and behind marks stay, by the places that the records had. O(1).
+    pub(crate) fn take_records(&mut self) -> VecDeque<T> {
+        std::mem::take(&mut self.records).into()
+    }
+
+    /// Puts back the last of the records that were taken out: the batch is these and no others. The capacity is kept.
+    pub(crate) fn give_back(&mut self, rest: VecDeque<T>) {
+        let done = self.times.len() - rest.len();
+        self.records = rest.into();
+        if self.records.is_empty() {
+            return self.clear();
+        }
+        self.times.drain(..done);
+        if !self.origins.is_empty() {
+            self.origins.drain(..done);
+        }
+        let behind = self.behind.partition_point(|b| (b.index as usize) < done);
+        self.behind.drain(..behind);
+        for b in &mut self.behind {
+            b.index -= done as u32;
+        }
+    }
+
     /// Hands records out by value, in order, until `each` says stop; the rest stays, in order, with its times, origins
     /// and behind marks. `each` is asked after every record, and its answer is meant for *after* that record.
     #[inline]
@@ -368,6 +393,16 @@ mod tests {
             });
             assert_eq!(whole, parts, "stopped after {stop}");
             assert!(b.is_empty() && b.behind.is_empty() && b.times.is_empty());
+            let mut b = batch(11);
+            let mut records = b.take_records();
+            records.drain(..stop.min(11));
+            b.give_back(records);
+            let mut rest = vec![];
+            b.consume(|r, s, _| {
+                rest.push((r, s));
+                true
+            });
+            assert_eq!(rest, whole[stop.min(11)..], "taken out up to {stop}");
         }
     }
 

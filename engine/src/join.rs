@@ -3,6 +3,7 @@
 //! | join | what meets | a row comes | state, and when it goes |
 //! |---|---|---|---|
 //! | [`KeyedStream::window_join`](crate::KeyedStream::window_join) | records of a key in one window | when the window fires | both sides' records, with the window |
+//! | [`KeyedStream::interval_join`](crate::KeyedStream::interval_join) | records of a key with r.t - l.t within bounds | when the second of both comes; alone, when the first goes | both sides' records, until the watermark has passed what they can meet |
 //! | [`KeyedStream::as_of_join`](crate::KeyedStream::as_of_join) | a record and the last version before it | when the watermark has passed the record | each key's last version; records that wait |
 //! | [`Stream::broadcast_join`](crate::Stream::broadcast_join) | a record and the row of a small table that each shard has | at once | the table, on every shard, until its rows are removed |
 //!
@@ -11,8 +12,10 @@
 
 mod as_of;
 mod broadcast;
+mod interval;
 mod window;
 
 pub use as_of::AsOfJoin;
 pub use broadcast::BroadcastJoin;
+pub use interval::{Between, IntervalJoin};
 pub use window::{Join, Met, Rows, WindowJoin};

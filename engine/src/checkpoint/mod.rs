@@ -76,7 +76,7 @@ pub use config::{Checkpointing, DiskKind, Stop};
 pub(crate) use coordinator::{Coordinator, Pace, Sweeps};
 pub use figures::{Checkpoints, Retrying};
 pub use frames::{Frame, Saved, Snapshot};
-pub(crate) use keeping::Keeping;
+pub(crate) use keeping::{Keeping, Lags};
 pub(crate) use kept::{Kept, Loaded};
 pub(crate) use opening::{Opening, Setup, Started, by_shard, load};
 pub(crate) use origin::{Origin, fit_for_savepoint};

@@ -4,6 +4,7 @@ pub mod broadcast_join;
 pub mod early;
 pub mod forward;
 pub mod global;
+pub mod interval_join;
 pub mod late;
 pub mod order;
 pub mod process;
