@@ -34,6 +34,8 @@ mod failed;
 mod figures;
 mod frames;
 pub mod inspect;
+#[cfg(test)]
+mod join_tests;
 mod keeping;
 mod kept;
 mod kill;

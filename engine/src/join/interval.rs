@@ -78,12 +78,7 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
         self,
         other: KeyedStream<Q, B>,
         between: Between,
-    ) -> IntervalJoin<
-        impl Pipeline<Item = Sides<P::Item, Q::Item>>,
-        SidesKey<A, B>,
-        P::Item,
-        Q::Item,
-    >
+    ) -> IntervalJoin<impl Pipeline<Item = Sides<P::Item, Q::Item>>, SidesKey<A, B>, P::Item, Q::Item>
     where
         P::Item: State,
         Q: Pipeline<Item: State>,
@@ -256,7 +251,8 @@ where
             brackets.1[usize::from(self.exclusive[1])],
         );
         let info = plan.info(self.op);
-        let in_range = |span: Span| (-Span::MAX.micros()..=Span::MAX.micros()).contains(&span.micros());
+        let in_range =
+            |span: Span| (-Span::MAX.micros()..=Span::MAX.micros()).contains(&span.micros());
         let mut errors = vec![];
         if !in_range(lower) || !in_range(upper) {
             errors.push(BuildError::argument(

@@ -505,9 +505,9 @@ where
             let record = S::wrap(restored.record);
             let has_expired = restored.time < mine.limit;
             let row = key_of.with(&record, |key| {
-                let has_left = lags.as_ref().is_none_or(|lags| {
-                    restored.time < mine.limit_at(lags.of(key).micros())
-                });
+                let has_left = lags
+                    .as_ref()
+                    .is_none_or(|lags| restored.time < mine.limit_at(lags.of(key).micros()));
                 let is_overdue = mine.outer && !restored.met && !has_left;
                 match has_expired && !is_overdue {
                     true => NONE,

@@ -222,9 +222,7 @@ impl<T: State> KeptSide<T> {
                     None => drop(self.loading.remove(&number)),
                     Some(value) => {
                         let restored: Restored<T> = load(value)?;
-                        let Restored {
-                            time, met, tie, ..
-                        } = restored;
+                        let Restored { time, met, tie, .. } = restored;
                         if let Some(record) = owns(restored.record, keeping) {
                             let restored = Restored {
                                 time,

@@ -274,7 +274,9 @@ impl<T> Page<T> {
     /// Whether an element has met another.
     #[inline]
     pub fn has_met(&self, at: usize) -> bool {
-        self.met.get(at / 64).is_some_and(|w| w & 1 << (at % 64) != 0)
+        self.met
+            .get(at / 64)
+            .is_some_and(|w| w & 1 << (at % 64) != 0)
     }
 
     /// An element has met another.

@@ -209,12 +209,14 @@ impl<T> Side<T> {
         if !self.outer {
             return Alone::Nothing;
         }
-        while let Some(slot) = self.next_beginning() {
-            if *budget == 0 {
-                return Alone::More;
-            }
+        while *budget > 0
+            && let Some(slot) = self.next_beginning()
+        {
             *budget = budget.saturating_sub(PAGE as u32 / 8);
             self.begin_leaving(slot);
+        }
+        if *budget == 0 {
+            return Alone::More;
         }
         while let Some(&Reverse((time, place))) = self.leaving.peek()
             && time < self.limit
@@ -234,7 +236,7 @@ impl<T> Side<T> {
         Alone::Nothing
     }
 
-    /// A page with an element that has expired, and whose elements do not wait for their turn yet.
+    /// A page with an element that has expired, and whose elements do not wait for their turn yet: they must from now on.
     fn next_beginning(&mut self) -> Option<u32> {
         while let Some(&Reverse((least, serial))) = self.begins.peek()
             && least < self.limit
