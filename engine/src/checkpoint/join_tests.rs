@@ -91,6 +91,7 @@ impl<Op: Operator<Both>> Operator<Record> for SidedOp<Op> {
     }
 }
 
+#[allow(clippy::type_complexity)]
 fn interval(
     (lower, upper): (i64, i64),
     lateness: i64,
@@ -167,6 +168,20 @@ fn an_epoch_has_what_came_and_what_met() {
     assert_eq!(entries_by_epoch(outer, steps()), [50, 2, 1, 0, 0, 4]);
     let inner = interval((0, 10), 0, [false, false]);
     assert_eq!(entries_by_epoch(inner, steps()), [50, 1, 1, 0, 0, 4]);
+}
+
+/// A record far ahead whose page is in the way moves, as it is known: what it was leaves a tombstone, and it is written anew, once.
+#[test]
+fn a_record_that_moves_is_not_there_twice() {
+    let lefts = |time| Step::Batch((0..16).map(|k| ((time, k, 0), None)).collect());
+    let mut first = vec![((1_000_000, 0, 0), None)];
+    first.extend((1..16).map(|k| ((1, k, 0), None)));
+    let mut steps = vec![Step::Batch(first)];
+    for n in 1..=5 {
+        steps.extend([Step::Watermark(100 * n), lefts(100 * n)]);
+    }
+    let entries = entries_by_epoch(interval((0, 0), 0, [false, false]), steps);
+    assert_eq!(entries, [16, 0, 16, 0, 16, 0, 16, 0, 16, 2, 16]);
 }
 
 /// What has been told of by a shard is not told again by another, and what was overdue is, once.

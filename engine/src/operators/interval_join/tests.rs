@@ -276,6 +276,7 @@ fn row(l: Option<&Record>, r: Option<&Record>) -> Pair {
     (l.copied(), r.copied())
 }
 
+#[allow(clippy::type_complexity)]
 fn machine(
     lower: i64,
     upper: i64,
