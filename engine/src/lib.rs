@@ -26,6 +26,7 @@ pub mod log;
 mod operators;
 mod ops;
 mod ordered;
+pub mod pattern;
 mod pipeline;
 mod plan;
 pub mod port;

@@ -203,6 +203,8 @@ pub struct Counters {
     pub behind: u64,
     /// Times the law M <= V(r) was found broken: always 0 unless Pelton has a fault.
     pub invariant_broken: u64,
+    /// Partial matches of patterns that had to go because their key had too many, or too many events in them.
+    pub dropped_matches: u64,
 }
 
 impl Counters {
@@ -222,7 +224,7 @@ impl Counters {
         self
     }
 
-    /// As a checkpoint keeps them.
+    /// As a checkpoint keeps them: all but the dropped matches, which it has apart.
     pub(crate) fn row(&self) -> [u64; 7] {
         let Counters {
             records_in,
@@ -232,6 +234,7 @@ impl Counters {
             malformed,
             behind,
             invariant_broken,
+            dropped_matches: _,
         } = *self;
         [
             records_in,
@@ -263,6 +266,7 @@ impl Counters {
             malformed,
             behind,
             invariant_broken,
+            dropped_matches: 0,
         }
     }
 
@@ -275,6 +279,7 @@ impl Counters {
         self.malformed += o.malformed;
         self.behind += o.behind;
         self.invariant_broken += o.invariant_broken;
+        self.dropped_matches += o.dropped_matches;
     }
 }
 

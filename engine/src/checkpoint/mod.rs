@@ -43,6 +43,8 @@ mod opening;
 mod origin;
 mod part;
 #[cfg(test)]
+mod pattern_tests;
+#[cfg(test)]
 mod process_tests;
 mod registry;
 mod restore;

@@ -29,6 +29,8 @@ const STATES: &str = "states";
 const PREPARED: &str = "prepared";
 const LAYOUT: &str = "layout";
 const COUNTERS: &str = "counters";
+/// There only where there were any: the row of counters has the seven that the format began with.
+const DROPPED_MATCHES: &str = "dropped matches";
 
 /// Of a state: its number, uid, whether that was given, operator, name and shape.
 type StateRow = (u64, (String, (bool, (String, (String, String)))));
@@ -71,6 +73,10 @@ impl Sections {
     pub fn put_counters(sections: &mut BTreeMap<String, Vec<u8>>, counted: &Counted) {
         let row: CountersRow = (counted.counters.row(), counted.began_elsewhere);
         sections.insert(COUNTERS.into(), save(&row));
+        let dropped = counted.counters.dropped_matches;
+        if dropped > 0 {
+            sections.insert(DROPPED_MATCHES.into(), save(&dropped));
+        }
     }
 
     /// Reads all that are the engine's; how many of them there are.
@@ -80,7 +86,7 @@ impl Sections {
         Self::layout(checkpoint)?;
         Self::prepared(checkpoint)?;
         Self::counters(checkpoint)?;
-        let known = [JOB, STATES, PREPARED, LAYOUT, COUNTERS];
+        let known = [JOB, STATES, PREPARED, LAYOUT, COUNTERS, DROPPED_MATCHES];
         let there = known.map(|name| u64::from(checkpoint.sections.contains_key(name)));
         Ok(there.iter().sum())
     }
@@ -91,8 +97,12 @@ impl Sections {
             return Ok(Counted::default());
         }
         let (row, began_elsewhere): CountersRow = load(checkpoint, COUNTERS)?;
+        let mut counters = Counters::of_row(row);
+        if checkpoint.sections.contains_key(DROPPED_MATCHES) {
+            counters.dropped_matches = load(checkpoint, DROPPED_MATCHES)?;
+        }
         Ok(Counted {
-            counters: Counters::of_row(row),
+            counters,
             began_elsewhere,
         })
     }

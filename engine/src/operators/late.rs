@@ -30,13 +30,23 @@ impl<T: Send + 'static> LateTo<T> {
 
     /// Its stage, to be added to the plan; once.
     pub(crate) fn stages(late: &mut Option<LateTo<T>>) -> Vec<StageSpec> {
-        let stage = late.as_mut().and_then(|late| late.stage.take());
+        let stage = late.as_mut().and_then(LateTo::stage);
         stage.into_iter().collect()
+    }
+
+    /// The same where there is one.
+    pub(crate) fn stage(&mut self) -> Option<StageSpec> {
+        self.stage.take()
+    }
+
+    /// The way there, for what falls aside of an operator and is not late.
+    pub(crate) fn aside(&self, build: &mut ShardBuild<'_, '_>) -> Aside<T> {
+        Aside::new(build.writer(self.edge))
     }
 
     pub(crate) fn open(late: &Option<LateTo<T>>, build: &mut ShardBuild<'_, '_>) -> Late<T> {
         Late {
-            edge: late.as_ref().map(|to| Aside::new(build.writer(to.edge))),
+            edge: late.as_ref().map(|to| to.aside(build)),
         }
     }
 }

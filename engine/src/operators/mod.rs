@@ -7,6 +7,7 @@ pub mod global;
 pub mod interval_join;
 pub mod late;
 pub mod order;
+pub mod pattern;
 pub mod process;
 pub mod processing_time;
 pub mod replay;

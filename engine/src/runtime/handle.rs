@@ -30,6 +30,7 @@ struct Live {
     malformed: AtomicU64,
     behind: AtomicU64,
     invariant_broken: AtomicU64,
+    dropped_matches: AtomicU64,
     longest_step_ns: AtomicU64,
 }
 
@@ -48,6 +49,7 @@ impl Live {
         add(&self.malformed, c.malformed);
         add(&self.behind, c.behind);
         add(&self.invariant_broken, c.invariant_broken);
+        add(&self.dropped_matches, c.dropped_matches);
     }
 
     fn read(&self) -> Counters {
@@ -60,6 +62,7 @@ impl Live {
             malformed: get(&self.malformed),
             behind: get(&self.behind),
             invariant_broken: get(&self.invariant_broken),
+            dropped_matches: get(&self.dropped_matches),
         }
     }
 }

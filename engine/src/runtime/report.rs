@@ -49,6 +49,9 @@ impl fmt::Display for JobReport {
             self.seconds,
             self.shards
         )?;
+        if c.dropped_matches > 0 {
+            writeln!(f, "dropped partial matches: {}", c.dropped_matches)?;
+        }
         write!(f, "{}", self.latencies)?;
         let LongestStep { stage, shard, us } = &self.longest_step;
         writeln!(f, "longest step: {us:.1} us, {stage} on shard {shard}")

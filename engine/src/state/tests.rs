@@ -5,6 +5,7 @@ use crate::aggregate::scramble::cases;
 use crate::aggregate::{At, Collected, Compensated, Deviations, Distinct, DistinctSketch, Exact};
 use crate::aggregate::{Best, Rank, Wide};
 use crate::batch::Origin;
+use crate::pattern::{Runs, TimedOut};
 use crate::push::DeadLetter;
 use crate::{EventTime, Firing, Keyed, Span, Window, Windowed};
 use proptest::prelude::*;
@@ -325,6 +326,7 @@ fn shapes_are_as_they_were() {
         (u8,), (u8, u8), Many, EventTime, Span, Window, Firing, Windowed<u8, u8>, Keyed<u8, u8>, Origin, At, DeadLetter,
         Wide, Compensated, Deviations, Exact, Collected<u8>, Distinct<u8>, DistinctSketch, Best<u8, ()>,
         Option<Rank<(std::cmp::Reverse<usize>, String)>>,
+        Runs<u8>, TimedOut<u8>,
         Tree<u64>, Empty, Generic<u8, 3>, Numbered, Folder, File,
     }
     assert_eq!(lines, include_str!("shapes.txt"), "they are now\n{lines}");

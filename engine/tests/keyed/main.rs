@@ -7,6 +7,7 @@ mod early_session;
 mod early_sliding;
 mod global;
 mod order;
+mod pattern;
 mod process;
 mod processing_time;
 mod running;
