@@ -14,6 +14,7 @@ pub mod batch;
 mod budget;
 pub mod checkpoint;
 mod dead_letters;
+mod deduplicate;
 mod edge;
 pub mod error;
 pub mod inline;

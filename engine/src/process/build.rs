@@ -350,6 +350,45 @@ where
     }
 }
 
+/// A process function of the house's own: its key, its states, who it is, whether it stands behind an order, what it does with timers
+/// by event time and with records.
+pub(crate) fn function<T, K, S, O, F, G>(
+    (key, states): (K, S),
+    op: OpId,
+    in_order: bool,
+    on_timer: G,
+    each: F,
+) -> MakeProcess<T, K, S, O, F, G, NoTimer>
+where
+    T: Send + 'static,
+    K: KeyOf<T>,
+    S: States<K::Key>,
+    F: Fn(&T, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>) + Clone + Send + 'static,
+    G: OnTimer<K::Key, S, O>,
+{
+    MakeProcess {
+        key,
+        states,
+        each,
+        on_timer,
+        on_clock: NoTimer,
+        op,
+        in_order,
+        by_clock: false,
+        types: PhantomData,
+    }
+}
+
+/// What such a function does with a timer, given its states for their type's sake.
+pub(crate) fn timer<K, S, O, F>(_: &S, f: F) -> Call<F>
+where
+    K: Key,
+    S: States<K>,
+    F: Fn(EventTime, &mut Of<'_, K, S>, &mut Context<'_, K, O>) + Clone + Send + 'static,
+{
+    Call(f)
+}
+
 /// Says which operator it makes, for the sake of its output's type.
 fn make<T, K, S, O, F, G, C, M>(make: M) -> M
 where

@@ -72,6 +72,7 @@ mod ttl;
 mod value;
 
 pub use build::{Call, NoTimer, OnTimer, Process, ProcessInput};
+pub(crate) use build::{function, timer};
 pub use context::Context;
 pub use list::{AsList, ListOf, ListState, list};
 pub use many::{KeptMany, ManyOf, Shown};
