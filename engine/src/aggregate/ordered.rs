@@ -40,6 +40,18 @@ pub trait Ordered: Clone + Send + 'static {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Rank<V: Ordered>(#[rkyv(with = AsKept)] pub(super) V);
 
+impl<V: Ordered> Rank<V> {
+    /// Of this value.
+    pub(crate) fn of(value: V) -> Self {
+        Rank(value)
+    }
+
+    /// The value.
+    pub(crate) fn value(&self) -> &V {
+        &self.0
+    }
+}
+
 /// Keeps a value as its [`Ordered::Kept`].
 struct AsKept;
 

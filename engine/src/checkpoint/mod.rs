@@ -46,6 +46,8 @@ mod part;
 mod pattern_tests;
 #[cfg(test)]
 mod process_tests;
+#[cfg(test)]
+mod small_tests;
 mod registry;
 mod restore;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 use super::frames::{PIECE_BYTES, TakeFrames};
 use super::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::aggregate::scramble::Dice;
+use crate::change::Change;
 use crate::batch::{Batch, Origin, Stamp};
 use crate::key::KeySpace;
 use crate::pipeline::MakeOperator;
@@ -99,6 +100,23 @@ impl<V: Debug + 'static> Told for Keyed<u8, V> {
             firing: Firing::Update,
             time,
         }
+    }
+}
+
+impl Told for Record {
+    fn row(self, time: i64) -> Row {
+        let (key, value) = (self.1, self);
+        Keyed { key, value }.row(time)
+    }
+}
+
+impl<V: Debug + 'static> Told for Change<V> {
+    fn row(self, time: i64) -> Row {
+        Keyed {
+            key: 0,
+            value: self,
+        }
+        .row(time)
     }
 }
 

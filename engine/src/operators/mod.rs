@@ -1,6 +1,7 @@
 //! The operators that stand at the head of a stage: one a file.
 
 pub mod broadcast_join;
+pub mod changing;
 pub mod early;
 pub mod forward;
 pub mod global;

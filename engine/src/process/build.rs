@@ -11,6 +11,7 @@ use crate::ordered::OrderedStream;
 use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
 use crate::plan::{Class, Results};
 use crate::push::OpId;
+use crate::running;
 use crate::stage::operator::Operator;
 use crate::state::State;
 use crate::stream::Stream;
@@ -75,6 +76,9 @@ pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
         location: &'static Location<'static>,
         uid: Option<String>,
     ) -> OpId;
+    /// Notes an operator that keeps a value for every key that ever came.
+    #[doc(hidden)]
+    fn note_kept(&self, kind: &'static str, location: &'static Location<'static>) -> OpId;
     /// Tells of an operator noted that it needs event time, or what is wrong with it.
     #[doc(hidden)]
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>);
@@ -106,6 +110,10 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
         let op = self.note(kind, location, false);
         self.stream.plan.lock().info_mut(op).uid = uid;
         op
+    }
+
+    fn note_kept(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
+        running::note(self, kind, location)
     }
 
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
@@ -145,6 +153,10 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
         uid: Option<String>,
     ) -> OpId {
         ProcessInput::note(self.keyed(), kind, location, uid)
+    }
+
+    fn note_kept(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
+        running::note(self.keyed(), kind, location)
     }
 
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {

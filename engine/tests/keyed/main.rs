@@ -2,6 +2,8 @@
 //! Random jobs are judged by models that keep everything and recompute.
 
 mod append;
+mod changes;
+mod deduplicate;
 mod early;
 mod early_session;
 mod early_sliding;

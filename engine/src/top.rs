@@ -1,0 +1,285 @@
+//! `top`: the n best records of each key, told as they change.
+//!
+//! Laws
+//! 1. What stands for a key is the n records of the greatest score that have come, ties by (event time, origin), the earlier first:
+//!    the same whatever the order in which they came (class NET).
+//! 2. Without ranks a record that gets in is a `+I`, and before it comes a `-D` of the one that it drives out. With ranks each place from
+//!    its own down tells whom it had (`-U`) and whom it has now (`+U`), from the best down, and a new last place is a `+I`.
+//! 3. A record that does not get in tells nothing.
+//!
+//! State: n records for each key, best first, with their places. Records only come, so what was driven out never returns and is not kept.
+//! A record costs O(log n) comparisons and, where it gets in, O(n) moves.
+
+use crate::aggregate::{At, Ordered, Rank};
+use crate::change::{Change, Kind};
+use crate::changelog::{maker, results};
+use crate::key::{Key, KeyOf};
+use crate::keyed::KeyedStream;
+use crate::operators::changing::Changing;
+use crate::ordered::OrderedStream;
+use crate::pipeline::Pipeline;
+use crate::process::ProcessInput;
+use crate::push::OpId;
+use crate::state::State;
+use crate::stream::Stream;
+use std::marker::PhantomData;
+use std::panic::Location;
+
+/// No ranking is longer: what gets in moves all below it in one step.
+const LONGEST: usize = 1_000;
+
+/// A record and its place in the ranking of its key.
+#[crate::state(version = 1)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ranked<T> {
+    /// 1 for the best.
+    pub rank: u32,
+    /// The record.
+    pub row: T,
+}
+
+impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
+    /// The `n` records of the greatest score (1 to 1 000) of each key, told as they change: a record that gets in is a `+I`, after a `-D` of
+    /// the one that it drives out. Equal scores go by (event time, source, partition, offset), the earlier first. For the least,
+    /// `|r| Reverse(..)`; for floats see [`Ordered`]. What stands at the end of a window is [`Aggs::top_k_by`](crate::aggregate::Aggs::top_k_by).
+    ///
+    /// Class NET: what stands in the end is the same in every run. Behind [`KeyedStream::in_event_time_order`] every change is (class
+    /// ROWS). No record is too late. State: `n` records for each key, never dropped. O(log n) a record, O(n) where it gets in.
+    /// (Continuous top-N as in Flink's append-only `ROW_NUMBER() <= n`.)
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("highest bids");
+    /// job.source(sources::items([("vase", 5), ("vase", 3), ("vase", 4), ("vase", 1)].map(|b| (b.0.to_string(), b.1))))
+    ///    .key_by(|b| b.0.clone())
+    ///    .top(2, |b| b.1)
+    ///    .map(|c| c.map(|b| b.1).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 5", "+I 3", "-D 3", "+I 4"]);
+    /// ```
+    #[track_caller]
+    pub fn top<V: Ordered>(
+        self,
+        n: usize,
+        score: impl Fn(&P::Item) -> V + Clone + Send + 'static,
+    ) -> Stream<impl Pipeline<Item = Change<P::Item>>>
+    where
+        P::Item: Clone + State,
+    {
+        of::<_, _, _, _, _, Bare>(self, n, score, Location::caller())
+    }
+
+    /// As [`KeyedStream::top`], with ranks: a record that gets in replaces the one at its rank (`-U`, `+U`), which goes to the next one, and so on
+    /// down; a rank that had nobody is a `+I`. Up to 2 n changes a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("highest bids");
+    /// job.source(sources::items([5, 3, 4]))
+    ///    .key_by(|_| 'a')
+    ///    .top_with_rank(2, |b| *b)
+    ///    .map(|c| c.map(|r| format!("{}:{}", r.rank, r.row)).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 1:5", "+I 2:3", "-U 2:3", "+U 2:4"]);
+    /// ```
+    #[track_caller]
+    pub fn top_with_rank<V: Ordered>(
+        self,
+        n: usize,
+        score: impl Fn(&P::Item) -> V + Clone + Send + 'static,
+    ) -> Stream<impl Pipeline<Item = Change<Ranked<P::Item>>>>
+    where
+        P::Item: Clone + State,
+    {
+        of::<_, _, _, _, _, Numbered>(self, n, score, Location::caller())
+    }
+}
+
+impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
+    /// As [`KeyedStream::top`], in event-time order: every change is fixed (class ROWS).
+    #[track_caller]
+    pub fn top<V: Ordered>(
+        self,
+        n: usize,
+        score: impl Fn(&P::Item) -> V + Clone + Send + 'static,
+    ) -> Stream<impl Pipeline<Item = Change<P::Item>>> {
+        of::<_, _, _, _, _, Bare>(self, n, score, Location::caller())
+    }
+
+    /// As [`KeyedStream::top_with_rank`], in event-time order: every change is fixed (class ROWS).
+    #[track_caller]
+    pub fn top_with_rank<V: Ordered>(
+        self,
+        n: usize,
+        score: impl Fn(&P::Item) -> V + Clone + Send + 'static,
+    ) -> Stream<impl Pipeline<Item = Change<Ranked<P::Item>>>> {
+        of::<_, _, _, _, _, Numbered>(self, n, score, Location::caller())
+    }
+}
+
+fn of<I, T, K, V, F, S>(
+    input: I,
+    n: usize,
+    score: F,
+    location: &'static Location<'static>,
+) -> Stream<impl Pipeline<Item = Change<S::Row>>>
+where
+    I: ProcessInput<T, K>,
+    T: Clone + State,
+    K: KeyOf<T>,
+    V: Ordered,
+    F: Fn(&T) -> V + Clone + Send + 'static,
+    S: Says<T>,
+{
+    let op: OpId = input.note_kept("top", location);
+    let wrong = (n == 0 || n > LONGEST).then(|| {
+        (
+            format!("it is to keep the {n} best records of a key"),
+            format!("give 1 to {LONGEST}"),
+        )
+    });
+    input.check(op, false, wrong);
+    let top = Top::<V, F, S> {
+        n,
+        score,
+        types: PhantomData,
+    };
+    input.place(op, results(I::IN_ORDER), move |key| maker(key, top, op))
+}
+
+/// The rows of a ranking: with ranks or without.
+pub trait Says<T>: Send + 'static {
+    /// A row.
+    type Row: Send + 'static;
+    /// Tells that `ranking`, which holds at most `n`, takes in a record at `place`, before it does.
+    fn enters(
+        ranking: &mut dyn Iterator<Item = &T>,
+        place: usize,
+        record: &T,
+        n: usize,
+        to: &mut Vec<Change<Self::Row>>,
+    );
+}
+
+/// Rows without ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct Bare;
+
+impl<T: Clone + Send + 'static> Says<T> for Bare {
+    type Row = T;
+    fn enters(
+        ranking: &mut dyn Iterator<Item = &T>,
+        _: usize,
+        record: &T,
+        n: usize,
+        to: &mut Vec<Change<T>>,
+    ) {
+        if let Some(driven_out) = ranking.nth(n - 1) {
+            to.push(Change::new(Kind::Delete, driven_out.clone()));
+        }
+        to.push(Change::new(Kind::Insert, record.clone()));
+    }
+}
+
+/// Rows with ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered;
+
+impl<T: Clone + Send + 'static> Says<T> for Numbered {
+    type Row = Ranked<T>;
+    fn enters(
+        ranking: &mut dyn Iterator<Item = &T>,
+        place: usize,
+        record: &T,
+        n: usize,
+        to: &mut Vec<Change<Ranked<T>>>,
+    ) {
+        let mut enters = record;
+        let mut rank = place as u32;
+        let mut say = |kind, rank, row: &T| {
+            let row = row.clone();
+            to.push(Change::new(kind, Ranked { rank, row }));
+        };
+        for stood in ranking.skip(place) {
+            rank += 1;
+            say(Kind::UpdateBefore, rank, stood);
+            say(Kind::UpdateAfter, rank, enters);
+            enters = stood;
+        }
+        if (rank as usize) < n {
+            say(Kind::Insert, rank + 1, enters);
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Top<V, F, S> {
+    pub n: usize,
+    pub score: F,
+    pub types: PhantomData<fn() -> (V, S)>,
+}
+
+// Whatever says it.
+impl<V, F: Clone, S> Clone for Top<V, F, S> {
+    fn clone(&self) -> Self {
+        Top {
+            n: self.n,
+            score: self.score.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<T, K, V, F, S> Changing<T, K> for Top<V, F, S>
+where
+    T: Clone + State,
+    K: Key,
+    V: Ordered,
+    F: Fn(&T) -> V + Clone + Send + 'static,
+    S: Says<T>,
+{
+    /// Best first.
+    type State = Vec<(Rank<V>, At, T)>;
+    type Row = S::Row;
+    const NEEDS_ORIGINS: bool = true;
+
+    fn first(&self, key: &K, record: &T, at: At, to: &mut Vec<Change<S::Row>>) -> Self::State {
+        let mut ranking = vec![];
+        self.add(key, &mut ranking, record, at, to);
+        ranking
+    }
+
+    #[inline]
+    fn leaves(&self, ranking: &Self::State, record: &T, at: At) -> bool {
+        ranking.len() == self.n
+            && ranking.last().is_some_and(|(worst, stood, _)| {
+                let (worst, score) = (worst.value(), (self.score)(record));
+                score.before(worst) || (!worst.before(&score) && *stood < at)
+            })
+    }
+
+    fn add(
+        &self,
+        _: &K,
+        ranking: &mut Self::State,
+        record: &T,
+        at: At,
+        to: &mut Vec<Change<S::Row>>,
+    ) {
+        let score = (self.score)(record);
+        // Those that stay above it.
+        let place = ranking.partition_point(|(other, stood, _)| {
+            let other = other.value();
+            score.before(other) || (!other.before(&score) && *stood < at)
+        });
+        debug_assert!(place < self.n, "it gets in");
+        let mut rows = ranking.iter().map(|(_, _, row)| row);
+        S::enters(&mut rows, place, record, self.n, to);
+        ranking.truncate(self.n - 1);
+        ranking.insert(place, (Rank::of(score), at, record.clone()));
+    }
+}
