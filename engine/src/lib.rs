@@ -30,6 +30,7 @@ mod operators;
 mod ops;
 mod ordered;
 pub mod pattern;
+mod over;
 mod pipeline;
 mod plan;
 pub mod port;
@@ -68,6 +69,7 @@ pub use keyed::KeyedStream;
 pub use operators::global::Global;
 pub use operators::processing_time::ProcessingTime;
 pub use ordered::OrderedStream;
+pub use over::{Over, OverStream};
 /// Makes a struct or enum of your own [`State`]: a key, an accumulator, a record that is held.
 ///
 /// ```

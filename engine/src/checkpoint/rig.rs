@@ -110,6 +110,13 @@ impl Told for Record {
     }
 }
 
+impl<V: Debug + 'static> Told for (Record, V) {
+    fn row(self, time: i64) -> Row {
+        let (key, value) = (self.0.1, self);
+        Keyed { key, value }.row(time)
+    }
+}
+
 impl<V: Debug + 'static> Told for Change<V> {
     fn row(self, time: i64) -> Row {
         Keyed {

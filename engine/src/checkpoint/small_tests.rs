@@ -11,7 +11,7 @@ use crate::operators::running::{Fold, SoFar};
 use crate::pipeline::MakeOperator;
 use crate::stage::operator::Operator;
 use crate::top::{Bare, Numbered, Top};
-use crate::{Span, Spans};
+use crate::{Over, Span, Spans};
 use proptest::prelude::*;
 use std::marker::PhantomData;
 
@@ -62,6 +62,17 @@ proptest! {
         let fold = |op| maker(key(), Told(Fold(vec![], |a: &mut Vec<i64>, b: &Record| a.push(b.2))), op);
         check(|| fold(OP), &script, seed, Compare::Rows);
         check(|| in_order(fold(BEHIND)), &script, seed, Compare::Rows);
+    }
+
+    #[test]
+    fn frames_go_on(seed: u64, keys in 1usize..30, n in 1u32..20, span in 1i64..80) {
+        let script = script(seed, keys, 40);
+        let a = Aggs::<Record>::new();
+        // Floats: the same to the last bit.
+        let small = (a.count(), a.avg(|r| r.2 as f64 / 3.0), a.last(|r| r.2));
+        let over = |over| move || in_order(crate::over::maker(key(), over, small, BEHIND));
+        check(over(Over::rows(n)), &script, seed, Compare::Rows);
+        check(over(Over::range(span.micros())), &script, seed, Compare::Rows);
     }
 
     #[test]

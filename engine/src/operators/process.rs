@@ -186,6 +186,7 @@ where
                 Call::ClockTimer(time) => time,
                 _ => stamp.time,
             },
+            at: who.at,
             behind: stamp.behind,
             watermark: EventTime::from_micros(self.target),
             floor: EventTime::from_micros(floor),
@@ -285,7 +286,8 @@ where
                     Some(_) => candidate,
                     None => rows.row_of(hash, key),
                 });
-            let at = match S::NEEDS_ORIGINS {
+            // An order has them in any case.
+            let at = match S::NEEDS_ORIGINS || self.in_order {
                 true => At::of(batch, index),
                 false => At {
                     time: stamp.time,

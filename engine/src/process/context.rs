@@ -1,6 +1,7 @@
 //! What a process function is told of the record or timer in hand, and what it can ask for.
 
 use super::timers::Ask;
+use crate::aggregate::At;
 use crate::time::{EventTime, Span};
 
 /// The record or timer in hand, and the way out.
@@ -8,6 +9,8 @@ use crate::time::{EventTime, Span};
 pub struct Context<'a, K, O> {
     pub(crate) key: &'a K,
     pub(crate) time: EventTime,
+    /// Of the record in hand. Its origin is known in event-time order, and where a state asks for it.
+    pub(crate) at: At,
     pub(crate) behind: Option<EventTime>,
     pub(crate) watermark: EventTime,
     /// Timers by event time are set for no earlier one.
@@ -37,6 +40,11 @@ impl<K, O> Context<'_, K, O> {
     /// The event time of the record; the time that a timer was set for.
     pub fn time(&self) -> EventTime {
         self.time
+    }
+
+    /// The place of the record in hand, behind an order.
+    pub(crate) fn at(&self) -> At {
+        self.at
     }
 
     /// V(r), if the record is behind it: the watermark of its own source partition just before it. No record is too late

@@ -10,6 +10,7 @@ mod early_sliding;
 mod global;
 mod order;
 mod pattern;
+mod over;
 mod process;
 mod processing_time;
 mod running;
