@@ -178,7 +178,7 @@ impl<P: Pipeline> Stream<P> {
         )
     }
 
-    fn wrap<Q: Pipeline>(
+    pub(crate) fn wrap<Q: Pipeline>(
         self,
         kind: &'static str,
         location: &'static Location<'static>,

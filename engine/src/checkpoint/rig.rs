@@ -117,6 +117,13 @@ impl<V: Debug + 'static> Told for (Record, V) {
     }
 }
 
+impl Told for Result<Record, Record> {
+    fn row(self, time: i64) -> Row {
+        let key = self.unwrap_or_else(|refused| refused).1;
+        Keyed { key, value: self }.row(time)
+    }
+}
+
 impl<V: Debug + 'static> Told for Change<V> {
     fn row(self, time: i64) -> Row {
         Keyed {

@@ -76,6 +76,14 @@ proptest! {
     }
 
     #[test]
+    fn rates_go_on(seed: u64, keys in 1usize..30, n in 1u32..9, span in 1i64..80) {
+        let script = script(seed, keys, 40);
+        let rate = (n, span.micros());
+        check(|| crate::rate_limit::maker(key(), rate, OP, false), &script, seed, Compare::Rows);
+        check(|| in_order(crate::rate_limit::maker(key(), rate, BEHIND, true)), &script, seed, Compare::Rows);
+    }
+
+    #[test]
     fn rankings_go_on(seed: u64, keys in 1usize..60, n in 1usize..6) {
         let script = script(seed, keys, 40);
         check(|| maker(key(), top::<Bare>(n), OP), &script, seed, Compare::Rows);

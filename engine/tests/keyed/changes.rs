@@ -1,7 +1,7 @@
 //! Change rows: changelogs and continuous top-N, against models that keep everything.
 
 use crate::order::model;
-use crate::{Record, config, partitions, run, runs, time};
+use crate::{Record, config, partitions, run, time, wide_runs};
 use pelton::change::{Change, Kind};
 use pelton::testing::{Stepper, collect};
 use pelton::{BuildError, Job, Keyed, Ranked, Spans, Watermarks, sink, sources};
@@ -63,7 +63,7 @@ proptest! {
 
     /// In the order of arrival: nothing is late, and what stands in the end does not depend on the order.
     #[test]
-    fn what_stands_are_the_best(records in partitions(), how in runs(), bound in 0i64..20, n in 1usize..5) {
+    fn what_stands_are_the_best(records in partitions(), how in wide_runs(), bound in 0i64..20, n in 1usize..5) {
         let (bare, bare_sink) = collect();
         let (ranked, ranked_sink) = collect();
         let job = Job::new("top");
@@ -88,7 +88,7 @@ proptest! {
 
     /// In event-time order each change is that between two rankings.
     #[test]
-    fn changes_in_order_are_fixed(records in partitions(), how in runs(), bound in 0i64..20, n in 1usize..5) {
+    fn changes_in_order_are_fixed(records in partitions(), how in wide_runs(), bound in 0i64..20, n in 1usize..5) {
         let (bare, bare_sink) = collect();
         let (ranked, ranked_sink) = collect();
         let job = Job::new("top in order");
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changelog_takes_back_what_it_told(records in partitions(), how in runs(), bound in 0i64..20) {
+    fn a_changelog_takes_back_what_it_told(records in partitions(), how in wide_runs(), bound in 0i64..20) {
         let (sums, sums_sink) = collect();
         let (paths, paths_sink) = collect();
         let job = Job::new("changelog");

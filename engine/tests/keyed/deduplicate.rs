@@ -1,8 +1,8 @@
 //! `deduplicate`, against models that keep everything.
 
 use crate::order::model;
-use crate::{Record, Run, config, partitions, run, runs, time};
-use pelton::testing::{Stepper, collect};
+use crate::{Record, Run, config, partitions, run, time, wide_runs};
+use pelton::testing::{Stepper, collect, feed};
 use pelton::{BuildError, Job, Spans, Watermarks, sources};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_first_of_a_horizon_passes(records in partitions(), how in runs(), bound in 0i64..20, lateness in 0i64..20, horizon in 1i64..30) {
+    fn the_first_of_a_horizon_passes(records in partitions(), how in wide_runs(), bound in 0i64..20, lateness in 0i64..20, horizon in 1i64..30) {
         let (results, sink) = collect();
         let (dropped, late_sink) = collect();
         let job = Job::new("first");
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn the_last_of_a_horizon_comes_at_its_end(records in partitions(), how in runs(), bound in 0i64..20, lateness in 0i64..20, horizon in 1i64..30) {
+    fn the_last_of_a_horizon_comes_at_its_end(records in partitions(), how in wide_runs(), bound in 0i64..20, lateness in 0i64..20, horizon in 1i64..30) {
         let (results, sink) = collect();
         let job = Job::new("last");
         job.source(sources::partitions(records.clone()))
@@ -89,7 +89,7 @@ proptest! {
 
     /// In the order of arrival one partition has one order, whatever the shards, as long as nothing is behind.
     #[test]
-    fn the_first_that_comes_passes(records in partitions(), how in runs(), horizon in 1i64..30) {
+    fn the_first_that_comes_passes(records in partitions(), how in wide_runs(), horizon in 1i64..30) {
         let (results, sink) = collect();
         let job = Job::new("arrival");
         job.source(sources::partitions(vec![records[0].clone()]))
@@ -107,7 +107,7 @@ proptest! {
 
     /// Behind records keep their marks: what a window behind finds late is what it would find late without the deduplication.
     #[test]
-    fn marks_are_kept(records in partitions(), how in runs(), bound in 0i64..10) {
+    fn marks_are_kept(records in partitions(), how in wide_runs(), bound in 0i64..10) {
         let late = |deduplicates: bool, how: Run| {
             let (_, sink) = collect();
             let job = Job::new("marks");
@@ -124,6 +124,28 @@ proptest! {
         };
         prop_assert_eq!(late(true, how), late(false, how));
     }
+}
+
+/// Behind records are compared by their times, as long as the state is there.
+#[test]
+fn what_is_behind_is_near_or_not() {
+    let (feed, source) = feed::<Record>(1);
+    let (results, sink) = collect();
+    let job = Job::new("behind");
+    job.source(source)
+        .event_time(time, Watermarks::monotonous())
+        .key_by(|r| r.0)
+        .deduplicate(10.seconds())
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    let mut passed = vec![];
+    for seconds in [100, 50, 60, 51, 69, 105] {
+        // The first is another key's.
+        feed.push(0, (u8::from(seconds != 100), seconds, 0));
+        stepper.until_idle().unwrap();
+        passed.extend(results.take().into_iter().map(|r| r.1));
+    }
+    assert_eq!(passed, [100, 50, 60, 105]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod pattern;
 mod over;
 mod process;
 mod processing_time;
+mod rate_limit;
 mod running;
 mod side_output;
 
@@ -72,6 +73,12 @@ pub(crate) fn runs() -> impl Strategy<Value = Run> {
             seed,
         },
     )
+}
+
+/// The same on up to eight shards.
+pub(crate) fn wide_runs() -> impl Strategy<Value = Run> {
+    (runs(), prop_oneof![Just(1usize), Just(2), Just(3), Just(8)])
+        .prop_map(|(run, shards)| Run { shards, ..run })
 }
 
 /// Runs a job to its end, steps in a random order.

@@ -1,7 +1,7 @@
 //! `over`, against a model that sorts everything and aggregates each frame anew.
 
 use crate::order::model;
-use crate::{Numbers, Record, config, partitions, run, runs, time};
+use crate::{Numbers, Record, config, partitions, run, time, wide_runs};
 use pelton::testing::{Stepper, collect};
 use pelton::{Job, Over, Spans, Watermarks, sources};
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn each_record_has_its_frame(records in partitions(), how in runs(), bound in 0i64..20, lateness in 0i64..20, rows in 1u32..12, span in 1i64..30) {
+    fn each_record_has_its_frame(records in partitions(), how in wide_runs(), bound in 0i64..20, lateness in 0i64..20, rows in 1u32..12, span in 1i64..30) {
         let (by_rows, rows_sink) = collect();
         let (by_time, time_sink) = collect();
         let (grown, grown_sink) = collect();
