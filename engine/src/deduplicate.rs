@@ -171,11 +171,17 @@ pub(crate) fn last<T: Clone + State, K: KeyOf<T>>(
             cx.emit(record);
         }
     });
-    function((key, last), op, true, at_end, move |record: &T, last, cx| {
-        let end = match last.get() {
-            Some(&(end, _)) => end,
-            None => cx.timer_at(cx.time() + horizon - BEFORE_END) + BEFORE_END,
-        };
-        last.set((end, record.clone()));
-    })
+    function(
+        (key, last),
+        op,
+        true,
+        at_end,
+        move |record: &T, last, cx| {
+            let end = match last.get() {
+                Some(&(end, _)) => end,
+                None => cx.timer_at(cx.time() + horizon - BEFORE_END) + BEFORE_END,
+            };
+            last.set((end, record.clone()));
+        },
+    )
 }

@@ -203,8 +203,8 @@ pub use session::{Gap, GapBy, GapOf, Session};
 pub use sides::{Sides, SidesKey};
 pub use state::State;
 pub use stream::{Job, Stream};
-pub use top::Ranked;
 pub use time::{EventTime, IntoEventTime, Span, Spans};
+pub use top::Ranked;
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
 pub use window::{
     Cumulate, Firing, Lateness, Sliding, Tumbling, Window, WindowAssigner, Windowed, WindowedStream,

@@ -11,6 +11,7 @@
 //! It is a process function ([`mod@crate::process`]) with one value a key. O(1) a record: one probe. One time instead of a count and a time: the generic cell
 //! rate algorithm (ITU-T I.371, ATM Forum 1996).
 
+use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
 use crate::ordered::OrderedStream;
@@ -23,7 +24,6 @@ use crate::state::State;
 use crate::stream::Stream;
 use crate::time::Span;
 use crate::window::check_positive;
-use crate::error::BuildError;
 use std::panic::Location;
 
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
@@ -72,7 +72,9 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         span: Span,
     ) -> Stream<impl Pipeline<Item = Result<P::Item, P::Item>>> {
         let op = noted(self.keyed(), n, span, Location::caller());
-        self.behind(op, Results::ROWS, move |key| maker(key, (n, span), op, true))
+        self.behind(op, Results::ROWS, move |key| {
+            maker(key, (n, span), op, true)
+        })
     }
 }
 

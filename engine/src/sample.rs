@@ -6,8 +6,8 @@
 //! 2. What is kept of a lesser share is kept of a greater one.
 //! 3. The hash is mixed anew before it is looked at: key groups are cut by its high bits, and a sample must not lie on few shards.
 
-use crate::key::{Key, stable_hash};
 use crate::error::BuildError;
+use crate::key::{Key, stable_hash};
 use crate::ops::Filtered;
 use crate::pipeline::Pipeline;
 use crate::stream::Stream;

@@ -46,13 +46,13 @@ mod part;
 mod pattern_tests;
 #[cfg(test)]
 mod process_tests;
-#[cfg(test)]
-mod small_tests;
 mod registry;
 mod restore;
 #[cfg(test)]
 mod rig;
 mod saver;
+#[cfg(test)]
+mod small_tests;
 #[cfg(test)]
 mod tests;
 mod touch;

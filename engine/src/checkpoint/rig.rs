@@ -9,8 +9,8 @@
 use super::frames::{PIECE_BYTES, TakeFrames};
 use super::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::aggregate::scramble::Dice;
-use crate::change::Change;
 use crate::batch::{Batch, Origin, Stamp};
+use crate::change::Change;
 use crate::key::KeySpace;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Plan, PlanConfig, Results};

@@ -48,7 +48,11 @@ fn ranking(records: &[Record], n: usize) -> Vec<Ranked<Record>> {
     for key in 0..5 {
         let mut of_key: Vec<_> = records.iter().filter(|r| r.0 == key).copied().collect();
         of_key.sort_by_key(best_first);
-        rows.extend((1..).zip(of_key.into_iter().take(n)).map(|(rank, row)| Ranked { rank, row }));
+        rows.extend(
+            (1..)
+                .zip(of_key.into_iter().take(n))
+                .map(|(rank, row)| Ranked { rank, row }),
+        );
     }
     rows
 }
@@ -188,7 +192,10 @@ fn changes_are_not_final() {
             false => keyed.top(1, score).sink(sink),
         };
         let error = Stepper::new(&job, 1).map(drop).unwrap_err();
-        assert!(matches!(error, BuildError::AppendOnReplaced { .. }), "{error}");
+        assert!(
+            matches!(error, BuildError::AppendOnReplaced { .. }),
+            "{error}"
+        );
     }
     let job = Job::new("counted");
     let (_, sink) = collect();

@@ -177,5 +177,8 @@ fn a_horizon_is_positive_and_of_event_time() {
         assert!(build(true, horizon).to_string().contains("the horizon is"));
     }
     let untimed = build(false, 0);
-    assert!(matches!(untimed, BuildError::NoEventTime { .. }), "{untimed}");
+    assert!(
+        matches!(untimed, BuildError::NoEventTime { .. }),
+        "{untimed}"
+    );
 }
