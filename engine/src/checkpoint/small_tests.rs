@@ -28,6 +28,7 @@ fn in_order<M: MakeOperator<Record>>(
         op: OP,
         lateness: Span::ZERO,
         late: None,
+        rank: None,
     }
 }
 
