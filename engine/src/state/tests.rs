@@ -328,6 +328,7 @@ fn shapes_are_as_they_were() {
         Option<Rank<(std::cmp::Reverse<usize>, String)>>,
         Runs<u8>, TimedOut<u8>,
         Tree<u64>, Empty, Generic<u8, 3>, Numbered, Folder, File,
+        crate::change::Kind, crate::Change<u8>, crate::Ranked<u8>, crate::over::Frame<u8>,
     }
     assert_eq!(lines, include_str!("shapes.txt"), "they are now\n{lines}");
 }
