@@ -33,8 +33,8 @@ use std::panic::Location;
 const BEFORE_END: Span = Span::from_micros(1);
 
 impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
-    /// Passes a record on unless one of its key passed whose event time lies less than `horizon` from its own: retries and
-    /// redeliveries are dropped. What is dropped puts nothing off, so a key that never rests passes once a horizon.
+    /// Passes a record on unless the latest of its key that passed lies less than `horizon` from it in event time: retries and
+    /// redeliveries are dropped. One that comes out of order by the horizon or more is held against the latest alone, and passes. What is dropped puts nothing off, so a key that never rests passes once a horizon.
     ///
     /// Records keep their time and behind mark; none is too late. Class EXEMPT: which record of a key comes first is not the same in each
     /// run. Where duplicates are equal that does not matter; for one fixed answer put [`KeyedStream::in_event_time_order`]

@@ -153,7 +153,9 @@ pub(crate) fn maker<T: Clone + Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
     let mut frame = value::<Frame<A::Acc>>("frame");
     if let Bound::Range(span) = over.0 {
         // A record at the span's very end is still in it.
-        frame = frame.ttl(Ttl::event_time(Span::from_micros(span.micros() + 1)));
+        frame = frame.ttl(Ttl::event_time(Span::from_micros(
+            span.micros().saturating_add(1),
+        )));
     }
     function(
         (key, frame),
@@ -167,7 +169,8 @@ pub(crate) fn maker<T: Clone + Send + 'static, K: KeyOf<T>, A: Aggregate<T>>(
             let frame = frame.or_insert_with(|| Frame::new(&aggregate));
             match over.0 {
                 Bound::Rows(n) => {
-                    if frame.len() == n as usize {
+                    // More than one where an earlier version of the job had more.
+                    while frame.len() >= n as usize {
                         frame.evict(&aggregate);
                     }
                 }

@@ -32,8 +32,9 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// that passes is an `Ok`, one too many an `Err`, so none is lost unseen: part them by [`Stream::side_output`], or drop them by `flat_map(|r| r.ok())`.
     ///
     /// Records keep their time and behind mark; none is too late. Class EXEMPT, since it goes by the order of arrival; put
-    /// [`KeyedStream::in_event_time_order`] before it for one fixed answer (class ROWS). For a limit of the whole stream, [`Stream::in_event_time_order`].
-    /// State: 16 bytes for each key, until the watermark has passed the last record that passed by the span. O(1) a record.
+    /// [`KeyedStream::in_event_time_order`] before it for one fixed answer (class ROWS): a record that comes out of order is held against the bucket as
+    /// the last one left it, so one far ahead has those behind it refused. For a limit of the whole stream, [`Stream::in_event_time_order`].
+    /// State: 32 bytes for each key, until the watermark has passed the last record that passed by the span. O(1) a record.
     ///
     /// ```
     /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
@@ -104,8 +105,8 @@ pub(crate) fn maker<T: Clone + Send + 'static, K: KeyOf<T>>(
     op: OpId,
     in_order: bool,
 ) -> impl MakeOperator<T, Op: Operator<T, Out = Result<T, T>>> {
-    let full = value::<i128>("full at").ttl(Ttl::event_time(span));
-    let (n, token) = (i128::from(n), i128::from(span.micros()));
+    let full = value::<(i128, u32)>("full at").ttl(Ttl::event_time(span));
+    let (parts, n, token) = (n, i128::from(n), i128::from(span.micros()));
     function(
         (key, full),
         op,
@@ -113,11 +114,13 @@ pub(crate) fn maker<T: Clone + Send + 'static, K: KeyOf<T>>(
         NoTimer,
         move |record: &T, full, cx| {
             let now = i128::from(cx.time().micros()) * n;
-            let then = full.get().map_or(now, |at| now.max(*at)) + token;
+            // In n-ths of a microsecond, as many as the job had that wrote it.
+            let at = full.get().map(|(at, of)| at * n / i128::from(*of));
+            let then = at.map_or(now, |at| now.max(at)) + token;
             if then - now > token * n {
                 return cx.emit(Err(record.clone()));
             }
-            full.set(then);
+            full.set((then, parts));
             cx.emit(Ok(record.clone()));
         },
     )

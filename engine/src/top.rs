@@ -247,6 +247,10 @@ where
     type Row = S::Row;
     const NEEDS_ORIGINS: bool = true;
 
+    /// With another n the rows that a ranking told are not those that it holds: such a job is refused.
+    fn state_name(&self) -> String {
+        format!("top {}", self.n)
+    }
     fn first(&self, key: &K, record: &T, at: At, to: &mut Vec<Change<S::Row>>) -> Self::State {
         let mut ranking = vec![];
         self.add(key, &mut ranking, record, at, to);

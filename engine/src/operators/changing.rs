@@ -37,6 +37,10 @@ pub trait Changing<T, K: Key>: Clone + Send + 'static {
     type Row: Send + 'static;
     /// Whether it breaks ties by origin.
     const NEEDS_ORIGINS: bool;
+    /// What the state is called: another name where what an earlier version of the job kept is of no use.
+    fn state_name(&self) -> String {
+        "keyed".into()
+    }
     /// The state after a key's first record.
     fn first(
         &self,
@@ -80,7 +84,7 @@ where
     type Op = ChangingOp<T, K, C>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(ChangingOp {
-            kept: Kept::of_values::<K::Key, C::State>(build, self.op),
+            kept: Kept::of_named::<K::Key, C::State>(&self.changing.state_name(), build, self.op),
             key: self.key.clone(),
             changing: self.changing.clone(),
             op: self.op,

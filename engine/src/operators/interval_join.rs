@@ -72,6 +72,17 @@ impl Rule {
         bound + self.lateness.micros()
     }
 
+    /// The state of a side. What has left is told by how long it was kept, and whether it has met is marked on outer sides only: so
+    /// a join with other bounds, lateness or outer sides does not find it, and is refused.
+    fn state_name(&self, side: usize) -> String {
+        let name = ["left", "right"][side];
+        let kept = Span::from_micros(self.keep(side));
+        match self.outer[side] {
+            true => format!("{name}, outer, kept for {kept}"),
+            false => format!("{name}, kept for {kept}"),
+        }
+    }
+
     /// How far rows may trail M: law 4.
     fn trail(&self) -> Span {
         let lateness = self.lateness.micros();
@@ -107,8 +118,9 @@ where
     type Op = IntervalJoinOp<L, R, K, F, O>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         let (rule, op) = (self.rule, self.op);
-        let left = KeptSide::of("left", build, op);
-        let right = KeptSide::of("right", build, op);
+        let [left, right] = [0, 1].map(|side| rule.state_name(side));
+        let left = KeptSide::of(&left, build, op);
+        let right = KeptSide::of(&right, build, op);
         let shard = build.shard;
         Ok(IntervalJoinOp {
             key: self.key.clone(),

@@ -322,12 +322,16 @@ impl<T> Side<T> {
     fn relink<K: Key>(
         &mut self,
         old: u32,
-        element: Element<T>,
+        mut element: Element<T>,
         tie: Option<u64>,
         met: bool,
         rows: &mut KeyTable<K, Heads>,
     ) {
         let row = element.row;
+        // The page is young again: a link out of it must not grow older than the numbers of pages go round.
+        if self.log.find(element.before).is_none() {
+            element.before = NONE;
+        }
         let new = self.put(element, tie, met);
         let head = &mut rows.value_mut(row)[self.which];
         if *head == old {
