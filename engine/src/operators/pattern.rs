@@ -205,20 +205,16 @@ where
         out: &mut P,
         cx: &mut Cx,
     ) -> usize {
-        let (table, print) = (&mut self.store.table, self.nfa.print);
-        let (key_of, nfa) = (&self.key, &self.nfa);
-        let id = blame_at(self.op, index, || {
-            key_of.with(&record, |key| {
-                let hash = table.hash(key);
-                match table.find(hash, key) {
-                    NONE if !Runs::may_begin(nfa, &record) => NONE,
-                    NONE => table.find_or_insert(hash, key, || Keyed::new(print)).0,
-                    id => id,
-                }
-            })
-        });
+        let mut id = self.row_of(&record, index);
         if id == NONE {
             return 1;
+        }
+        if self.is_over(id, time.micros()) {
+            self.end_before(id, (&record, time.micros()), index, out, cx);
+            id = self.row_of(&record, index);
+            if id == NONE {
+                return 1;
+            }
         }
         let waits = self.store.table.value(id).runs.waits();
         let time = time.micros();
@@ -232,6 +228,62 @@ where
         cx.counters.dropped_matches += dropped;
         self.push(out, cx);
         waits + 1
+    }
+
+    /// The row of a record's key, made if the record may begin a match.
+    fn row_of(&mut self, record: &T, index: usize) -> u32 {
+        let (table, print) = (&mut self.store.table, self.nfa.print);
+        let (key_of, nfa) = (&self.key, &self.nfa);
+        blame_at(self.op, index, || {
+            key_of.with(record, |key| {
+                let hash = table.hash(key);
+                match table.find(hash, key) {
+                    NONE if !Runs::may_begin(nfa, record) => NONE,
+                    NONE => table.find_or_insert(hash, key, || Keyed::new(print)).0,
+                    id => id,
+                }
+            })
+        })
+    }
+
+    /// Whether a partial match of a key ends by this time.
+    fn is_over(&self, id: u32, time: i64) -> bool {
+        let Some(within) = self.nfa.within else {
+            return false;
+        };
+        let over = self.store.table.value(id).runs.over(within);
+        over.is_some_and(|over| over <= time)
+    }
+
+    /// Ends what is over before a record comes: as its timer would, one time after another and with the timer's origin, so that what is told does
+    /// not depend on which of both came first.
+    fn end_before<P: Push<O>>(
+        &mut self,
+        id: u32,
+        (record, time): (&T, i64),
+        index: usize,
+        out: &mut P,
+        cx: &mut Cx,
+    ) {
+        let (own, op) = (cx.origin, self.op);
+        cx.origin = Origin::derived(op, stable_hash(self.store.table.key(id)));
+        let mut now = id;
+        while now != NONE && self.is_over(now, time) {
+            let over = self
+                .nfa
+                .within
+                .and_then(|w| self.store.table.value(now).runs.over(w));
+            self.change(now, cx, |runs, nfa, scratch, telling| {
+                blame_at(op, index, || {
+                    runs.expire(nfa, over.unwrap_or(time), scratch, telling);
+                });
+            });
+            self.push(out, cx);
+            let (table, key_of) = (&self.store.table, &self.key);
+            // It has gone if that was all that it had.
+            now = key_of.with(record, |key| table.find(table.hash(key), key));
+        }
+        cx.origin = own;
     }
 
     /// Changes what a key has, and sees to its timer, its size and its place in the checkpoint.
@@ -260,7 +312,7 @@ where
         self.held.bytes = self.held.bytes + after.bytes - before.bytes;
         if let Some((aside, _)) = &mut self.timed_out {
             for one in gone {
-                let stamp = Stamp::at(one.over);
+                let stamp = Stamp::at(one.over.max(EventTime::from_micros(self.reached)));
                 aside.push(one, stamp, cx);
             }
         }

@@ -253,3 +253,43 @@ fn a_job_goes_on_with_its_own_pattern() {
     stepper.run().unwrap();
     assert_eq!(results.take(), [[3, 9], [4, 9]]);
 }
+
+/// What time completes ties with what other keys' time completes, whether the watermark told of it or the key's next event.
+#[test]
+fn ties_of_what_time_completes_depend_on_no_interleaving() {
+    let order = |in_one_go: bool| {
+        let (feed, source) = feed::<(u8, i64)>(1);
+        let alone = Pattern::begin("one")
+            .where_(|e: &(u8, i64)| e.1 == 10)
+            .not_followed_by("other")
+            .where_(|e| e.1 < 30)
+            .within(20.seconds());
+        let (results, sink) = collect();
+        let job = Job::new("alone");
+        job.source(source)
+            .event_time(|e| EventTime::from_seconds(e.1), Watermarks::monotonous())
+            .key_by(|e| e.0)
+            .pattern(alone)
+            .select(|m| m.events().next().map_or(0, |(_, _, e)| e.0))
+            .key_by(|_| 0u8)
+            .in_event_time_order()
+            .fold(vec![], |told: &mut Vec<u8>, key| told.push(*key))
+            .sink(sink);
+        let mut stepper = Stepper::new(&job, 1).unwrap();
+        (0..12u8).for_each(|key| feed.push(0, (key, 10)));
+        if !in_one_go {
+            stepper.until_idle().unwrap();
+            feed.push(0, (100, 35));
+            stepper.until_idle().unwrap();
+        }
+        // Every second key goes on.
+        (0..12u8).step_by(2).for_each(|key| feed.push(0, (key, 50)));
+        feed.push(0, (100, 90));
+        drop(feed);
+        stepper.run().unwrap();
+        results.take().pop().map(|told| told.value)
+    };
+    let told = order(true);
+    assert_eq!(told.as_ref().map(Vec::len), Some(12));
+    assert_eq!(told, order(false));
+}
