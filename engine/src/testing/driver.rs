@@ -244,6 +244,7 @@ impl Driver {
     /// # Errors
     /// As of [`Driver::settle`].
     pub fn advance_watermark(&mut self, time: EventTime) -> Result<(), JobError> {
+        self.settle()?;
         for input in &self.inputs {
             input.advance_watermark(time);
         }
