@@ -249,8 +249,8 @@ fn a_window_that_silence_closed_is_closed_after_a_restart() {
     stepper.advance_clock(2.seconds());
     stepper.until_idle().unwrap();
     assert_eq!(results.take().len(), 1, "[60, 70) was closed");
-    let before = stepper.checkpoints().completed;
-    while stepper.checkpoints().completed == before {
+    // What the silence caused may be in a checkpoint by now, and then there is no further one.
+    for _ in 0..3 {
         stepper.checkpoint();
         stepper.advance_clock(2.millis());
         stepper.until_idle().unwrap();
@@ -295,8 +295,8 @@ fn an_order_that_silence_moved_on_goes_on_from_there() {
     stepper.advance_clock(2.seconds());
     stepper.until_idle().unwrap();
     assert_eq!(results.take(), [(None, 60)]);
-    let before = stepper.checkpoints().completed;
-    while stepper.checkpoints().completed == before {
+    // What the silence caused may be in a checkpoint by now, and then there is no further one.
+    for _ in 0..3 {
         stepper.checkpoint();
         stepper.advance_clock(2.millis());
         stepper.until_idle().unwrap();
