@@ -14,12 +14,11 @@ use crate::aggregate::At;
 use crate::batch::{Batch, Origin};
 use crate::budget::Sizes;
 use crate::change::Change;
-use crate::checkpoint::{
-    Arriving, Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole,
-};
+use crate::checkpoint::{Cut, Frame, Saved, Snapshot, Touch, Untracked};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf};
 use crate::operators::running::{CHUNK, Stamps, probe};
+use crate::operators::values::Values;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame_at};
@@ -84,12 +83,10 @@ where
     type Op = ChangingOp<T, K, C>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(ChangingOp {
-            kept: Kept::of_named::<K::Key, C::State>(&self.changing.state_name(), build, self.op),
+            values: Values::of_named(&self.changing.state_name(), build, self.op),
             key: self.key.clone(),
             changing: self.changing.clone(),
             op: self.op,
-            table: KeyTable::new(),
-            arriving: Arriving::default(),
             changes: vec![],
             done: 0,
         })
@@ -108,11 +105,7 @@ pub struct ChangingOp<T, K: KeyOf<T>, C: Changing<T, K::Key>> {
     key: K,
     changing: C,
     op: OpId,
-    /// Where the job takes checkpoints.
-    kept: Option<Kept>,
-    table: KeyTable<K::Key, C::State>,
-    /// Empty but for restores.
-    arriving: Arriving<K::Key, C::State>,
+    values: Values<K::Key, C::State>,
     /// Of the record in hand; empty between two.
     changes: Vec<Change<C::Row>>,
     /// Records of the batch in hand that have been taken; 0 between batches.
@@ -206,14 +199,15 @@ where
 
     #[inline]
     fn batch<O: Push<Self::Out>>(&mut self, batch: &mut Batch<T>, out: &mut O, cx: &mut Cx) {
+        let (table, mut kept) = self.values.parts();
         let mut taking = Taking {
             user: (&self.key, &self.changing, self.op),
-            table: &mut self.table,
+            table,
             changes: &mut self.changes,
         };
         while self.done < batch.len() {
             let part = (self.done, (self.done + CHUNK).min(batch.len()));
-            self.done = match &mut self.kept {
+            self.done = match &mut kept {
                 None => taking.chunk(batch, part, &mut Untracked, out, cx),
                 Some(kept) => taking.chunk(batch, part, &mut kept.tracked(), out, cx),
             };
@@ -228,46 +222,22 @@ where
     fn watermark<O: Push<Self::Out>>(&mut self, _: EventTime, _: &mut O, _: &mut Cx) {}
 
     fn begin_epoch(&mut self, cut: Cut) {
-        if let Some(kept) = &mut self.kept {
-            // M means nothing here.
-            kept.begin_timeless(cut, self.table.id_end(), |_| true);
-        }
+        self.values.begin_epoch(cut);
     }
 
     fn sizes(&self, to: &mut Sizes) {
-        to.push((self.op, "keyed", self.table.size()));
+        self.values.sizes(to);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
-        let table = &self.table;
-        self.kept.as_mut().map_or(Saved::All, |kept| {
-            kept.save(to, |id| (table.key(id), Whole(table.value(id))))
-        })
+        self.values.save(to)
     }
 
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
-        let Some(kept) = &mut self.kept else {
-            return Ok(false);
-        };
-        match kept.load(frame)? {
-            Loaded::Others => return Ok(false),
-            Loaded::Entry::<K::Key>(key, Some(value)) => {
-                let saver = &mut kept.keeping.saver;
-                let state = saver.load_value::<K::Key, C::State>(frame, value)?;
-                if let Some(id) = self.arriving.push(key, state, &mut self.table) {
-                    kept.restored(id, true);
-                }
-            }
-            // No value ever goes.
-            _ => {}
-        }
-        Ok(true)
+        self.values.load(frame, || None)
     }
 
     fn loaded(&mut self) {
-        let Some(kept) = &mut self.kept else { return };
-        while let Some(id) = self.arriving.pop(&mut self.table) {
-            kept.restored(id, true);
-        }
+        self.values.loaded();
     }
 }

@@ -16,3 +16,4 @@ pub mod running;
 pub mod session;
 pub mod sliding;
 pub mod tumbling;
+pub mod values;

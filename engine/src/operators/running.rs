@@ -12,11 +12,10 @@
 use crate::aggregate::{Aggregate, At};
 use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::Sizes;
-use crate::checkpoint::{
-    Arriving, Cut, Frame, Kept, Loaded, Saved, Snapshot, Touch, Untracked, Whole,
-};
+use crate::checkpoint::{Cut, Frame, Saved, Snapshot, Touch, Untracked};
 use crate::error::BuildError;
 use crate::key::KeyOf;
+use crate::operators::values::Values;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
@@ -132,12 +131,10 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> MakeOperator<T> for MakeRunn
     type Op = RunningOp<T, K, R>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(RunningOp {
-            kept: Kept::of_values::<K::Key, R::State>(build, self.op),
+            values: Values::of_named("keyed", build, self.op),
             key: self.key.clone(),
             running: self.running.clone(),
             op: self.op,
-            table: KeyTable::new(),
-            arriving: Arriving::default(),
             done: 0,
         })
     }
@@ -156,11 +153,7 @@ pub struct RunningOp<T, K: KeyOf<T>, R: Running<T>> {
     key: K,
     running: R,
     op: OpId,
-    /// Where the job takes checkpoints.
-    kept: Option<Kept>,
-    table: KeyTable<K::Key, R::State>,
-    /// Empty but for restores.
-    arriving: Arriving<K::Key, R::State>,
+    values: Values<K::Key, R::State>,
     /// Records of the batch in hand that have been taken; 0 between batches.
     done: usize,
 }
@@ -288,8 +281,8 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
         while self.done < batch.len() {
             let to = (self.done + CHUNK).min(batch.len());
             let (user, part) = ((&self.key, &self.running, self.op), (self.done, to));
-            let table = &mut self.table;
-            match &mut self.kept {
+            let (table, kept) = self.values.parts();
+            match kept {
                 None => Self::chunk(user, table, batch, part, &mut Untracked, out, cx),
                 Some(kept) => {
                     Self::chunk(user, table, batch, part, &mut kept.tracked(), out, cx);
@@ -307,46 +300,22 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
     fn watermark<O: Push<Self::Out>>(&mut self, _: EventTime, _: &mut O, _: &mut Cx) {}
 
     fn begin_epoch(&mut self, cut: Cut) {
-        if let Some(kept) = &mut self.kept {
-            // M means nothing here.
-            kept.begin_timeless(cut, self.table.id_end(), |_| true);
-        }
+        self.values.begin_epoch(cut);
     }
 
     fn sizes(&self, to: &mut Sizes) {
-        to.push((self.op, "keyed", self.table.size()));
+        self.values.sizes(to);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
-        let table = &self.table;
-        self.kept.as_mut().map_or(Saved::All, |kept| {
-            kept.save(to, |id| (table.key(id), Whole(table.value(id))))
-        })
+        self.values.save(to)
     }
 
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
-        let Some(kept) = &mut self.kept else {
-            return Ok(false);
-        };
-        match kept.load(frame)? {
-            Loaded::Others => return Ok(false),
-            Loaded::Entry::<K::Key>(key, Some(value)) => {
-                let saver = &mut kept.keeping.saver;
-                let state = saver.load_value::<K::Key, R::State>(frame, value)?;
-                if let Some(id) = self.arriving.push(key, state, &mut self.table) {
-                    kept.restored(id, true);
-                }
-            }
-            // No value ever goes.
-            _ => {}
-        }
-        Ok(true)
+        self.values.load(frame, || None)
     }
 
     fn loaded(&mut self) {
-        let Some(kept) = &mut self.kept else { return };
-        while let Some(id) = self.arriving.pop(&mut self.table) {
-            kept.restored(id, true);
-        }
+        self.values.loaded();
     }
 }
