@@ -218,6 +218,19 @@ pub fn shard_seconds() -> f64 {
     tasks.filter_map(of).sum()
 }
 
+/// Nanoseconds for which this thread has run, by the kernel's account of it.
+#[cfg(target_os = "linux")]
+pub fn thread_ran_ns() -> u64 {
+    let ran = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    ran.tv_sec as u64 * 1_000_000_000 + ran.tv_nsec as u64
+}
+
+/// Not known on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn thread_ran_ns() -> u64 {
+    0
+}
+
 /// Not known on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn peak_rss_bytes() -> u64 {

@@ -226,7 +226,7 @@ impl LatencyRun {
         format!(
             "{:<13} {:<7} {:>6} {:>10} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>10.1} {:>10.1} {:>10}\n  \
              medians of 1 s windows: p99 {:.1}, p99.9 {:.1}; of quiet ones: {quiet} ({} of {} windows kept)\n  \
-             largest gap {:.1} us, stolen {} ms, last event {:.1} us late; {}",
+             largest gap {:.1} us, {} above 200 us ({} of which the shard ran so long itself), stolen {} ms, last event {:.1} us late; {}",
             self.workload,
             self.engine,
             self.shards,
@@ -243,6 +243,8 @@ impl LatencyRun {
             f.windows_kept,
             f.windows,
             f.largest_gap_us,
+            f.long_gaps,
+            f.long_turns,
             f.stolen_ms,
             f.end_lag_us,
             self.hgrm,

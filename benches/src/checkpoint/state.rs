@@ -4,21 +4,20 @@
 //!   core can copy and sum up.
 //! - *incremental*: one key in a hundred has changed, far apart in memory; by the full one.
 //! - *loading*: the longest time between two reads of the source's, in which a step of the source, one of the operator and a piece of a
-//!   checkpoint lie; with checkpoints every 10 ms beside none.
+//!   checkpoint lie; with checkpoints every 10 ms beside none. What the shard's thread ran of it, by the kernel's own account of the thread, is told
+//!   apart: the rest is what other threads and other guests took.
 //! - *memory*: peak of the process by that of a bare map with the same entries.
 //! - *recovery*: from the call that starts a job to the first record that it has processed.
 
 use super::Scratch;
 use crate::child::{self, Task};
 use crate::engine::BenchError;
+pub use crate::latency::STEP_NS;
 use crate::raw;
 use crate::report::median;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Steps are to stay below this.
-pub const STEP_NS: u64 = 200_000;
 
 /// A job with a state of 24 bytes for each key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,12 +50,18 @@ pub struct StateReport {
     pub longest_gap_us: f64,
     /// Times above [`STEP_NS`].
     pub long_gaps: u64,
+    /// The longest that the shard's thread ran between two reads.
+    pub longest_turn_us: f64,
+    /// Of the long gaps, those in which it ran for longer than [`STEP_NS`].
+    pub long_turns: u64,
     /// The job's own longest step.
     pub longest_step_us: f64,
     /// The checkpoint of all keys, if it was asked for.
     pub full: Taken,
     /// The longest time between two reads while it was taken.
     pub full_longest_gap_us: f64,
+    /// The longest that the shard's thread ran in one.
+    pub full_longest_turn_us: f64,
     /// That of one key in a hundred.
     pub incremental: Taken,
     /// Peak resident memory.
@@ -95,6 +100,8 @@ pub struct StateRun {
     pub full_ratio: f64,
     /// Longest time between two reads of the source's while it was taken.
     pub full_longest_gap_us: f64,
+    /// The longest that the shard's thread ran in one.
+    pub full_longest_turn_us: f64,
     /// Bytes of the incremental one by those of the full one.
     pub incremental_bytes_share: f64,
     /// Its time by that of the full one.
@@ -122,6 +129,10 @@ pub struct Load {
     pub longest_gap_us: f64,
     /// Times above 200 us.
     pub long_gaps: f64,
+    /// The longest that the shard's thread ran between two reads.
+    pub longest_turn_us: f64,
+    /// Of the long times, those of which it ran more than 200 us itself.
+    pub long_turns: f64,
     /// The job's own longest step.
     pub longest_step_us: f64,
 }
@@ -138,6 +149,8 @@ fn load(keys: u64, reports: &[StateReport]) -> Load {
         keys_per_second: middle(reports, |r| keys as f64 / r.load_seconds),
         longest_gap_us: middle(reports, |r| r.longest_gap_us),
         long_gaps: middle(reports, |r| r.long_gaps as f64),
+        longest_turn_us: middle(reports, |r| r.longest_turn_us),
+        long_turns: middle(reports, |r| r.long_turns as f64),
         longest_step_us: middle(reports, |r| r.longest_step_us),
     }
 }
@@ -190,6 +203,7 @@ pub fn run(keys: u64, pairs: usize, folder: &std::path::Path) -> Result<StateRun
         copy_bytes_per_second: copy_speed,
         full_ratio: full_speed / disk_speed.min(copy_speed),
         full_longest_gap_us: middle(&asked, |r| r.full_longest_gap_us),
+        full_longest_turn_us: middle(&asked, |r| r.full_longest_turn_us),
         incremental_bytes_share: middle(&asked, |r| {
             r.incremental.bytes as f64 / r.full.bytes as f64
         }),
@@ -223,15 +237,17 @@ impl StateRun {
     pub fn lines(&self) -> String {
         let load = |l: &Load| {
             format!(
-                "{:.2} M keys/s, longest between reads {:.0} us, {:.0} times above 200 us, longest step {:.0} us",
+                "{:.2} M keys/s, longest between reads {:.0} us ({:.0} run by the shard), {:.0} times above 200 us ({:.0} run by it), longest step {:.0} us",
                 l.keys_per_second / 1e6,
                 l.longest_gap_us,
+                l.longest_turn_us,
                 l.long_gaps,
+                l.long_turns,
                 l.longest_step_us
             )
         };
         format!(
-            "full         {:.0} MB at {:.0} MB/s, {:.2} of the lesser of disk ({:.0}) and copy with sum ({:.0}); longest between reads {:.0} us\n\
+            "full         {:.0} MB at {:.0} MB/s, {:.2} of the lesser of disk ({:.0}) and copy with sum ({:.0}); longest between reads {:.0} us ({:.0} run by the shard)\n\
              incremental  {:.2} % of the bytes, {:.2} % of the time\n\
              load         without: {}\n\
              \x20            every {LOAD_INTERVAL_MS} ms: {}\n\
@@ -243,6 +259,7 @@ impl StateRun {
             self.disk_bytes_per_second / 1e6,
             self.copy_bytes_per_second / 1e6,
             self.full_longest_gap_us,
+            self.full_longest_turn_us,
             self.incremental_bytes_share * 100.0,
             self.incremental_time_share * 100.0,
             load(&self.load_without),

@@ -1,22 +1,36 @@
 //! How evenly a thread's loop turned, and what the hypervisor took.
 
 use super::summary::{Collector, WINDOW_NS};
+use crate::child::thread_ran_ns;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 
 /// A window with a gap above this between two turns of a loop is not a quiet one.
 pub const QUIET_GAP_NS: u64 = 100_000;
 
+/// No step of a shard is to take longer.
+pub const STEP_NS: u64 = 200_000;
+
+/// How often a thread is asked how long it has run.
+const ASK_NS: u64 = 100_000;
+
 /// Watches one thread's loop: called once a turn, it keeps the largest gap of each window and, at each window's end,
 /// reads how much time the hypervisor stole from the thread's core.
 ///
-/// A turn costs a few nanoseconds besides reading the clock. Reading the stolen time costs about ten microseconds once a
+/// A gap above [`STEP_NS`] is counted, and apart from these those in which the thread itself ran for longer, by the kernel's own account of it: the
+/// others are what other threads took. (What the hypervisor took is in it where the kernel does not know of it.)
+///
+/// A turn costs a few nanoseconds besides reading the clock, and every 100 us a call of the kernel. Reading the stolen time costs about ten microseconds once a
 /// second, on this thread since no other may run beside the shards; a percentile up to p99.9 does not see it. As with
 /// the recorder, a clone begins empty and a drop adds to the [`Collector`].
 pub struct GapMeter {
     collector: Collector,
     last_ns: Cell<u64>,
+    /// The next time at which there is something to do: the end of a window, or [`ASK_NS`] have passed.
+    look_ns: Cell<u64>,
     window_end_ns: Cell<u64>,
+    /// When the thread was last asked how long it had run, and what it said.
+    asked: Cell<(u64, u64)>,
     largest_ns: Cell<u64>,
     windows: RefCell<Vec<WindowGaps>>,
     stolen: RefCell<Option<StolenTime>>,
@@ -26,6 +40,8 @@ pub struct GapMeter {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WindowGaps {
     pub(super) largest_ns: u64,
+    pub(super) long_gaps: u64,
+    pub(super) long_turns: u64,
     pub(super) stolen_ticks: u64,
 }
 
@@ -35,7 +51,9 @@ impl GapMeter {
             windows: RefCell::new(vec![WindowGaps::default(); collector.plan().windows()]),
             collector,
             last_ns: Cell::new(u64::MAX),
+            look_ns: Cell::new(0),
             window_end_ns: Cell::new(WINDOW_NS),
+            asked: Cell::new((0, 0)),
             largest_ns: Cell::new(0),
             stolen: RefCell::new(None),
         }
@@ -49,9 +67,30 @@ impl GapMeter {
             self.largest_ns.set(gap);
             self.widen(now_ns, gap);
         }
+        if now_ns >= self.look_ns.get() {
+            self.look(now_ns, gap);
+        }
+    }
+
+    /// Before a gap that is long the thread was last asked at most [`ASK_NS`] ago.
+    #[cold]
+    fn look(&self, now_ns: u64, gap: u64) {
+        let ran = thread_ran_ns();
+        let (asked_ns, had_run) = self.asked.replace((now_ns, ran));
+        if gap > STEP_NS && had_run != 0 {
+            let before = (now_ns - gap).saturating_sub(asked_ns);
+            let ran_in_gap = (ran - had_run).saturating_sub(before);
+            let mut windows = self.windows.borrow_mut();
+            if let Some(window) = windows.get_mut((now_ns / WINDOW_NS) as usize) {
+                window.long_gaps += 1;
+                window.long_turns += u64::from(ran_in_gap > STEP_NS);
+            }
+        }
         if now_ns >= self.window_end_ns.get() {
             self.close_windows(now_ns);
         }
+        self.look_ns
+            .set(self.window_end_ns.get().min(now_ns + ASK_NS));
     }
 
     /// A gap larger than any in this window: it belongs to every window that it touches.

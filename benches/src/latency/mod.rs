@@ -15,7 +15,7 @@ mod recorder;
 mod schedule;
 mod summary;
 
-pub use gaps::{GapMeter, QUIET_GAP_NS};
+pub use gaps::{GapMeter, QUIET_GAP_NS, STEP_NS};
 pub use recorder::LatencyRecorder;
 pub use schedule::{BenchClock, OpenLoop, Schedule, Scheduled};
 pub use summary::{Collector, FEWEST_WINDOWS, LatencyFigures, Plan, new_histogram, write_hgrm};

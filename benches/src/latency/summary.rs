@@ -114,6 +114,8 @@ impl Collector {
     pub(super) fn add_gaps(&self, windows: &[WindowGaps]) {
         for (all, own) in self.seen().gaps.iter_mut().zip(windows) {
             all.largest_ns = all.largest_ns.max(own.largest_ns);
+            all.long_gaps += own.long_gaps;
+            all.long_turns += own.long_turns;
             all.stolen_ticks += own.stolen_ticks;
         }
     }
@@ -180,6 +182,8 @@ impl Collector {
                     .max()
                     .unwrap_or(0),
             ),
+            long_gaps: counted().map(|(_, gaps)| gaps.long_gaps).sum(),
+            long_turns: counted().map(|(_, gaps)| gaps.long_turns).sum(),
             stolen_ms: counted().map(|(_, gaps)| gaps.stolen_ticks).sum::<u64>() * 10,
             end_lag_us: to_us(seen.last.1),
             histogram: total.into(),
@@ -236,6 +240,10 @@ pub struct LatencyFigures {
     pub quiet: String,
     /// Largest gap between two turns of a loop.
     pub largest_gap_us: f64,
+    /// Gaps above 200 us.
+    pub long_gaps: u64,
+    /// Of these, those in which the thread itself ran for longer than that.
+    pub long_turns: u64,
     /// Time that the hypervisor stole from the shards' cores.
     pub stolen_ms: u64,
     /// Latency of the last event: far above the rest, the engine did not hold the rate.

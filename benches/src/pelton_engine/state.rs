@@ -2,7 +2,7 @@
 
 use super::failed;
 use crate::checkpoint::state::{RecoveryReport, STEP_NS, StateConfig, StateReport, Taken};
-use crate::child::peak_rss_bytes;
+use crate::child::{peak_rss_bytes, thread_ran_ns};
 use crate::engine::BenchError;
 use crate::events::mix;
 use pelton::port::Ports;
@@ -27,16 +27,24 @@ struct Steering {
     goal: AtomicU64,
     longest_gap_ns: AtomicU64,
     long_gaps: AtomicU64,
+    /// Of the long gaps, those in which the shard itself ran for longer than a step may.
+    long_turns: AtomicU64,
+    longest_turn_ns: AtomicU64,
 }
 
 impl Steering {
-    fn saw(&self, gap_ns: u64) {
-        if gap_ns > self.longest_gap_ns.load(Relaxed) {
-            self.longest_gap_ns.store(gap_ns, Relaxed);
-        }
+    fn saw(&self, gap_ns: u64, ran_ns: u64) {
+        self.longest_gap_ns.fetch_max(gap_ns, Relaxed);
+        self.longest_turn_ns.fetch_max(ran_ns, Relaxed);
         if gap_ns > STEP_NS {
             self.long_gaps.fetch_add(1, Relaxed);
+            self.long_turns
+                .fetch_add(u64::from(ran_ns > STEP_NS), Relaxed);
         }
+    }
+
+    fn longest_turn_us(&self) -> f64 {
+        self.longest_turn_ns.swap(0, Relaxed) as f64 / 1e3
     }
 
     fn longest_gap_us(&self) -> f64 {
@@ -56,7 +64,7 @@ struct SteeredReader {
     next: u64,
     step: u64,
     keys: u64,
-    last: Option<Instant>,
+    last: Option<(Instant, u64)>,
 }
 
 /// All keys in an order that is not theirs; then one of each hundred neighbours in that order.
@@ -106,9 +114,10 @@ impl Reader for SteeredReader {
         Ok(())
     }
     fn read<E: Emit<u64>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
-        let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            self.steering.saw((now - last).as_nanos() as u64);
+        let (now, ran) = (Instant::now(), thread_ran_ns());
+        if let Some((last, had_run)) = self.last.replace((now, ran)) {
+            let gap = (now - last).as_nanos() as u64;
+            self.steering.saw(gap, ran - had_run);
         }
         let goal = self.steering.goal.load(Relaxed);
         if self.next >= goal {
@@ -199,11 +208,14 @@ pub fn run(config: &StateConfig) -> Result<StateReport, BenchError> {
         load_seconds: began.elapsed().as_secs_f64(),
         longest_gap_us: steering.longest_gap_us(),
         long_gaps: steering.long_gaps.load(Relaxed),
+        longest_turn_us: steering.longest_turn_us(),
+        long_turns: steering.long_turns.load(Relaxed),
         ..StateReport::default()
     };
     if let Some((0, _)) = &config.checkpoints {
         report.full = take(&handle);
         report.full_longest_gap_us = steering.longest_gap_us();
+        report.full_longest_turn_us = steering.longest_turn_us();
         let changed = config.keys + config.keys / 100;
         steering.goal.store(changed, Relaxed);
         processed(&handle, changed);
