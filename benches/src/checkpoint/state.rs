@@ -56,6 +56,10 @@ pub struct StateReport {
     pub long_turns: u64,
     /// The job's own longest step.
     pub longest_step_us: f64,
+    /// The longest piece of a checkpoint.
+    pub longest_piece_us: f64,
+    /// Pieces above [`STEP_NS`].
+    pub long_pieces: u64,
     /// The checkpoint of all keys, if it was asked for.
     pub full: Taken,
     /// The longest time between two reads while it was taken.
@@ -135,6 +139,10 @@ pub struct Load {
     pub long_turns: f64,
     /// The job's own longest step.
     pub longest_step_us: f64,
+    /// The longest piece of a checkpoint.
+    pub longest_piece_us: f64,
+    /// Pieces above 200 us.
+    pub long_pieces: f64,
 }
 
 /// Milliseconds between checkpoints while loading.
@@ -152,6 +160,8 @@ fn load(keys: u64, reports: &[StateReport]) -> Load {
         longest_turn_us: middle(reports, |r| r.longest_turn_us),
         long_turns: middle(reports, |r| r.long_turns as f64),
         longest_step_us: middle(reports, |r| r.longest_step_us),
+        longest_piece_us: middle(reports, |r| r.longest_piece_us),
+        long_pieces: middle(reports, |r| r.long_pieces as f64),
     }
 }
 
@@ -237,13 +247,15 @@ impl StateRun {
     pub fn lines(&self) -> String {
         let load = |l: &Load| {
             format!(
-                "{:.2} M keys/s, longest between reads {:.0} us ({:.0} run by the shard), {:.0} times above 200 us ({:.0} run by it), longest step {:.0} us",
+                "{:.2} M keys/s, longest between reads {:.0} us ({:.0} run by the shard), {:.0} times above 200 us ({:.0} run by it), longest step {:.0} us, longest piece of a checkpoint {:.0} us, {:.0} pieces above 200 us",
                 l.keys_per_second / 1e6,
                 l.longest_gap_us,
                 l.longest_turn_us,
                 l.long_gaps,
                 l.long_turns,
-                l.longest_step_us
+                l.longest_step_us,
+                l.longest_piece_us,
+                l.long_pieces,
             )
         };
         format!(

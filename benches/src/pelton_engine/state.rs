@@ -223,7 +223,11 @@ pub fn run(config: &StateConfig) -> Result<StateReport, BenchError> {
     }
     handle.stop(Stop::Keep);
     match handle.wait() {
-        Ok(done) => report.longest_step_us = done.longest_step.us,
+        Ok(done) => {
+            report.longest_step_us = done.longest_step.us;
+            report.longest_piece_us = done.longest_piece.us;
+            report.long_pieces = done.long_pieces;
+        }
         // Without checkpoints there is nothing to be kept.
         Err(pelton::JobError::Cancelled { .. }) => {}
         Err(e) => return Err(failed(e)),

@@ -10,6 +10,7 @@ use crate::runtime::checkpoints::{Control, Message};
 use crate::runtime::clock::Clock;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::savepoints::Ask;
+use crate::runtime::shard::LONG_STEP_NS;
 use crate::runtime::shard::Mailbox;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
@@ -31,7 +32,42 @@ struct Live {
     behind: AtomicU64,
     invariant_broken: AtomicU64,
     dropped_matches: AtomicU64,
-    longest_step_ns: AtomicU64,
+    steps: Lengths,
+}
+
+/// How long the steps of one kind were on a shard, written by that shard, read by anyone.
+#[derive(Debug, Default)]
+struct Lengths {
+    longest_ns: AtomicU64,
+    /// Those above [`LONG_STEP_NS`].
+    long: AtomicU64,
+}
+
+impl Lengths {
+    /// One writer: loads and stores do.
+    fn took(&self, ns: u64) {
+        if ns > LONG_STEP_NS {
+            let long = self.long.load(Ordering::Relaxed);
+            self.long.store(long + 1, Ordering::Relaxed);
+        }
+        if ns > self.longest_ns.load(Ordering::Relaxed) {
+            self.longest_ns.store(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest of all shards, and how many were long.
+    fn of<'a>(stage: &str, shards: impl Iterator<Item = &'a Lengths>) -> (LongestStep, u64) {
+        let (mut longest, mut long) = (LongestStep::default(), 0);
+        longest.stage = stage.to_owned();
+        for (shard, lengths) in shards.enumerate() {
+            long += lengths.long.load(Ordering::Relaxed);
+            let us = lengths.longest_ns.load(Ordering::Relaxed) as f64 / 1e3;
+            if us >= longest.us {
+                (longest.shard, longest.us) = (shard, us);
+            }
+        }
+        (longest, long)
+    }
 }
 
 impl Live {
@@ -82,7 +118,7 @@ pub(crate) struct JobShared {
     /// `[stage][shard]`.
     live: Vec<Vec<CachePadded<Live>>>,
     /// The longest turn of its checkpoints on each shard, nanoseconds. Written by the shard.
-    pieces_ns: Vec<AtomicU64>,
+    pieces: Vec<Lengths>,
     cancelled: AtomicBool,
     shards_left: AtomicUsize,
     /// Shards whose tasklets have not all come to their end.
@@ -131,7 +167,7 @@ impl JobShared {
             budget: Budget::new(built.max_state_bytes, built.stages.len(), shards),
             started_ns,
             live: built.stages.iter().map(|_| live()).collect(),
-            pieces_ns: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            pieces: (0..shards).map(|_| Lengths::default()).collect(),
             cancelled: AtomicBool::new(false),
             // The control thread ends as a shard does.
             shards_left: AtomicUsize::new(shards + usize::from(control.is_some())),
@@ -185,41 +221,23 @@ impl JobShared {
         self.live[stage][shard].add(counters);
     }
 
-    /// A step of `stage` was longer than any before it on `shard`.
+    /// A step of `stage` was longer than any before it on `shard`, or than a step should be.
     pub fn step_took(&self, shard: usize, stage: usize, ns: u64) {
-        self.live[stage][shard]
-            .longest_step_ns
-            .store(ns, Ordering::Relaxed);
+        self.live[stage][shard].steps.took(ns);
     }
 
-    /// A turn of the checkpoints' was longer than any before it on `shard`.
+    /// The same of a turn of the checkpoints'.
     pub fn piece_took(&self, shard: usize, ns: u64) {
-        self.pieces_ns[shard].store(ns, Ordering::Relaxed);
+        self.pieces[shard].took(ns);
     }
 
-    /// The longest turn of the checkpoints' and the shard that made it.
-    fn longest_piece(&self) -> LongestStep {
-        let shards = self.pieces_ns.iter().enumerate();
-        let longest = shards.map(|(shard, ns)| (ns.load(Ordering::Relaxed), shard));
-        let (ns, shard) = longest.max().unwrap_or_default();
-        LongestStep {
-            stage: "a piece of a checkpoint".into(),
-            shard,
-            us: ns as f64 / 1e3,
-        }
+    fn pieces(&self) -> (LongestStep, u64) {
+        Lengths::of("a piece of a checkpoint", self.pieces.iter())
     }
 
-    /// The longest step of a stage and the shard that made it.
-    fn longest_step(&self, stage: usize) -> LongestStep {
-        let shards = self.live[stage].iter().enumerate();
-        let longest =
-            shards.map(|(shard, live)| (live.longest_step_ns.load(Ordering::Relaxed), shard));
-        let (ns, shard) = longest.max().unwrap_or_default();
-        LongestStep {
-            stage: stage_name(&self.stages[stage]),
-            shard,
-            us: ns as f64 / 1e3,
-        }
+    fn steps(&self, stage: usize) -> (LongestStep, u64) {
+        let name = stage_name(&self.stages[stage]);
+        Lengths::of(&name, self.live[stage].iter().map(|live| &live.steps))
     }
 
     pub fn tasklet_done(&self, latencies: &Latencies) {
@@ -516,13 +534,17 @@ impl JobHandle {
 
     fn report(&self, latencies: Latencies) -> JobReport {
         let stages: Vec<_> = (0..self.shared.stages.len())
-            .map(|s| StageReport {
-                name: stage_name(&self.shared.stages[s]),
-                counters: self.shared.stage_counters(s),
-                longest_step: self.shared.longest_step(s),
+            .map(|s| {
+                let (longest_step, long_steps) = self.shared.steps(s);
+                StageReport {
+                    name: stage_name(&self.shared.stages[s]),
+                    counters: self.shared.stage_counters(s),
+                    longest_step,
+                    long_steps,
+                }
             })
             .collect();
-        let piece = self.shared.longest_piece();
+        let (piece, long_pieces) = self.shared.pieces();
         let longest = stages.iter().map(|s| &s.longest_step).chain([&piece]);
         JobReport {
             job: self.shared.name.clone(),
@@ -533,6 +555,8 @@ impl JobHandle {
                 .max_by(|a, b| a.us.total_cmp(&b.us))
                 .cloned()
                 .unwrap_or_default(),
+            longest_piece: piece,
+            long_pieces,
             stages,
             latencies,
             checkpoints: self.checkpoints(),

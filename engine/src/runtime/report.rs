@@ -25,6 +25,10 @@ pub struct JobReport {
     pub latencies: Latencies,
     /// The longest step of all, pieces of checkpoints among them: what any other record on that shard may have had to wait for.
     pub longest_step: LongestStep,
+    /// The longest piece of a checkpoint.
+    pub longest_piece: LongestStep,
+    /// Pieces of checkpoints above 200 us.
+    pub long_pieces: u64,
     /// How large its states were at its end, each operator's.
     pub states: Vec<StateSize>,
     /// What is known of its checkpoints, if it took any.
@@ -54,7 +58,16 @@ impl fmt::Display for JobReport {
         }
         write!(f, "{}", self.latencies)?;
         let LongestStep { stage, shard, us } = &self.longest_step;
-        writeln!(f, "longest step: {us:.1} us, {stage} on shard {shard}")
+        writeln!(f, "longest step: {us:.1} us, {stage} on shard {shard}")?;
+        let long = self.stages.iter().map(|s| s.long_steps).sum::<u64>();
+        if long + self.long_pieces > 0 {
+            let pieces = self.long_pieces;
+            writeln!(
+                f,
+                "above 200 us: {long} steps, {pieces} pieces of checkpoints"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -67,6 +80,8 @@ pub struct StageReport {
     pub counters: Counters,
     /// Its longest step on any shard.
     pub longest_step: LongestStep,
+    /// Its steps above 200 us on all shards: time in which the thread did not run counts here, too.
+    pub long_steps: u64,
 }
 
 /// How long a shard was kept by a single step. Time in which the thread did not run counts: of two runs the shorter says more.

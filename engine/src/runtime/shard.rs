@@ -26,9 +26,11 @@ use pelton_ring::Doorbell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How long a job's turn may take before another job has its own. A step is 200 µs at most, and usually far less: a busy job of two
+/// No step is to take longer: those that do are counted.
+pub(crate) const LONG_STEP_NS: u64 = 200_000;
+/// How long a job's turn may take before another job has its own. A step is usually far shorter: a busy job of two
 /// stages keeps within it, one of twenty is cut in pieces.
-const TURN_NS: u64 = 200_000;
+const TURN_NS: u64 = LONG_STEP_NS;
 
 /// What a shard is told from outside.
 pub(crate) enum Command {
@@ -322,8 +324,8 @@ impl Shard {
                 let operator_ns = &mut cx.latencies.operator_ns;
                 operator_ns.saturating_record_n(took.max(1), handled);
             }
-            if took > slot.longest_ns {
-                slot.longest_ns = took;
+            if took > slot.longest_ns.min(LONG_STEP_NS) {
+                slot.longest_ns = slot.longest_ns.max(took);
                 job.shared.step_took(self.id, stage, took);
             }
             if job.part.as_ref().is_some_and(Part::is_over) {
@@ -407,8 +409,8 @@ impl Shard {
                 }
                 let began_ns = std::mem::replace(now, self.clock.now()).ns;
                 let took = now.ns - began_ns;
-                if took > job.longest_piece_ns {
-                    job.longest_piece_ns = took;
+                if took > job.longest_piece_ns.min(LONG_STEP_NS) {
+                    job.longest_piece_ns = job.longest_piece_ns.max(took);
                     job.shared.piece_took(self.id, took);
                 }
                 return true;
