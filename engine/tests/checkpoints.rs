@@ -349,8 +349,15 @@ fn a_commit_that_panics_ends_its_job() {
         .sink(Panics(Transactions::new()));
     let runtime = runtime(1);
     let error = runtime.submit(&job).unwrap().wait().unwrap_err();
-    assert!(matches!(error, JobError::Panic { .. }), "{error}");
-    assert!(error.to_string().contains("no such column"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("no such column"), "{text}");
+    let JobError::Panic { position, .. } = &error else {
+        unreachable!();
+    };
+    let (epoch, sink) = ("the commit of epoch 1 ", "by sink 'panics'");
+    assert!(position.starts_with(epoch), "{position}");
+    assert!(position.contains(sink), "{position}");
+    assert!(text.contains(position.as_str()), "{text}");
 }
 
 /// What the engine notes beside a state's entries is no entry, and verifying counts the sections that are there.

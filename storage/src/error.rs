@@ -106,7 +106,10 @@ pub enum StorageError {
         max: u64,
     },
     /// A checkpoint's sections do not fit in a manifest record.
-    #[error("[PLT-0510] a manifest record of {len} bytes is longer than the limit of {max}")]
+    #[error(
+        "[PLT-0510] a manifest record of {len} bytes is longer than the limit of {max}; what sinks prepared and have not committed is in it, \
+         and the positions of all partitions: let sinks prepare less, commit sooner (max_uncommitted), or split the job"
+    )]
     ManifestTooLarge {
         /// Its length in bytes.
         len: u64,

@@ -48,27 +48,47 @@ pub(crate) struct Committed {
 
 /// Those who commit for the job's sinks. User code, which may block: on a thread apart, or a step of its own.
 #[derive(Default)]
-pub(crate) struct Committers(Vec<NamedCommitter>);
+pub(crate) struct Committers {
+    all: Vec<NamedCommitter>,
+    /// The commit that is under way: what is to be said if it panics.
+    under_way: Option<(StateId, Epoch)>,
+}
 
 impl Committers {
     pub fn new(committers: Vec<NamedCommitter>) -> Self {
-        Committers(committers)
+        Committers {
+            all: committers,
+            under_way: None,
+        }
+    }
+
+    /// The commit that was under way when its sink panicked.
+    pub fn under_way(&self) -> String {
+        let of = |(sink, epoch): (StateId, Epoch)| {
+            let (_, name, _) = self.all.iter().find(|(id, ..)| *id == sink)?;
+            Some(format!("the commit of epoch {} by sink '{name}'", epoch.0))
+        };
+        let known = self.under_way.and_then(of);
+        known.unwrap_or_else(|| "a sink's code before a commit".into())
     }
 
     /// Whether nothing will ever be prepared.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Makes these commits, up to the first that cannot be made.
     pub fn commit(&mut self, what: &ToCommit) -> Committed {
-        for (_, _, committer) in &mut self.0 {
+        for (_, _, committer) in &mut self.all {
             what.wall
                 .into_iter()
                 .for_each(|now| committer.wall_clock(now));
         }
         for (done, prepared) in what.shares.iter().enumerate() {
-            if let Err(failed) = commit_one(&mut self.0, prepared) {
+            self.under_way = Some((prepared.sink, prepared.epoch));
+            let made = commit_one(&mut self.all, prepared);
+            self.under_way = None;
+            if let Err(failed) = made {
                 return Committed {
                     done,
                     failed: Some(failed),

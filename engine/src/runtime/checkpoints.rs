@@ -38,14 +38,14 @@ use std::time::Duration;
 /// How long sinks' threads may take to end behind the job. One that sits in a foreign call is left behind.
 const HELPERS_WITHIN_NS: u64 = 2_000_000_000;
 
-/// Where a sink's commit has panicked.
+/// Where what a sink keeps for its commits has panicked at its end.
 const COMMITTING: &str = "the thread of the commits";
 
 /// What the control thread is told.
 pub(crate) enum Message {
     Event(Event),
-    /// What became of the commits that were asked for; or a sink's code panicked.
-    Committed(Result<Committed, Panic>),
+    /// What became of the commits that were asked for; or a sink's code panicked, and in what.
+    Committed(Result<Committed, (Panic, String)>),
     /// The disk has done something.
     Disk,
     Want,
@@ -414,8 +414,8 @@ impl Opened {
                                 break;
                             }
                         }
-                        Some(Message::Committed(Err(panic))) => {
-                            told_of(Err(panic), COMMITTING);
+                        Some(Message::Committed(Err((panic, position)))) => {
+                            told_of(Err(panic), &position);
                             break;
                         }
                         Some(Message::Disk) => {}

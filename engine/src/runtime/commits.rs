@@ -34,7 +34,8 @@ impl Commits {
         let (asks, asked) = mpsc::channel::<ToCommit>();
         let run = move || {
             for what in asked {
-                let outcome = catch(|| committers.commit(&what));
+                let outcome = catch(|| committers.commit(&what))
+                    .map_err(|panic| (panic, committers.under_way()));
                 if to.send(Message::Committed(outcome)).is_err() {
                     break;
                 }
