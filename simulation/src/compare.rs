@@ -34,7 +34,8 @@ pub fn compare_counters(model: &Outcome, c: &Counters) -> Result<(), String> {
     equal("counted in", &model.read, &c.records_in)?;
     equal("times M > V(r)", &0, &c.invariant_broken)?;
     equal("malformed", &(model.dead.len() as u64), &c.malformed)?;
-    equal("late", &(model.late.len() as u64), &c.late)?;
+    let late = model.late.len() as u64 + model.late_elsewhere;
+    equal("late", &late, &c.late)?;
     equal("partly late", &model.partly_late, &c.partly_late)
 }
 

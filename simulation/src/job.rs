@@ -3,6 +3,7 @@
 use crate::ledger::Ledger;
 use crate::meter::Meter;
 use crate::model;
+use crate::operators;
 use crate::random::Random;
 use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
 use crate::source::Uneven;
@@ -68,10 +69,10 @@ impl Outputs {
     }
 }
 
-struct Sinks {
-    records: Ledger<Rec>,
-    rows: Ledger<Row>,
-    late: Ledger<Rec>,
+pub(crate) struct Sinks {
+    pub records: Ledger<Rec>,
+    pub rows: Ledger<Row>,
+    pub late: Ledger<Rec>,
 }
 
 /// Writes the job. `seed` is that of the sources' portions; `meter` says what they read and may.
@@ -392,6 +393,7 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
             .map(|k| model::folded(k.key, k.value))
             .sink(sinks.rows),
         End::Process(lateness) => process(stream, lateness, sinks),
+        End::Operator(operator, lateness) => operators::end(stream, operator, lateness, sinks),
     }
 }
 

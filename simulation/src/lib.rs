@@ -20,6 +20,7 @@ mod job;
 pub mod ledger;
 pub mod meter;
 pub mod model;
+mod operators;
 pub mod random;
 pub mod record;
 pub mod run;

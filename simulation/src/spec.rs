@@ -99,6 +99,34 @@ pub enum End {
     Ordered(i64),
     /// A process function in the order of event time, with this lateness: states of several kinds, timers, a time to live.
     Process(i64),
+    /// A join, a pattern, or another operator, with this lateness.
+    Operator(Operator, i64),
+}
+
+/// An operator other than a window, with its sizes in microseconds. Of those with two sides even ids are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Operator {
+    /// The first record of a key within a horizon.
+    First { horizon: i64 },
+    /// The last.
+    Last { horizon: i64 },
+    /// A running aggregate of the last records.
+    OverRows { rows: u32 },
+    /// The same of a span of time.
+    OverRange { span: i64 },
+    /// The interval join, with rows of those that meet none on these sides.
+    Interval {
+        lower: i64,
+        upper: i64,
+        outer: [bool; 2],
+    },
+    /// The as-of join.
+    AsOf,
+    /// The full outer join in tumbling windows.
+    Windows { size: i64 },
+    /// An even value and then an odd one: the very next record, or the next such.
+    Match { within: i64, strict: bool },
 }
 
 /// A job.
@@ -132,6 +160,7 @@ pub enum KindName {
     Running,
     Ordered,
     Process,
+    Operator,
 }
 
 impl Case {
@@ -166,6 +195,7 @@ impl Case {
             (KindName::Running, _) => End::Running,
             (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
             (KindName::Process, _) => End::Process(r.pick(&[0, 0, 10, 300])),
+            (KindName::Operator, _) => End::Operator(operator(r), r.pick(&[0, 0, 10, 300])),
             _ if r.one_in(12) => End::Records,
             // The corrections of sessions take results back, which a window behind does not know.
             (name, window)
@@ -180,7 +210,7 @@ impl Case {
         // The copies that a fork makes are tied: no order among them is fixed.
         let tied = |s: &Step| matches!(s, Step::ForkUnion(_));
         let ordered = match end {
-            End::Ordered(_) | End::Process(_) => true,
+            End::Ordered(_) | End::Process(_) | End::Operator(..) => true,
             End::Window(w) | End::Chained(w, _) => w.more,
             _ => false,
         };
@@ -352,16 +382,44 @@ fn mark(r: &mut Random, front: i64) -> Option<i64> {
     }
 }
 
+fn operator(r: &mut Random) -> Operator {
+    let span = r.pick(&[1, 10, 50, 300, 2_000]);
+    match r.below(8) {
+        0 => Operator::First { horizon: span },
+        1 => Operator::Last { horizon: span },
+        2 => Operator::OverRows {
+            rows: r.pick(&[1, 2, 5, 50]),
+        },
+        3 => Operator::OverRange { span },
+        4 => Operator::AsOf,
+        5 => Operator::Windows { size: span },
+        6 => Operator::Match {
+            within: span,
+            strict: r.one_in(2),
+        },
+        _ => {
+            let lower = r.pick(&[-300, -20, -1, 0, 0, 15, 100]);
+            Operator::Interval {
+                lower,
+                upper: lower + r.pick(&[0, 1, 20, 300]),
+                outer: [r.one_in(2), r.one_in(2)],
+            }
+        }
+    }
+}
+
 fn window(r: &mut Random, name: KindName, wide: i64) -> WindowSpec {
     let step = r.pick(&[1, 7, 10, 50, 100]) * wide;
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
     let kind = match name {
-        KindName::Tumbling | KindName::Running | KindName::Ordered | KindName::Process => {
-            Kind::Tumbling {
-                size: r.pick(&[step, 10 * wide, 100 * wide, 1_000]),
-                offset,
-            }
-        }
+        KindName::Tumbling
+        | KindName::Running
+        | KindName::Ordered
+        | KindName::Process
+        | KindName::Operator => Kind::Tumbling {
+            size: r.pick(&[step, 10 * wide, 100 * wide, 1_000]),
+            offset,
+        },
         KindName::Sliding => {
             let size = match r.below(3) {
                 0 => step,

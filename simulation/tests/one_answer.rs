@@ -37,3 +37,8 @@ fn cumulate() {
 fn process_functions() {
     each("process_functions", &[KindName::Process], 60);
 }
+
+#[test]
+fn joins_patterns_and_others() {
+    each("joins_patterns_and_others", &[KindName::Operator], 200);
+}

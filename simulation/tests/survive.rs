@@ -89,6 +89,21 @@ fn process_functions_survive() {
     happened.least("losses of power", all.power_losses, 3);
 }
 
+/// Joins, patterns, deduplication and running aggregates in order, judged by the naive model.
+#[test]
+fn joins_patterns_and_others_survive() {
+    let kinds = [KindName::Operator];
+    let suite = ("joins_patterns_and_others_survive", 100, some_numbers(100));
+    let draw = |seed| Case::draw(seed, &kinds);
+    let Some(happened) = live_through(suite, draw, Manner::Any) else {
+        return;
+    };
+    let all = &happened.all;
+    happened.least("recoveries", all.recoveries, 2);
+    happened.least("recoveries with other shards", all.rescaled, 2);
+    happened.least("losses of power", all.power_losses, 3);
+}
+
 /// Windows whose entries are slices that several windows share, and sessions, which grow into one another.
 #[test]
 fn sliding_and_session_windows_survive() {

@@ -3,6 +3,7 @@
 //! V(r) is had partition by partition ([`watermark`]), windows from their definition ([`window`]), values from the
 //! records kept ([`value`]). Nothing here knows an order of arrival, except the order within a partition.
 
+pub mod operators;
 pub mod process;
 pub mod value;
 pub mod watermark;
@@ -31,7 +32,8 @@ pub struct Seen {
 pub struct Outcome {
     /// Records read from sources.
     pub read: u64,
-    /// Records that reached a sink at the end of the job, with their times, if it ends in [`End::Records`].
+    /// Records that reached a sink at the end of the job, with their times, if it ends in [`End::Records`]; of an interval join the
+    /// late ones of its right side.
     pub records: Vec<(Rec, i64)>,
     /// Results with their times. For class NET the last ones.
     pub rows: Vec<(Row, i64)>,
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub net: bool,
     /// Too late for every window.
     pub late: Vec<(Rec, i64)>,
+    /// How many more were, and went to no late output.
+    pub late_elsewhere: u64,
     /// How many were late for some windows only.
     pub partly_late: u64,
     /// Partition and offset of records without a valid time.
@@ -84,6 +88,9 @@ pub fn judge(spec: &Spec) -> Outcome {
         End::Running => running(stream, &mut outcome),
         End::Ordered(lateness) => in_order(lateness, stream, &mut outcome),
         End::Process(lateness) => process::judge(lateness, stream, &mut outcome),
+        End::Operator(operator, lateness) => {
+            operators::judge(operator, lateness, stream, &mut outcome);
+        }
     }
     outcome
 }
