@@ -269,6 +269,21 @@ pub enum JobError {
         /// The largest states, with operators, entries and bytes.
         largest: String,
     },
+    /// A request to somebody outside failed, or nobody serves them any more: see [`mod@crate::calls`].
+    #[error(
+        "[PLT-0115] job '{job}': {op} on shard {shard}: {what}. Start the job again once its client is well: what was in flight is asked for again; \
+         to go on without such records take `.dead_letters()` or `.outcomes(..)`"
+    )]
+    Call {
+        /// The job.
+        job: String,
+        /// The operator.
+        op: String,
+        /// The shard.
+        shard: usize,
+        /// What happened.
+        what: String,
+    },
     /// The runtime went away under the job.
     #[error("[PLT-0107] job '{job}': the runtime ended: {what}")]
     RuntimeGone {
@@ -296,6 +311,7 @@ impl JobError {
             JobError::Start { .. } => "PLT-0112",
             JobError::Savepoint { .. } => "PLT-0113",
             JobError::StateBudget { .. } => "PLT-0114",
+            JobError::Call { .. } => "PLT-0115",
         }
     }
 
@@ -307,6 +323,7 @@ impl JobError {
                 | JobError::Sink { .. }
                 | JobError::RuntimeGone { .. }
                 | JobError::Checkpoint { .. }
+                | JobError::Call { .. }
         )
     }
 }

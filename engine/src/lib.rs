@@ -12,6 +12,7 @@ pub mod aggregate;
 mod aside;
 pub mod batch;
 mod budget;
+pub mod calls;
 pub mod change;
 mod changelog;
 pub mod checkpoint;

@@ -11,6 +11,10 @@
 //! 7. What [`Ports::at_start`] was given is called once the whole job has opened and fits to what it goes on from, before any sink
 //!    commits or recovers; never, if the job is refused by then.
 
+mod calls;
+
+pub(crate) use calls::{CallPort, unanswered};
+
 use crate::checkpoint::{Epoch, Lineage};
 use pelton_ring::{Consumer, Doorbell, Producer, PushError, Sleeper, ring};
 use std::collections::VecDeque;

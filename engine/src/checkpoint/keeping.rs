@@ -178,6 +178,11 @@ impl Keeping {
         self.shard
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> u32 {
+        self.space.shards()
+    }
+
     /// M, if the frame is about that: the greatest of all shards' so far.
     pub fn load_watermark(
         &mut self,

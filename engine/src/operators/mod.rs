@@ -1,12 +1,15 @@
 //! The operators that stand at the head of a stage: one a file.
 
+pub mod async_map;
 pub mod broadcast_join;
+pub mod calling;
 pub mod changing;
 pub mod early;
 pub mod forward;
 pub mod global;
 pub mod interval_join;
 pub mod late;
+pub mod lookup_join;
 pub mod order;
 pub mod pattern;
 pub mod process;

@@ -68,6 +68,11 @@ impl ShardBuild<'_, '_> {
         self.states.declare(info, name, shape)
     }
 
+    /// An operator as errors name it.
+    pub fn op_name(&self, op: OpId) -> String {
+        self.all_ops[op.0 as usize].to_string()
+    }
+
     /// A state can be loaded from shapes other than its own: those of which `can` says so.
     pub fn migrates(&mut self, state: StateId, can: fn(&str) -> bool) {
         self.states.migrates(state, can);

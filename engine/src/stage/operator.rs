@@ -63,6 +63,18 @@ pub trait Operator<In>: Send + 'static {
         None
     }
 
+    /// Whether records or watermarks are in hand that somebody outside has to say something of: that all is silent is told on when none
+    /// is. Asked again after each [`Operator::tick`].
+    fn is_holding(&self) -> bool {
+        false
+    }
+
+    /// Whether what was begun goes on only once somebody outside has rung, or at [`Operator::wake_at`]. Asked where a batch was left in
+    /// part, or [`Operator::resume`] was not done.
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// The next watermark that has something to do, unless records come: when to say so to windows that are told the clock
     /// instead. Not later than that, and above M once [`Operator::resume`] has done all.
     fn next_due(&self) -> Option<EventTime> {
@@ -240,7 +252,9 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
                     self.inbox.advance_to(time);
                     return Ok((self.begin_watermark(time), Progress::Worked));
                 }
-                self.control(Control::Idle { close });
+                if !self.op.is_holding() {
+                    self.control(Control::Idle { close });
+                }
                 Ok((Doing::Taking, Progress::Worked))
             }
             Arrival::Barrier(cut) => {
@@ -386,7 +400,19 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             begun => (self.resume(begun), Progress::Worked),
         };
         self.doing = next;
+        if matches!(self.doing, Doing::Batch(..) | Doing::Watermark(_)) && self.op.waits() {
+            return Ok(self.waiting());
+        }
         Ok(progress)
+    }
+
+    /// What was begun waits for somebody outside: what has been made of it until then goes on.
+    #[cold]
+    fn waiting(&mut self) -> Progress {
+        self.control(Control::Flush);
+        Progress::Idle {
+            until_ns: earliest(self.op.wake_at(), self.chain.wake_at()),
+        }
     }
 
     fn work(&mut self, channel: usize, mut batch: Box<Batch<In>>) -> Doing<In> {
@@ -420,8 +446,8 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         }
         match self.inbox.told_idle() {
             // A result has woken the channels behind this stage, which is as idle as before.
-            Some(close) => self.control(Control::Idle { close }),
-            None => self.control(Control::Flush),
+            Some(close) if !self.op.is_holding() => self.control(Control::Idle { close }),
+            _ => self.control(Control::Flush),
         }
         match is_tick {
             true => Doing::TakingAfterTick,
