@@ -105,7 +105,7 @@ where
         self.options.figures()
     }
 
-    /// A record whose request has failed becomes a dead letter with the reason ([`Job::dead_letters`](crate::Job::dead_letters)), counted as
+    /// A record whose request has failed becomes a dead letter with the reason ([`Job::dead_letters_to`](crate::Job::dead_letters_to)), counted as
     /// malformed, and the job goes on.
     pub fn dead_letters(mut self) -> Self {
         self.on_failure = OnFailure::DeadLetter;

@@ -164,7 +164,7 @@ where
         self.options.figures()
     }
 
-    /// Records whose key's request has failed become dead letters with the reason ([`Job::dead_letters`](crate::Job::dead_letters)),
+    /// Records whose key's request has failed become dead letters with the reason ([`Job::dead_letters_to`](crate::Job::dead_letters_to)),
     /// counted as malformed, and the job goes on.
     pub fn dead_letters(mut self) -> Self {
         self.on_failure = OnFailure::DeadLetter;
@@ -221,11 +221,18 @@ where
         } = self.cache;
         let mut plan = self.keyed.stream.plan.lock();
         plan.info_mut(op).detail = self.options.describe();
-        let mut wrong: Vec<_> = self.options.check(plan.info(op)).err().into_iter().collect();
+        let mut wrong: Vec<_> = self
+            .options
+            .check(plan.info(op))
+            .err()
+            .into_iter()
+            .collect();
         if negative_ttl < Span::ZERO || (ttl <= Span::ZERO && rows > 0) {
             wrong.push(BuildError::argument(
                 plan.info(op),
-                format!("a cache of {rows} rows for {ttl}, and for {negative_ttl} where there is none"),
+                format!(
+                    "a cache of {rows} rows for {ttl}, and for {negative_ttl} where there is none"
+                ),
                 "give a time to live above 0, or Cache::none()",
             ));
         }

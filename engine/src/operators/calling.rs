@@ -385,16 +385,18 @@ impl<T: State, A: Asks<T>> Operator<T> for Calling<T, A> {
 
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
         let asks = &self.asks;
-        let owns = |keeping: &Keeping, record: &T, origin: &Origin| {
-            asks.owns(keeping, record, origin)
-        };
+        let owns =
+            |keeping: &Keeping, record: &T, origin: &Origin| asks.owns(keeping, record, origin);
         self.kept
             .as_mut()
             .map_or(Ok(false), |kept| kept.load(frame, owns))
     }
 
     fn loaded(&mut self) {
-        let slots = self.kept.as_mut().map(|kept| kept.loaded(&mut self.pending));
+        let slots = self
+            .kept
+            .as_mut()
+            .map(|kept| kept.loaded(&mut self.pending));
         for slot in slots.unwrap_or_default() {
             self.begin(slot);
         }

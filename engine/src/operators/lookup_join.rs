@@ -22,7 +22,10 @@ use crate::table::KeyTable;
 #[derive(Clone, Copy, Debug)]
 enum Line<R> {
     /// A request is under way; the first and last record that wait for it.
-    Asking { first: u32, last: u32 },
+    Asking {
+        first: u32,
+        last: u32,
+    },
     Known {
         row: Option<R>,
         until_ns: u64,
@@ -75,12 +78,7 @@ impl<K: Key, R, F, G> EachKey<K, R, F, G> {
 /// One a shard, each with a cache of its own.
 impl<K: Key, R, F: Clone, G: Clone> Clone for EachKey<K, R, F, G> {
     fn clone(&self) -> Self {
-        Self::new(
-            self.key_of.clone(),
-            self.row.clone(),
-            self.limits,
-            self.op,
-        )
+        Self::new(self.key_of.clone(), self.row.clone(), self.limits, self.op)
     }
 }
 

@@ -8,7 +8,7 @@ use pelton::calls::{Answer, Async, Cache, Client, Failure, Opening};
 use pelton::process::value;
 use pelton::sink::Sink;
 use pelton::testing::{
-    self, Feed, FeedSource, FaultyDisk, MemoryDisk, OnDisk, SharedDisk, Sizes, Stepper,
+    self, FaultyDisk, Feed, FeedSource, MemoryDisk, OnDisk, SharedDisk, Sizes, Stepper,
 };
 use pelton::{Checkpointing, EventTime, Inlet, Job, Pipeline, Spans, State, Stream, Watermarks};
 use proptest::prelude::*;
@@ -60,7 +60,13 @@ impl<R> Scripted<R> {
 
     /// What is asked, sorted.
     pub fn requests(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self.asked.lock().unwrap().iter().map(|a| a.request).collect();
+        let mut all: Vec<u64> = self
+            .asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|a| a.request)
+            .collect();
         all.sort_unstable();
         all
     }
@@ -89,7 +95,11 @@ impl<R: Send + 'static> Client for Scripted<R> {
             answer,
         });
         let own = asked.iter().filter(|a| a.shard == self.shard).count();
-        assert!(own <= self.most, "{own} requests are out, {} may be", self.most);
+        assert!(
+            own <= self.most,
+            "{own} requests are out, {} may be",
+            self.most
+        );
     }
 }
 
@@ -177,7 +187,9 @@ impl Script {
     }
 
     pub fn cache(&self) -> Cache {
-        Cache::of(self.rows).ttl(20.millis()).negative_ttl(10.millis())
+        Cache::of(self.rows)
+            .ttl(20.millis())
+            .negative_ttl(10.millis())
     }
 
     fn sizes(&self, shards: usize) -> Sizes {
@@ -218,7 +230,10 @@ pub fn watch(
 
 pub fn timed(job: &Job, source: FeedSource<Ev>) -> Stream<impl Pipeline<Item = Ev>> {
     job.source(source)
-        .event_time(|e| EventTime::from_seconds(e.2), Watermarks::bounded(BOUND.seconds()))
+        .event_time(
+            |e| EventTime::from_seconds(e.2),
+            Watermarks::bounded(BOUND.seconds()),
+        )
         .uid("events")
 }
 
@@ -226,7 +241,10 @@ pub fn timed(job: &Job, source: FeedSource<Ev>) -> Stream<impl Pipeline<Item = E
 fn model(script: &Script) -> Vec<(Ev, Option<i64>)> {
     let (rows, sink) = testing::collect();
     let job = Job::new("model");
-    watch(timed(&job, script.feed().source()).map(|e| (e, Ok(None))), sink);
+    watch(
+        timed(&job, script.feed().source()).map(|e| (e, Ok(None))),
+        sink,
+    );
     Stepper::new(&job, 1).unwrap().run().unwrap();
     let mut rows: Vec<_> = rows.take().into_iter().map(|r| (r.0, r.2)).collect();
     rows.sort_unstable();
@@ -240,7 +258,9 @@ fn serve<R: State>(client: &Scripted<R>, dice: &mut Dice, truth: impl Fn(u64) ->
         return;
     }
     let mut asked = client.asked.lock().unwrap();
-    let Asked { request, answer, .. } = match dice.below(10) {
+    let Asked {
+        request, answer, ..
+    } = match dice.below(10) {
         // It takes longer.
         0..=2 => return,
         _ => asked.swap_remove(dice.below(n)),
@@ -365,15 +385,16 @@ fn async_maps_answer_each_record_once_whatever_dies() {
 fn lookup_joins_answer_each_record_once_whatever_dies() {
     let of = |key: u64| (!key.is_multiple_of(3)).then_some(key * 10);
     all(|script| {
-        let write = |job: &Job, source, client: Scripted<Option<u64>>, ledger: Transactions<Row>| {
-            let rows = timed(job, source)
-                .lookup_join(|e: &Ev| u64::from(e.0), client)
-                .options(script.options())
-                .cache(script.cache())
-                .uid("asked")
-                .outcomes(|e, r| (*e, r.map(|r| r.copied()).map_err(|_| ())));
-            watch(rows, ledger);
-        };
+        let write =
+            |job: &Job, source, client: Scripted<Option<u64>>, ledger: Transactions<Row>| {
+                let rows = timed(job, source)
+                    .lookup_join(|e: &Ev| u64::from(e.0), client)
+                    .options(script.options())
+                    .cache(script.cache())
+                    .uid("asked")
+                    .outcomes(|e, r| (*e, r.map(|r| r.copied()).map_err(|_| ())));
+                watch(rows, ledger);
+            };
         judge(script, dying(script, write, of), |e| of(u64::from(e.0)))
     });
 }

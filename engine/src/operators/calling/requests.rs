@@ -205,8 +205,7 @@ impl<Q: Send + 'static, R: Send + 'static> Requests<Q, R> {
         while let Some(&(slot, call)) = self.unsent.front() {
             let line = &self.lines[slot as usize];
             if line.state == State::Out && line.call == call {
-                if self.with_client >= self.capacity
-                    || !self.port.submit(slot, call, request(slot))
+                if self.with_client >= self.capacity || !self.port.submit(slot, call, request(slot))
                 {
                     return;
                 }
