@@ -6,6 +6,7 @@
 //! | [`KeyedStream::interval_join`](crate::KeyedStream::interval_join) | records of a key with r.t - l.t within bounds | when the second of both comes; alone, when the first goes | both sides' records, until the watermark has passed what they can meet |
 //! | [`KeyedStream::as_of_join`](crate::KeyedStream::as_of_join) | a record and the last version before it | when the watermark has passed the record | each key's last version; records that wait |
 //! | [`Stream::broadcast_join`](crate::Stream::broadcast_join) | a record and the row of a small table that each shard has | at once | the table, on every shard, until its rows are removed |
+//! | [`Stream::lookup_join`](crate::Stream::lookup_join) | a record and what a client outside says of its key ([`mod@crate::calls`]) | when it is answered | records that wait for an answer; a cache |
 //!
 //! Records of both streams ride edges of their own into one operator ([`KeyedStream::connect`](crate::KeyedStream::connect)), so time, lateness and
 //! barriers are those of any keyed operator.

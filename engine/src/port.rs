@@ -4,6 +4,7 @@
 //! 1. A shard hands a request in and takes a response out; it never waits for either. A full port is back-pressure.
 //! 2. Requests of one port are served one after another, in order, by one handler on the runtime's helper thread; or, where
 //!    a handler may wait for somebody outside (a pipe, a terminal), on a thread apart, so that it holds up no other port.
+//!    Where answers come in any order ([`mod@crate::calls`]), `port/calls.rs` has the port and its laws.
 //! 3. The helper thread is started by the first port; a job without ports has no thread besides its shards.
 //! 4. Whatever a side waits for rings its doorbell: a request, a response, room in either ring, and the going away of the other side.
 //! 5. A handler that panics closes its port and no other. A port that is always busy holds up the others by `TURN` requests.

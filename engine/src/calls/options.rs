@@ -88,7 +88,7 @@ impl Async {
         self
     }
 
-    /// What becomes of the requests, live.
+    /// What becomes of the requests, live. Operators that are given clones of these options count together.
     pub fn figures(&self) -> CallFigures {
         self.figures.clone()
     }

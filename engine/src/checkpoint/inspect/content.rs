@@ -33,10 +33,16 @@ const SHARDS_WATERMARK: u8 = b'M';
 const OF_SHARDS: u8 = b'S';
 /// The clock as a shard saw it last: likewise.
 const CLOCK: u8 = b'C';
+/// The next number that a shard gives what it takes in hand: likewise. Its key has the number of shards as well.
+const NEXT: u8 = b'N';
 
 /// Whether a key of a keyed operator's is that of a note: it goes on with a shard's number.
 fn is_note(key: &[u8]) -> bool {
-    matches!(key, [SHARDS_WATERMARK | OF_SHARDS | CLOCK, _, _, _, _])
+    match key {
+        [SHARDS_WATERMARK | OF_SHARDS | CLOCK, number @ ..] => number.len() == 4,
+        [NEXT, numbers @ ..] => numbers.len() == 8,
+        _ => false,
+    }
 }
 
 impl Own {
