@@ -22,6 +22,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 const NONE: u32 = u32::MAX;
+/// Attempts made in one step at most: as many as a batch has records, or all would be made at once after a restore.
+const PIECE: usize = 1_024;
 /// A shard that has rested makes the attempts of so long at once.
 const BURST_NS: u64 = 100_000_000;
 
@@ -186,7 +188,7 @@ impl<Q: Send + 'static, R: Send + 'static> Requests<Q, R> {
         true
     }
 
-    /// Makes the attempts that may be made; `request` says what is asked for a slot.
+    /// Makes the attempts that may be made, a bounded piece of them; `request` says what is asked for a slot.
     pub fn send(&mut self, now_ns: u64, mut request: impl FnMut(u32) -> Q) {
         while let Some(&Reverse((at_ns, _, slot))) = self.backing_off.peek()
             && at_ns <= now_ns
@@ -195,10 +197,13 @@ impl<Q: Send + 'static, R: Send + 'static> Requests<Q, R> {
             self.lines[slot as usize].state = State::Ready;
             self.ready.push_back(slot);
         }
+        let mut piece = 0;
         while self.out < self.capacity
+            && piece < PIECE
             && self.rate_ns().is_none_or(|at| at <= now_ns)
             && let Some(slot) = self.ready.pop_front()
         {
+            piece += 1;
             self.next_ns = self.next_ns.max(now_ns) + self.interval_ns;
             self.attempt(slot, now_ns);
         }
