@@ -1,7 +1,9 @@
 //! Joins against themselves: never stopped, and going on from checkpoints (see [`super::rig`]). The records of both sides come in one
 //! script; which side one is of is told by its value.
 
-use super::rig::{Compare, OP, Record, Step, check, check_uneven, entries_by_epoch, moved, script};
+use super::rig::{
+    Compare, OP, Record, Script, Step, check, check_uneven, entries_by_epoch, moved, script,
+};
 use super::{Cut, Frame, Saved, Snapshot};
 use crate::aggregate::scramble::cases;
 use crate::batch::{Batch, Stamp};
@@ -128,8 +130,31 @@ fn interval(
     }
 }
 
+/// A script of which one record in so many lies far ahead, so that those move from page to page.
+fn with_some_far_ahead(mut script: Script, one_in: usize) -> Script {
+    let mut n = 0;
+    for (_, step) in &mut script {
+        let Step::Batch(records) = step else { continue };
+        for (record, behind) in records {
+            n += 1;
+            if n % one_in == 0 {
+                (record.0, *behind) = (record.0 + 400, None);
+            }
+        }
+    }
+    script
+}
+
 proptest! {
     #![proptest_config(cases())]
+
+    #[test]
+    fn interval_joins_go_on_with_records_that_move(seed: u64, keys in 1usize..30, lower in -40i64..40, length in 0i64..60, lateness in 0i64..40, outer: [bool; 2], far in 2usize..20, lag in 1usize..200) {
+        let script = with_some_far_ahead(script(seed, keys, 40), far);
+        let join = || interval((lower, lower + length), lateness, outer);
+        check(join(), &script, seed, Compare::Rows);
+        check_uneven(join(), &script, seed, lag, Compare::Rows);
+    }
 
     #[test]
     fn interval_joins_go_on(seed: u64, keys in 1usize..30, lower in -40i64..40, length in 0i64..60, lateness in 0i64..40, outer: [bool; 2]) {

@@ -42,7 +42,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     ///
     /// Class: ROWS. State: the records of both streams, each with 16 bytes besides and in checkpoints too, so they are [`State`]. A record of the first
     /// goes once the watermark is above its time + upper + allowed lateness, one of the second above time - lower + allowed
-    /// lateness; memory is freed by the thousand records, and a key goes with its last record. Late is a record whose time + allowed
+    /// lateness; memory is freed by the thousand records, and has room for at most three times the records that are kept, and 8,192 of each
+    /// stream and shard, whatever their times. A key goes with its last record. Late is a record whose time + allowed
     /// lateness lies below its partition's watermark: counted, sent to [`IntervalJoin::late_left_to`] or
     /// [`IntervalJoin::late_right_to`] where these are set, and not joined.
     ///

@@ -13,46 +13,57 @@
 //! 4. A row has the greater time of both, or that of its one record. It lies behind M no further than what `output_watermark` holds back: the
 //!    lateness, and of an outer side how long it is kept, if that is more. It carries no behind mark.
 //! 5. Rows of equal time are told apart by the origins of both records, where anybody asks ([`Origins::Keeps`]).
-//! 6. A record of very many partners, or whose place in its key's chain lies deep, is taken in pieces: it stays the first of the batch until
+//! 6. Late records are taken as far as their output has room. A record of very many partners, or whose place in its key's chain lies deep, is taken in pieces: it stays the first of the batch until
 //!    it is through ([`Under`]).
 //!
 //! Cost: a record one probe, and a step for each partner, for each of the other side's that is later than what it reaches, and for each
-//! of its own that is later than itself. State: `side.rs`; a record and 16 bytes. In checkpoints: `kept.rs`.
+//! of its own that is later than itself. State: `side.rs`; a record and 16 bytes, in pages that have room for at most three times as
+//! many (`room.rs`). In checkpoints: `kept.rs`. How a record is taken: `meeting.rs`.
 //!
 //! After the interval join of Flink's DataStream API; a chain by key in a log of pages is what log-structured stores of streams do (FASTER,
 //! Chandramouli et al. 2018), here without deletes, since time deletes.
 
+#[cfg(test)]
+mod bounds_tests;
 mod kept;
+mod late;
 mod log;
+mod meeting;
+mod room;
 mod side;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod which;
 
-use crate::batch::{Batch, Origin, Stamp};
+use crate::batch::{Batch, Stamp};
 use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::KeyOf;
-use crate::operators::late::{Late, LateTo};
+use crate::operators::late::LateTo;
 use crate::operators::running::{CHUNK, Stamps, probe};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
-use crate::push::{Control, Cx, OpId, Push, blame_at};
+use crate::push::{Control, Cx, OpId, Push, blame};
 use crate::sides::Sides;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
-use crate::table::{CACHED, KeyTable, NONE};
+use crate::table::{KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use kept::KeptSide;
-use side::{Alone, Heads, New, Side};
-use std::collections::VecDeque;
+use late::LateSides;
+use meeting::{Hand, Under};
+use room::Alone;
+use side::{Heads, New, Side};
 use std::marker::PhantomData;
+use which::{OfLeft, OfRight, Which, tie_of};
 
 /// Elements that are looked at between two looks at whether the outputs are full.
 const STEPS: u32 = if cfg!(test) { 3 } else { 64 };
 /// How often that is done in one call.
 const ROUNDS: u32 = if cfg!(test) { 3 } else { 32 };
-/// Elements that leave in one piece.
+/// Elements that leave or move in one piece.
 const PIECE: u32 = if cfg!(test) { 7 } else { 256 };
 
 /// What is joined, inclusive bounds in microseconds.
@@ -131,8 +142,10 @@ where
             rows: KeyTable::new(),
             left: Side::new(0, shard, rule.keep(0), rule.outer[0], left),
             right: Side::new(1, shard, rule.keep(1), rule.outer[1], right),
-            late_left: LateTo::open(&self.late_left, build),
-            late_right: LateTo::open(&self.late_right, build),
+            late: LateSides {
+                left: LateTo::open(&self.late_left, build),
+                right: LateTo::open(&self.late_right, build),
+            },
             under: None,
             row: PhantomData,
         })
@@ -160,152 +173,10 @@ pub struct IntervalJoinOp<L, R, K: KeyOf<Sides<L, R>>, F, O> {
     rows: KeyTable<K::Key, Heads>,
     left: Side<L>,
     right: Side<R>,
-    late_left: Late<L>,
-    late_right: Late<R>,
+    late: LateSides<L, R>,
     /// The first record of the batch in hand, if it has been begun.
     under: Option<Under>,
     row: PhantomData<fn() -> O>,
-}
-
-/// How far a record has come: law 6.
-#[derive(Clone, Copy, Debug)]
-struct Under {
-    /// Its key's entry, or [`NONE`].
-    row: u32,
-    /// Whether it has met one.
-    met: bool,
-    /// It has met all, and looks for its place in its own chain.
-    placing: bool,
-    /// The next element of the chain, and in its own the one above that.
-    at: u32,
-    above: u32,
-}
-
-/// A record in hand.
-#[derive(Clone, Copy)]
-struct Hand {
-    /// Its place in the batch.
-    index: usize,
-    time: i64,
-    /// What ties go by, if anybody asks.
-    tie: Option<u64>,
-    /// What the probe found.
-    hash: u64,
-    candidate: u32,
-}
-
-/// The sides as one of them sees them.
-trait Which<L, R> {
-    type Mine: State;
-    type Theirs: State;
-    /// Its place in [`Heads`].
-    const AT: usize;
-    fn wrap(mine: Self::Mine) -> Sides<L, R>;
-    fn mine(of: Sides<L, R>) -> Option<Self::Mine>;
-    fn borrow(of: &Sides<L, R>) -> Option<&Self::Mine>;
-    fn sides<'a>(
-        left: &'a mut Side<L>,
-        right: &'a mut Side<R>,
-    ) -> (&'a mut Side<Self::Mine>, &'a mut Side<Self::Theirs>);
-    /// The times that one at 0 reaches.
-    fn reach(rule: &Rule) -> (i64, i64);
-    fn row<O>(
-        f: &impl Fn(Option<&L>, Option<&R>) -> O,
-        mine: &Self::Mine,
-        theirs: Option<&Self::Theirs>,
-    ) -> O;
-    /// The origin of a row, by what ties of both sides go by.
-    fn origin(op: OpId, mine: u64, theirs: u64) -> Origin;
-}
-
-struct OfLeft;
-struct OfRight;
-
-impl<L: State, R: State> Which<L, R> for OfLeft {
-    type Mine = L;
-    type Theirs = R;
-    const AT: usize = 0;
-    fn wrap(mine: L) -> Sides<L, R> {
-        Sides::Left(mine)
-    }
-    fn mine(of: Sides<L, R>) -> Option<L> {
-        match of {
-            Sides::Left(mine) => Some(mine),
-            Sides::Right(_) => None,
-        }
-    }
-    fn borrow(of: &Sides<L, R>) -> Option<&L> {
-        match of {
-            Sides::Left(mine) => Some(mine),
-            Sides::Right(_) => None,
-        }
-    }
-    fn sides<'a>(
-        left: &'a mut Side<L>,
-        right: &'a mut Side<R>,
-    ) -> (&'a mut Side<L>, &'a mut Side<R>) {
-        (left, right)
-    }
-    fn reach(rule: &Rule) -> (i64, i64) {
-        (rule.lower, rule.upper)
-    }
-    fn row<O>(f: &impl Fn(Option<&L>, Option<&R>) -> O, mine: &L, theirs: Option<&R>) -> O {
-        f(Some(mine), theirs)
-    }
-    fn origin(op: OpId, mine: u64, theirs: u64) -> Origin {
-        Origin::derived(op, scattered(scattered(0, mine), theirs))
-    }
-}
-
-impl<L: State, R: State> Which<L, R> for OfRight {
-    type Mine = R;
-    type Theirs = L;
-    const AT: usize = 1;
-    fn wrap(mine: R) -> Sides<L, R> {
-        Sides::Right(mine)
-    }
-    fn mine(of: Sides<L, R>) -> Option<R> {
-        match of {
-            Sides::Right(mine) => Some(mine),
-            Sides::Left(_) => None,
-        }
-    }
-    fn borrow(of: &Sides<L, R>) -> Option<&R> {
-        match of {
-            Sides::Right(mine) => Some(mine),
-            Sides::Left(_) => None,
-        }
-    }
-    fn sides<'a>(
-        left: &'a mut Side<L>,
-        right: &'a mut Side<R>,
-    ) -> (&'a mut Side<R>, &'a mut Side<L>) {
-        (right, left)
-    }
-    fn reach(rule: &Rule) -> (i64, i64) {
-        (-rule.upper, -rule.lower)
-    }
-    fn row<O>(f: &impl Fn(Option<&L>, Option<&R>) -> O, mine: &R, theirs: Option<&L>) -> O {
-        f(theirs, Some(mine))
-    }
-    fn origin(op: OpId, mine: u64, theirs: u64) -> Origin {
-        <OfLeft as Which<L, R>>::origin(op, theirs, mine)
-    }
-}
-
-/// One more word scattered into a hash: the finish of splitmix64 (Steele, Lea, Flood, 2014).
-fn scattered(hash: u64, word: u64) -> u64 {
-    let mut hash = hash.wrapping_add(0x9E37_79B9_7F4A_7C15) ^ word;
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    hash ^ hash >> 31
-}
-
-/// What ties go by: law 5.
-fn tie_of(origin: &Origin) -> u64 {
-    let place = u64::from(origin.source) << 32 | u64::from(origin.partition);
-    let hash = scattered(scattered(0, place), origin.offset);
-    scattered(hash, origin.emission)
 }
 
 impl<L, R, K, F, O> IntervalJoinOp<L, R, K, F, O>
@@ -316,154 +187,6 @@ where
     F: Fn(Option<&L>, Option<&R>) -> O + Clone + Send + 'static,
     O: Send + 'static,
 {
-    /// Asks the cache for the newest elements of these entries' keys.
-    #[inline(always)]
-    fn prefetch(&self, probes: &[(u64, u32)]) {
-        if self.left.log.len() + self.right.log.len() < CACHED {
-            return;
-        }
-        for &(_, candidate) in probes {
-            if candidate < self.rows.id_end() {
-                let heads = self.rows.value(candidate);
-                self.left.log.prefetch(heads[0]);
-                self.right.log.prefetch(heads[1]);
-            }
-        }
-    }
-
-    /// Takes the first record, or goes on with it: whether it is through, and so no longer there.
-    #[inline(always)]
-    fn one<S: Which<L, R>, P: Push<O>>(
-        &mut self,
-        records: &mut VecDeque<Sides<L, R>>,
-        hand: Hand,
-        steps: &mut u32,
-        out: &mut P,
-        cx: &mut Cx,
-    ) -> bool {
-        let Some(front) = records.front() else {
-            return true;
-        };
-        let (mine, _) = S::sides(&mut self.left, &mut self.right);
-        let is_kept = hand.time >= mine.limit;
-        let mut under = match self.under.take() {
-            Some(under) => under,
-            None => self.begin::<S>(front, hand, is_kept),
-        };
-        let Some(record) = S::borrow(front) else {
-            return true;
-        };
-        if !under.placing && !self.meet::<S, P>(record, hand, &mut under, steps, out, cx) {
-            self.under = Some(under);
-            return false;
-        }
-        let (mine, _) = S::sides(&mut self.left, &mut self.right);
-        if !is_kept {
-            if mine.outer && !under.met {
-                let row = blame_at(self.op, hand.index, || S::row(&self.f, record, None));
-                cx.origin = S::origin(self.op, hand.tie.unwrap_or(0), 0);
-                out.push(row, Stamp::at(EventTime::from_micros(hand.time)), cx);
-            }
-            records.pop_front();
-            return true;
-        }
-        let heads = self.rows.value_mut(under.row);
-        if !under.placing {
-            (under.placing, under.at) = (true, heads[S::AT]);
-        }
-        while let Some(element) = mine.log.get(under.at)
-            && element.time > hand.time
-        {
-            if *steps == 0 {
-                self.under = Some(under);
-                return false;
-            }
-            *steps -= 1;
-            (under.above, under.at) = (under.at, element.before);
-        }
-        if let Some(record) = records.pop_front().and_then(S::mine) {
-            let new = New {
-                row: under.row,
-                time: hand.time,
-                record,
-                tie: hand.tie,
-                met: under.met,
-            };
-            mine.insert(&mut heads[S::AT], (under.above, under.at), new);
-        }
-        true
-    }
-
-    /// Looks up a record's key, and makes its entry if the record is kept.
-    #[inline(always)]
-    fn begin<S: Which<L, R>>(&mut self, front: &Sides<L, R>, hand: Hand, is_kept: bool) -> Under {
-        let (rows, key_of) = (&mut self.rows, &self.key);
-        let row = blame_at(self.op, hand.index, || {
-            key_of.with(front, |key| {
-                if rows.verified(hand.candidate, key).is_some() {
-                    hand.candidate
-                } else if is_kept {
-                    rows.find_or_insert(hand.hash, key, || [NONE; 2]).0
-                } else {
-                    rows.find(hand.hash, key)
-                }
-            })
-        });
-        let at = match row {
-            NONE => NONE,
-            row => rows.value(row)[1 - S::AT],
-        };
-        Under {
-            row,
-            met: false,
-            placing: false,
-            at,
-            above: NONE,
-        }
-    }
-
-    /// Emits a row for each partner of a record; whether it has met all.
-    #[inline(always)]
-    fn meet<S: Which<L, R>, P: Push<O>>(
-        &mut self,
-        record: &S::Mine,
-        hand: Hand,
-        under: &mut Under,
-        steps: &mut u32,
-        out: &mut P,
-        cx: &mut Cx,
-    ) -> bool {
-        let (low, high) = S::reach(&self.rule);
-        let (low, high) = (hand.time + low, hand.time + high);
-        let (_, theirs) = S::sides(&mut self.left, &mut self.right);
-        while let Some((slot, at)) = theirs.log.find(under.at) {
-            let page = theirs.log.page(slot);
-            let element = &page.elements[at];
-            if element.time < low {
-                break;
-            }
-            if *steps == 0 {
-                return false;
-            }
-            *steps -= 1;
-            let next = element.before;
-            if element.time <= high {
-                let row = blame_at(self.op, hand.index, || {
-                    S::row(&self.f, record, Some(&element.record))
-                });
-                let time = EventTime::from_micros(hand.time.max(element.time));
-                if let Some(tie) = hand.tie {
-                    cx.origin = S::origin(self.op, tie, page.tie(at));
-                }
-                out.push(row, Stamp::at(time), cx);
-                under.met = true;
-                theirs.meets(under.at);
-            }
-            under.at = next;
-        }
-        true
-    }
-
     /// Tells of a piece of what leaves alone; whether nothing is left.
     fn alone<S: Which<L, R>, P: Push<O>>(
         &mut self,
@@ -480,7 +203,7 @@ where
             };
             let page = mine.log.page(slot);
             let element = &page.elements[at];
-            let row = crate::push::blame(self.op, || S::row(&self.f, &element.record, None));
+            let row = blame(self.op, || S::row(&self.f, &element.record, None));
             cx.origin = S::origin(self.op, page.tie(at), 0);
             let time = EventTime::from_micros(element.time);
             out.push(row, Stamp::at(time), cx);
@@ -563,10 +286,11 @@ where
                 let stamp = stamps.of(batch, index, cx);
                 let is_late = |v| stamp.time + self.rule.lateness < v;
                 if stamp.behind.is_some_and(is_late) {
-                    match records.pop_front() {
-                        Some(Sides::Left(record)) => self.late_left.record(record, stamp, cx),
-                        Some(Sides::Right(record)) => self.late_right.record(record, stamp, cx),
-                        None => {}
+                    if let Some(record) = records.pop_front() {
+                        self.late.record(record, stamp, cx);
+                    }
+                    if self.late.blocked() {
+                        return batch.give_back(records);
                     }
                     index += 1;
                     continue;
@@ -608,8 +332,8 @@ where
         let mut budget = PIECE;
         self.alone::<OfLeft, P>(&mut budget, out, cx)
             && self.alone::<OfRight, P>(&mut budget, out, cx)
-            && self.left.drop_one(&mut self.rows)
-            && self.right.drop_one(&mut self.rows)
+            && self.left.make_room(&mut budget, &mut self.rows)
+            && self.right.make_room(&mut budget, &mut self.rows)
     }
 
     fn output_watermark(&self, watermark: EventTime) -> EventTime {
@@ -635,8 +359,8 @@ where
     }
 
     fn sizes(&self, to: &mut Sizes) {
-        to.push((self.op, "left", self.left.log.size()));
-        to.push((self.op, "right", self.right.log.size()));
+        to.push((self.op, "left", self.left.size()));
+        to.push((self.op, "right", self.right.size()));
         to.push((self.op, "keys", self.rows.size()));
     }
 
@@ -661,11 +385,10 @@ where
     }
 
     fn side_control(&mut self, event: Control, cx: &mut Cx) {
-        self.late_left.control(event, cx);
-        self.late_right.control(event, cx);
+        self.late.control(event, cx);
     }
 
     fn side_blocked(&self) -> bool {
-        self.late_left.blocked() || self.late_right.blocked()
+        self.late.blocked()
     }
 }

@@ -58,6 +58,12 @@ pub(crate) struct Late<T> {
 }
 
 impl<T> Late<T> {
+    /// Over this edge.
+    #[cfg(test)]
+    pub fn over(edge: Aside<T>) -> Self {
+        Late { edge: Some(edge) }
+    }
+
     /// A record is too late for everything.
     #[cold]
     pub fn record(&mut self, record: T, stamp: Stamp, cx: &mut Cx) {

@@ -3,8 +3,9 @@
 //! Laws
 //! 1. An element is known by a *link*: the number of its page and its place in it. Page numbers rise, so a link to a page that has gone is
 //!    seen to lead nowhere, and nothing is unlinked when a page goes.
-//! 2. Of page numbers a link has the low bits. They are told apart as long as a link that is read is not older than the pages there are by
-//!    their whole number: at most a quarter of all numbers may be between the first page and the last ([`MOST_PAGES`]).
+//! 2. Of page numbers a link has the low bits. Who writes a link found its page, or it is that of a new element; so it is older than the
+//!    element that holds it by no more than there are between the first page and the last, and that one is there when it is read. So
+//!    numbers are told apart as long as half of them at most lie between the first page and the last ([`MOST_PAGES`]).
 //! 3. A page's slot is used again, and its memory with it: no allocation in steady state, and an id for a
 //!    [`crate::checkpoint::Tracker`] that stays small. Memory is that of the most elements there ever were at once.
 //! 4. An element has a number that no other ever has, on whatever shard: it follows from its page, or is remembered where it was restored.
@@ -18,10 +19,12 @@ use std::collections::VecDeque;
 pub(super) const PAGE: usize = if cfg!(test) { 16 } else { 1024 };
 /// The bits of a link that are a place in a page.
 const SHIFT: u32 = PAGE.trailing_zeros();
+/// What tells the entry of a key from a link: see [`Above`].
+const ROW: u32 = 1 << 31;
 /// The page numbers that links tell apart, less one.
-const MASK: u32 = u32::MAX >> SHIFT;
+pub(super) const MASK: u32 = (ROW - 1) >> SHIFT;
 /// Law 2.
-const MOST_PAGES: usize = MASK as usize / 4;
+const MOST_PAGES: usize = MASK as usize / 2;
 /// Below the shard's number in an element's.
 pub(super) const SHARD_SHIFT: u32 = 48;
 
@@ -31,9 +34,44 @@ pub(super) struct Element<T> {
     pub time: i64,
     /// The link of its key's next older one.
     pub before: u32,
-    /// Its key's entry.
-    pub row: u32,
+    pub above: Above,
     pub record: T,
+}
+
+/// What has the link to an element: its key's next newer one, or its key's entry if it is the newest. Four bytes for both, so that an element
+/// that moves costs no search. Of one that has expired, what is above it may have gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Above(u32);
+
+/// What an [`Above`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The element of this link.
+    Newer(u32),
+    /// The entry of this key.
+    Key(u32),
+}
+
+impl Above {
+    #[inline(always)]
+    pub fn newer(link: u32) -> Self {
+        debug_assert!(link < ROW);
+        Above(link)
+    }
+
+    #[inline(always)]
+    pub fn key(row: u32) -> Self {
+        assert!(row < ROW, "a shard of a join has at most 2^31 keys");
+        Above(row | ROW)
+    }
+
+    #[inline(always)]
+    pub fn holder(self) -> Holder {
+        match self.0 & ROW {
+            0 => Holder::Newer(self.0),
+            _ => Holder::Key(self.0 & !ROW),
+        }
+    }
 }
 
 /// See the module.
@@ -51,8 +89,23 @@ pub(super) struct Page<T> {
     /// The least and greatest time in it.
     pub least: i64,
     pub most: i64,
+    /// Why it is looked at next, once it is full.
+    pub turn: Turn,
     /// Its elements wait for their turn to leave, one by one.
     pub leaving: bool,
+    /// Then the places of those that have met none, the first to leave at the end.
+    pub waiting: Vec<u16>,
+}
+
+/// Why a page is looked at next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Its first elements have expired.
+    Begins,
+    /// Half of them have.
+    Half,
+    /// All have.
+    Ends,
 }
 
 /// See the module.
@@ -65,6 +118,7 @@ pub(super) struct Log<T> {
     order: VecDeque<u32>,
     first: u64,
     len: usize,
+    has_ties: bool,
     /// The shard's share of its elements' numbers.
     shard: u64,
 }
@@ -77,13 +131,23 @@ impl<T> Log<T> {
             order: VecDeque::new(),
             first: 0,
             len: 0,
+            has_ties: false,
             shard: (shard as u64) << SHARD_SHIFT,
         }
     }
 
-    /// How many elements there are, and their bytes.
+    /// How many elements there are, and their bytes and those of what ties go by.
     pub fn size(&self) -> Size {
-        Size::of::<Element<T>>(self.len, 0)
+        let ties = match self.has_ties {
+            true => size_of::<u64>(),
+            false => 0,
+        };
+        let numbers = Size::of::<u32>(self.order.len(), 0);
+        let elements = Size::of::<Element<T>>(self.len, ties);
+        Size {
+            bytes: elements.bytes + numbers.bytes,
+            ..elements
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -138,17 +202,17 @@ impl<T> Log<T> {
         (slot != NONE).then_some((slot, link as usize % PAGE))
     }
 
-    /// An element, if its page is there.
+    /// An element, if it is there.
     #[inline(always)]
     pub fn get(&self, link: u32) -> Option<&Element<T>> {
         let (slot, at) = self.find(link)?;
-        Some(&self.pages[slot as usize].elements[at])
+        self.pages[slot as usize].elements.get(at)
     }
 
     #[inline(always)]
     pub fn get_mut(&mut self, link: u32) -> Option<&mut Element<T>> {
         let (slot, at) = self.find(link)?;
-        Some(&mut self.pages[slot as usize].elements[at])
+        self.pages[slot as usize].elements.get_mut(at)
     }
 
     /// Asks the cache for an element.
@@ -179,13 +243,16 @@ impl<T> Log<T> {
                 serial,
                 least: i64::MAX,
                 most: i64::MIN,
+                turn: Turn::Begins,
                 leaving: false,
+                waiting: vec![],
             });
             self.pages.len() as u32 - 1
         });
         let page = &mut self.pages[slot as usize];
         page.serial = serial;
-        (page.least, page.most, page.leaving) = (i64::MAX, i64::MIN, false);
+        (page.least, page.most) = (i64::MAX, i64::MIN);
+        (page.turn, page.leaving) = (Turn::Begins, false);
         self.order.push_back(slot);
         slot
     }
@@ -199,6 +266,7 @@ impl<T> Log<T> {
         page.most = page.most.max(element.time);
         page.elements.push(element);
         page.ties.extend(tie);
+        self.has_ties |= tie.is_some();
         self.len += 1;
         at
     }
@@ -242,6 +310,7 @@ impl<T> Log<T> {
         page.met.clear();
         page.ties.clear();
         page.numbers.clear();
+        page.waiting.clear();
         self.free.push(slot);
     }
 
@@ -298,7 +367,7 @@ impl<T> Page<T> {
 /// The link of a place in a page.
 #[inline(always)]
 pub(super) fn link(serial: u64, at: usize) -> u32 {
-    (serial as u32) << SHIFT | at as u32
+    (serial as u32 & MASK) << SHIFT | at as u32
 }
 
 /// The id of a place in a slot.

@@ -1,4 +1,4 @@
-use super::log::PAGE;
+use super::log::{self, PAGE};
 use super::*;
 use crate::join::Between;
 use crate::key::Computed;
@@ -8,10 +8,10 @@ use crate::{BuildError, Job, Spans, Tumbling, Watermarks};
 use proptest::prelude::*;
 
 /// (time, key, value)
-type Record = (i64, u8, i64);
+pub(super) type Record = (i64, u8, i64);
 /// The records of a row, and its time.
-type Row = ((Option<Record>, Option<Record>), i64);
-type Pair = (Option<Record>, Option<Record>);
+pub(super) type Row = ((Option<Record>, Option<Record>), i64);
+pub(super) type Pair = (Option<Record>, Option<Record>);
 
 /// What a case is: records of each side by partition, in order.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("PELTON_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -243,16 +243,16 @@ proptest! {
 }
 
 /// A join on one shard that is driven by hand.
-struct Machine<Op> {
-    op: Op,
-    cx: Cx,
-    out: Out,
+pub(super) struct Machine<Op> {
+    pub(super) op: Op,
+    pub(super) cx: Cx,
+    pub(super) out: Out,
 }
 
 #[derive(Default)]
-struct Out {
-    rows: Vec<Row>,
-    blocked: bool,
+pub(super) struct Out {
+    pub(super) rows: Vec<Row>,
+    pub(super) blocked: bool,
 }
 
 impl Push<Pair> for Out {
@@ -266,7 +266,7 @@ impl Push<Pair> for Out {
     }
 }
 
-fn key() -> impl KeyOf<Sides<Record, Record>, Key = u8> {
+pub(super) fn key() -> impl KeyOf<Sides<Record, Record>, Key = u8> {
     Computed(|r: &Sides<Record, Record>| match r {
         Sides::Left(r) | Sides::Right(r) => r.1,
     })
@@ -277,7 +277,7 @@ fn row(l: Option<&Record>, r: Option<&Record>) -> Pair {
 }
 
 #[allow(clippy::type_complexity)]
-fn machine(
+pub(super) fn machine(
     lower: i64,
     upper: i64,
     outer: [bool; 2],
@@ -321,7 +321,10 @@ fn machine(
 
 impl<Op: Operator<Sides<Record, Record>, Out = Pair>> Machine<Op> {
     /// Gives it records; how many calls that took.
-    fn take(&mut self, records: impl IntoIterator<Item = Sides<Record, Record>>) -> usize {
+    pub(super) fn take(
+        &mut self,
+        records: impl IntoIterator<Item = Sides<Record, Record>>,
+    ) -> usize {
         let mut batch = Batch::with_capacity(16);
         for record in records {
             let (Sides::Left(r) | Sides::Right(r)) = record;
@@ -337,30 +340,30 @@ impl<Op: Operator<Sides<Record, Record>, Out = Pair>> Machine<Op> {
     }
 
     /// Tells it M; how many pieces it took.
-    fn watermark(&mut self, time: i64) -> usize {
+    pub(super) fn watermark(&mut self, time: i64) -> usize {
         let time = EventTime::from_micros(time);
         self.op.watermark(time, &mut self.out, &mut self.cx);
         let resumed = (1..).find(|_| self.op.resume(&mut self.out, &mut self.cx));
         resumed.unwrap()
     }
 
-    fn rows(&mut self) -> Vec<Row> {
+    pub(super) fn rows(&mut self) -> Vec<Row> {
         std::mem::take(&mut self.out.rows)
     }
 
     /// Entries of the left, the right, and keys.
-    fn entries(&self) -> [u64; 3] {
+    pub(super) fn entries(&self) -> [u64; 3] {
         let mut sizes = vec![];
         self.op.sizes(&mut sizes);
         [0, 1, 2].map(|n| sizes[n].2.entries)
     }
 }
 
-fn l(t: i64, k: u8) -> Sides<Record, Record> {
+pub(super) fn l(t: i64, k: u8) -> Sides<Record, Record> {
     Sides::Left((t, k, 0))
 }
 
-fn r(t: i64, k: u8) -> Sides<Record, Record> {
+pub(super) fn r(t: i64, k: u8) -> Sides<Record, Record> {
     Sides::Right((t, k, 0))
 }
 
@@ -483,7 +486,7 @@ fn one_record_far_ahead_holds_up_nothing() {
 #[test]
 fn page_numbers_may_come_to_their_end() {
     let mut m = machine(0, 40, [true, true]);
-    let end = u64::from(u32::MAX) / PAGE as u64;
+    let end = u64::from(log::MASK);
     m.op.left.log.serials_from(3 * (end + 1) - 10);
     m.op.right.log.serials_from(end - 5);
     for t in 0..1_000 {
