@@ -71,6 +71,10 @@ pub trait Tasklet: Send {
     /// Adds how large its states are: nothing where it has none. O(its tables).
     #[doc(hidden)]
     fn sizes(&self, _to: &mut Sizes) {}
+    /// Everything has been loaded: whether it is what this one can go on from. Before [`Tasklet::loaded`].
+    fn check_loaded(&self) -> Result<(), LoadError> {
+        Ok(())
+    }
     /// Everything has been loaded; `had` says of which states the job was made that saved it. An error: it cannot go on from there.
     fn loaded(&mut self, had: &dyn Fn(StateId) -> bool) -> Result<(), JobError>;
 }

@@ -142,3 +142,73 @@ fn a_partial_match_moves() {
         .collect();
     assert_eq!(values, ["[(a, 0), (b, 1)]"]);
 }
+
+/// Counts what is pushed.
+#[derive(Default)]
+struct Count(usize);
+
+impl crate::push::Push<u64> for Count {
+    fn push(&mut self, _: u64, _: crate::batch::Stamp, _: &mut crate::push::Cx) {
+        self.0 += 1;
+    }
+    fn control(&mut self, _: crate::push::Control, _: &mut crate::push::Cx) {}
+    fn blocked(&self) -> bool {
+        false
+    }
+}
+
+/// A timer that ends very many partial matches does so in pieces.
+#[test]
+fn a_timer_is_parted() {
+    let pattern = crate::pattern::Pattern::begin("a")
+        .where_(|r: &Record| r.2 == 0)
+        .not_followed_by("b")
+        .where_(|r| r.2 == 1)
+        .within(Span::from_micros(10));
+    let mut plan = crate::plan::Plan::default();
+    let location = std::panic::Location::caller();
+    let op = plan.op("pattern", crate::plan::Results::ROWS, location);
+    let mut make = MakePattern {
+        key: key(),
+        nfa: pattern.compile(plan.info(op)).0,
+        select: |_: &Matched<'_, Record>, to: &mut Vec<u64>| to.push(1),
+        bounds: Bounds {
+            waits: 1000,
+            ..BOUNDS
+        },
+        timed_out: None,
+        op: OP,
+        results: PhantomData,
+    };
+    make.bounds.places = 1000;
+    let config = crate::plan::PlanConfig {
+        shards: 1,
+        ring_capacity: 4,
+        batch_size: 16,
+        key_groups: 16,
+        checkpoints: false,
+    };
+    let op = crate::plan::Plan::default().alone(&config, 0, |build| make.make(build));
+    let (mut op, mut out, mut cx) = (op.unwrap(), Count::default(), crate::push::Cx::new(0));
+    let mut batch = crate::batch::Batch::with_capacity(16);
+    let time = crate::EventTime::from_micros(5);
+    for key in [1, 2] {
+        for _ in 0..200 {
+            batch.push((5, key, 0), crate::batch::Stamp::at(time));
+        }
+    }
+    while !batch.is_empty() {
+        op.batch(&mut batch, &mut out, &mut cx);
+    }
+    op.watermark(crate::EventTime::from_micros(14), &mut out, &mut cx);
+    while !op.resume(&mut out, &mut cx) {}
+    assert_eq!(out.0, 0);
+    op.watermark(crate::EventTime::from_micros(15), &mut out, &mut cx);
+    let mut before = 0;
+    while !op.resume(&mut out, &mut cx) {
+        assert!(out.0 - before <= 20, "{} in a step", out.0 - before);
+        before = out.0;
+    }
+    assert_eq!(out.0, 400);
+    assert_eq!(op.close_idle(), None, "no key is left");
+}

@@ -381,6 +381,7 @@ pub(crate) fn load_shard<S: SegmentBytes>(
         }
     }
     for tasklet in tasklets.iter_mut() {
+        tasklet.check_loaded()?;
         let had = |state: StateId| shapes.contains_key(&state.0);
         tasklet.loaded(&had).map_err(JobLoad::Job)?;
     }

@@ -233,6 +233,10 @@ impl<T: State, K: KeyOf<T>, Op: Operator<T>> Operator<T> for InOrder<T, K, Op> {
         Ok(true)
     }
 
+    fn check_loaded(&self) -> Result<(), LoadError> {
+        self.inner.check_loaded()
+    }
+
     fn loaded(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.loaded(&mut self.waiting);

@@ -347,6 +347,10 @@ impl<T, Op: Operator<T>> Operator<T> for ByClock<Op> {
     }
 
     /// Law 5: the clock has not been looked at yet, so the timer stands at once.
+    fn check_loaded(&self) -> Result<(), LoadError> {
+        self.inner.check_loaded()
+    }
+
     fn loaded(&mut self) {
         self.inner.loaded();
         self.wake_ns = self.inner.next_due().map(|_| 0);

@@ -4,7 +4,9 @@
 //! 1. An event is held once, however many matches have taken it, and goes with the last place that names it.
 //! 2. A *place* is an event in an element behind the places before it. Partial matches that began alike share the places of what they
 //!    have in common; a place goes when nothing waits behind it and no place follows it.
-//! 3. Going from a place back to the first one gives the one match that it ends. (SASE+ shares places between matches that differ
+//! 3. Neither list is longer than twice what lives in it and [`SPARE`]: what is longer is closed up, in the order of places, and takes no more memory
+//!    than that. So a checkpoint has what lives, whatever there once was ([`Buffer::close_up`]).
+//! 4. Going from a place back to the first one gives the one match that it ends. (SASE+ shares places between matches that differ
 //!    before them and tells these apart by versions on its edges; here what a version tells apart is two places of 20 bytes.)
 //!
 //! Idea: Agrawal, Diao, Gyllstrom and Immerman, "Efficient pattern matching over event streams" (SIGMOD 2008).
@@ -14,6 +16,8 @@ use crate::state::State;
 
 /// No place: before the first one.
 pub(crate) const NO_PLACE: u32 = u32::MAX;
+/// Free ones that there may be besides as many as live: law 3.
+const SPARE: usize = 8;
 
 /// An event that is held.
 #[crate::state(version = 1)]
@@ -155,19 +159,55 @@ impl<T: State> Buffer<T> {
         self.places[place as usize].refs += 1;
     }
 
-    /// One less. O(1) and O(1) for each place that goes.
-    pub fn release(&mut self, mut place: u32) {
+    /// One less; how many places went. O(1) and O(1) for each of these.
+    pub fn release(&mut self, mut place: u32) -> usize {
+        let mut went = 0;
         while place != NO_PLACE {
             let at = &mut self.places[place as usize];
             at.refs -= 1;
             if at.refs > 0 {
-                return;
+                break;
             }
+            went += 1;
             let (event, before) = (at.event, at.before);
             self.free_places.push(place);
             self.let_go(event);
             place = before;
         }
+        went
+    }
+
+    /// Whether law 3 asks for closing up. It depends on what came and went alone.
+    pub fn is_sparse(&self) -> bool {
+        let sparse = |all: usize, free: usize| free > all - free + SPARE;
+        sparse(self.events.len(), self.free_events.len())
+            || sparse(self.places.len(), self.free_places.len())
+    }
+
+    /// Takes out what is free. `to` says then where each place that lives is now. O(all), after as many as half of these have gone.
+    pub fn close_up(&mut self, to: &mut Vec<u32>) {
+        numbers_of(self.events.iter().map(Option::is_some), to);
+        self.events.retain(Option::is_some);
+        self.events.shrink_to(2 * self.events.len() + SPARE);
+        for place in self.places.iter_mut().filter(|place| place.refs > 0) {
+            place.event = to[place.event as usize];
+        }
+        numbers_of(self.places.iter().map(|place| place.refs > 0), to);
+        self.places.retain(|place| place.refs > 0);
+        self.places.shrink_to(2 * self.places.len() + SPARE);
+        for place in &mut self.places {
+            if place.before != NO_PLACE {
+                place.before = to[place.before as usize];
+            }
+        }
+        self.free_events = vec![];
+        self.free_places = vec![];
+    }
+
+    /// How long both lists are, free ones among them.
+    #[cfg(test)]
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.events.len(), self.places.len())
     }
 
     /// The element of a place, and how many events the match has in it.
@@ -196,4 +236,15 @@ impl<T: State> Buffer<T> {
         }
         into.reverse();
     }
+}
+
+/// The numbers of those that live when the others are taken out.
+fn numbers_of(live: impl Iterator<Item = bool>, to: &mut Vec<u32>) {
+    to.clear();
+    let mut next = 0;
+    to.extend(live.map(|lives| {
+        let own = next;
+        next += u32::from(lives);
+        own
+    }));
 }

@@ -70,7 +70,14 @@ pub(crate) struct Scratch {
     /// Last places of matches, and the numbers of their first events.
     complete: Vec<(u32, u64)>,
     path: Vec<u32>,
+    /// Where places are now, while a buffer is closed up.
+    to: Vec<u32>,
+    /// What has been done since it was set to 0: partial matches that were looked at or went, places that were gone along or went.
+    pub work: usize,
 }
+
+/// Partial matches that a key has room for besides four times those that it has.
+const SPARE: usize = 32;
 
 impl<T: State> Runs<T> {
     pub fn new(print: u64) -> Self {
@@ -88,6 +95,7 @@ impl<T: State> Runs<T> {
     }
 
     /// What waits.
+    #[cfg(test)]
     pub fn waits(&self) -> usize {
         self.waits.len()
     }
@@ -106,6 +114,13 @@ impl<T: State> Runs<T> {
     #[cfg(test)]
     pub fn held(&self) -> (usize, usize) {
         (self.buffer.size().entries as usize, self.buffer.places())
+    }
+
+    /// How long the lists of events and places are, and how many partial matches there is room for.
+    #[cfg(test)]
+    pub fn room(&self) -> (usize, usize, usize) {
+        let (events, places) = self.buffer.lengths();
+        (events, places, self.waits.capacity())
     }
 
     /// When the time of the oldest partial match is over.
@@ -127,7 +142,7 @@ impl<T: State> Runs<T> {
         scratch: &mut Scratch,
         tell: &mut impl Tell<T>,
     ) -> u64 {
-        self.expire(nfa, time, scratch, tell);
+        self.expire(nfa, time, usize::MAX, scratch, tell);
         let event = self.buffer.take_in(record, time, self.next);
         let mut one = Event {
             nfa,
@@ -138,6 +153,7 @@ impl<T: State> Runs<T> {
             knows_path: false,
         };
         let mut waits = std::mem::take(&mut self.waits);
+        one.scratch.work += waits.len() + 1;
         for wait in waits.drain(..) {
             one.knows_path = false;
             one.comes_to(wait);
@@ -145,11 +161,29 @@ impl<T: State> Runs<T> {
         one.knows_path = false;
         one.begins();
         self.next += 1;
-        self.waits = std::mem::replace(&mut scratch.waits, waits);
+        // Its own again, not the scratch's, which has room for the most that any key had.
+        waits.append(&mut scratch.waits);
+        self.waits = waits;
         self.buffer.let_go(event);
         let go_on = self.tell(nfa, time, scratch, tell);
-        self.skip_to(go_on);
-        self.bound(bounds)
+        self.skip_to(go_on, scratch);
+        let dropped = self.bound(bounds, scratch);
+        self.close_up(scratch);
+        dropped
+    }
+
+    /// Nothing is kept for what there once was: [`Buffer::close_up`].
+    fn close_up(&mut self, scratch: &mut Scratch) {
+        if self.buffer.is_sparse() {
+            self.buffer.close_up(&mut scratch.to);
+            for wait in &mut self.waits {
+                wait.place = scratch.to[wait.place as usize];
+            }
+            scratch.work += scratch.to.len();
+        }
+        if self.waits.capacity() > 4 * self.waits.len() + SPARE {
+            self.waits.shrink_to(2 * self.waits.len());
+        }
     }
 
     /// Whether an event may begin a match.
@@ -166,19 +200,29 @@ impl<T: State> Runs<T> {
             .any(takes)
     }
 
-    /// Ends what is over at `time`, oldest first (law 5).
+    /// Ends what is over at `time`, oldest first (law 5), until `scratch.work` has come to `most`; whether none is left. What one event
+    /// has begun is not parted.
     pub fn expire(
         &mut self,
         nfa: &Nfa<T>,
         time: i64,
+        most: usize,
         scratch: &mut Scratch,
         tell: &mut impl Tell<T>,
-    ) {
-        let Some(within) = nfa.within else { return };
+    ) -> bool {
+        let Some(within) = nfa.within else {
+            return true;
+        };
         while let Some(over) = self.over(within).filter(|&over| over <= time) {
+            if scratch.work >= most {
+                return false;
+            }
+            // Taking out the first moves the others: some bytes each.
+            scratch.work += self.waits.len() / 16;
             let start = self.waits[0].start;
             let count = self.waits.partition_point(|w| w.start <= start);
             let mut group: Vec<Wait> = self.waits.drain(..count).collect();
+            scratch.work += count;
             for wait in group.iter().filter(|w| w.element == END) {
                 self.buffer.keep(wait.place);
                 scratch.complete.push((wait.place, start));
@@ -193,16 +237,19 @@ impl<T: State> Runs<T> {
                         wait.element == END || nfa.completes(self.buffer.element(wait.place));
                     if wait.place != last && !is_match {
                         self.buffer.path(wait.place, &mut scratch.path);
+                        scratch.work += scratch.path.len();
                         tell.timed_out(&self.seen(nfa, &scratch.path), over);
                     }
                     last = wait.place;
                 }
             }
             for wait in group {
-                self.buffer.release(wait.place);
+                scratch.work += self.buffer.release(wait.place);
             }
-            self.skip_to(go_on);
+            self.skip_to(go_on, scratch);
+            self.close_up(scratch);
         }
+        true
     }
 
     fn seen<'a>(&'a self, nfa: &'a Nfa<T>, path: &'a [u32]) -> Matched<'a, T> {
@@ -221,10 +268,16 @@ impl<T: State> Runs<T> {
         scratch: &mut Scratch,
         tell: &mut impl Tell<T>,
     ) -> u64 {
-        let Scratch { complete, path, .. } = scratch;
+        let Scratch {
+            complete,
+            path,
+            work,
+            ..
+        } = scratch;
         if complete.len() > 1 {
             complete.sort_by_cached_key(|&(place, _)| {
                 self.buffer.path(place, path);
+                *work += path.len();
                 let places = path.iter();
                 let mut key: Vec<_> = places
                     .map(|&p| (self.buffer.when(p).1, self.buffer.element(p).0))
@@ -238,10 +291,11 @@ impl<T: State> Runs<T> {
         for (place, start) in complete.drain(..) {
             if start >= go_on {
                 self.buffer.path(place, path);
+                *work += path.len();
                 tell.matched(&self.seen(nfa, path), time);
                 go_on = go_on.max(self.goes_on(nfa, path));
             }
-            self.buffer.release(place);
+            *work += self.buffer.release(place);
         }
         go_on
     }
@@ -264,15 +318,15 @@ impl<T: State> Runs<T> {
     }
 
     /// Whatever began before this event goes.
-    fn skip_to(&mut self, number: u64) {
+    fn skip_to(&mut self, number: u64, scratch: &mut Scratch) {
         let count = self.waits.partition_point(|w| w.start < number);
         for wait in self.waits.drain(..count) {
-            self.buffer.release(wait.place);
+            scratch.work += 1 + self.buffer.release(wait.place);
         }
     }
 
     /// Law 4: how many had to go.
-    fn bound(&mut self, bounds: &Bounds) -> u64 {
+    fn bound(&mut self, bounds: &Bounds, scratch: &mut Scratch) -> u64 {
         let mut oldest = 0;
         let mut newest = self.waits.len();
         while newest - oldest > bounds.waits || self.buffer.places() > bounds.places {
@@ -286,7 +340,7 @@ impl<T: State> Runs<T> {
                     newest
                 }
             };
-            self.buffer.release(self.waits[goes].place);
+            scratch.work += 1 + self.buffer.release(self.waits[goes].place);
         }
         let dropped = self.waits.len() - (newest - oldest);
         self.waits.truncate(newest);
@@ -311,6 +365,7 @@ impl<T: State> Event<'_, T> {
     fn holds(&mut self, place: u32, condition: &Condition<T>) -> bool {
         if condition.looks_back && !self.knows_path {
             self.buffer.path(place, &mut self.scratch.path);
+            self.scratch.work += self.scratch.path.len();
             self.knows_path = true;
         }
         let matched = Matched {
@@ -338,7 +393,7 @@ impl<T: State> Event<'_, T> {
         let place = wait.place;
         match self.what_stays(wait) {
             Some(stays) => self.scratch.waits.push(stays),
-            None => self.buffer.release(place),
+            None => self.scratch.work += self.buffer.release(place),
         }
     }
 
@@ -447,7 +502,7 @@ impl<T: State> Event<'_, T> {
             };
             self.waits_for(place, start, target.element, (target.guards, rivals));
         }
-        self.buffer.release(place);
+        self.scratch.work += self.buffer.release(place);
     }
 
     fn waits_for(

@@ -51,8 +51,9 @@ pub(super) fn told(pattern: P, bounds: Bounds, events: &[(&str, i64)]) -> Told {
         assert!(runs.waits() <= bounds.waits && runs.held().1 <= bounds.places);
         assert!(runs.held().0 <= runs.held().1, "an event is held once");
         assert_eq!(runs.is_empty(), runs.held() == (0, 0));
+        holds_no_more_than_lives(&runs);
     }
-    runs.expire(&nfa, i64::MAX, &mut scratch, &mut told);
+    assert!(runs.expire(&nfa, i64::MAX, usize::MAX, &mut scratch, &mut told));
     assert!(nfa.within.is_none() || runs.is_empty());
     told
 }
@@ -474,4 +475,85 @@ fn what_makes_no_sense_is_refused() {
     refused(b().within(Span::from_micros(-1)), "span of `within`");
     let many = (0..64).fold(a(), |p, n| p.next(n.to_string()));
     refused(many, "of 65 elements");
+}
+
+/// Lists are as long as what lives in them, about.
+fn holds_no_more_than_lives<T: crate::state::State>(runs: &Runs<T>) {
+    let ((events, places), room) = (runs.held(), runs.room());
+    assert!(room.0 <= 2 * events + 8, "{events} events in {room:?}");
+    assert!(room.1 <= 2 * places + 8, "{places} places in {room:?}");
+    assert!(
+        room.2 <= 4 * runs.waits() + 40,
+        "{} in {room:?}",
+        runs.waits()
+    );
+}
+
+/// What a key once had is not kept, neither in memory nor in its entry of a checkpoint: that is as long as the lists are.
+#[test]
+fn a_key_holds_no_more_than_lives() {
+    let mut plan = Plan::default();
+    let op = plan.op("pattern", Results::ROWS, Location::caller());
+    let b = P::begin("a")
+        .where_(is("a"))
+        .followed_by("b")
+        .where_(is("b"));
+    let (nfa, _) = b.within(10.seconds()).compile(plan.info(op));
+    let (mut runs, mut scratch, mut told) = (Runs::new(7), Scratch::default(), Told::default());
+    let mut event = |runs: &mut Runs<String>, letter: &str, time: i64| {
+        runs.event(
+            &nfa,
+            &BOUNDS,
+            (letter.into(), time),
+            &mut scratch,
+            &mut told,
+        );
+        holds_no_more_than_lives(runs);
+    };
+    for time in 0..900 {
+        event(&mut runs, "a", time);
+    }
+    assert_eq!(runs.held(), (900, 900));
+    // All but the last ten are over; those match, and nothing else.
+    event(&mut runs, "a", 10_000_889);
+    assert_eq!(runs.held(), (11, 11));
+    event(&mut runs, "b", 10_000_889);
+    assert_eq!(runs.held(), (0, 0));
+    assert_eq!((told.timed_out.len(), told.matches.len()), (890, 11));
+}
+
+/// What is over at one time is ended in pieces, and in the same order as at once.
+#[test]
+fn what_is_over_is_ended_in_pieces() {
+    let run = |most: usize| {
+        let mut plan = Plan::default();
+        let op = plan.op("pattern", Results::ROWS, Location::caller());
+        let b = P::begin("a")
+            .where_(is("a"))
+            .followed_by("b")
+            .where_(is("b"));
+        let b = b.one_or_more().followed_by("c").where_(is("c"));
+        let (nfa, _) = b.within(10.seconds()).compile(plan.info(op));
+        let (mut runs, mut scratch, mut told) = (Runs::new(7), Scratch::default(), Told::default());
+        for n in 0..60 {
+            let letter = if n % 3 == 2 { "b" } else { "a" };
+            let one = (format!("{letter}{n}"), 0);
+            runs.event(&nfa, &BOUNDS, one, &mut scratch, &mut told);
+        }
+        for piece in 1.. {
+            scratch.work = 0;
+            let before = told.timed_out.len();
+            let all = runs.expire(&nfa, 10_000_000, most, &mut scratch, &mut told);
+            assert!(most == usize::MAX || told.timed_out.len() - before <= most + 20);
+            assert!(told.timed_out.len() > before, "each piece does something");
+            if all {
+                return (told.timed_out, piece);
+            }
+        }
+        unreachable!()
+    };
+    let ((at_once, one), (parted, pieces)) = (run(usize::MAX), run(100));
+    assert_eq!(at_once, parted);
+    assert_eq!(one, 1);
+    assert!(pieces > 20, "{pieces} pieces");
 }

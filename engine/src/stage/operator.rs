@@ -99,6 +99,11 @@ pub trait Operator<In>: Send + 'static {
         Ok(false)
     }
 
+    /// Everything has been loaded: whether it can go on from that. For what an entry alone does not tell, since a later one may replace it.
+    fn check_loaded(&self) -> Result<(), LoadError> {
+        Ok(())
+    }
+
     /// Everything has been loaded: what follows from it (timers, what is next due) is made anew. [`Operator::resume`] comes
     /// next, before any frame: for what is overdue, where M is higher now than on the shard that wrote.
     fn loaded(&mut self) {}
@@ -355,6 +360,9 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     }
     fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
         Ok(self.op.load(frame)? || self.chain.load(frame)?)
+    }
+    fn check_loaded(&self) -> Result<(), LoadError> {
+        self.op.check_loaded()
     }
     fn sizes(&self, to: &mut Sizes) {
         self.op.sizes(to);

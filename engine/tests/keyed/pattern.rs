@@ -254,6 +254,62 @@ fn a_job_goes_on_with_its_own_pattern() {
     assert_eq!(results.take(), [[3, 9], [4, 9]]);
 }
 
+/// Once nothing of the old one is left a job goes on with another pattern.
+#[test]
+fn a_pattern_may_change_when_nothing_is_left_of_the_old_one() {
+    let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
+    let (feed, first) = feed::<Record>(1);
+    let start = |source, last: &str| {
+        let (results, sink) = collect();
+        let job = Job::new("changes");
+        job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+        let pattern = Pattern::begin("a")
+            .where_(|r: &Record| r.2 == 1)
+            .followed_by(last)
+            .where_(|r: &Record| r.2 == 9)
+            .within(10.seconds());
+        job.source(source)
+            .event_time(time, Watermarks::monotonous())
+            .key_by(|r| r.0)
+            .pattern(pattern)
+            .uid("pattern")
+            .select(|m| m.events().map(|(_, _, r)| r.1).collect::<Vec<_>>())
+            .sink(sink);
+        let stepper = Stepper::on_disk(&job, Sizes::shards(2), &OnDisk::small(&disk));
+        (stepper, results)
+    };
+    let checkpoint = |stepper: &mut Stepper| {
+        stepper.until_idle().unwrap();
+        let before = stepper.checkpoints().completed;
+        while stepper.checkpoints().completed == before {
+            stepper.checkpoint();
+            stepper.advance_clock(2.millis());
+            stepper.until_idle().unwrap();
+        }
+    };
+    let mut stepper = start(first, "b").0.unwrap();
+    for key in 0..20 {
+        feed.push(0, (key, 1, 1));
+    }
+    feed.push(0, (30, 5, 0));
+    checkpoint(&mut stepper);
+    drop(stepper);
+    let refused = start(feed.source(), "c").0.err().unwrap().to_string();
+    assert!(refused.contains("of another pattern"), "{refused}");
+    let mut stepper = start(feed.source(), "b").0.unwrap();
+    feed.push(0, (30, 100, 0));
+    checkpoint(&mut stepper);
+    drop(stepper);
+    let (stepper, results) = start(feed.source(), "c");
+    let mut stepper = stepper.unwrap();
+    for record in [(3, 200, 1), (3, 201, 9)] {
+        feed.push(0, record);
+    }
+    drop(feed);
+    stepper.run().unwrap();
+    assert_eq!(results.take(), [[200, 201]]);
+}
+
 /// What time completes ties with what other keys' time completes, whether the watermark told of it or the key's next event.
 #[test]
 fn ties_of_what_time_completes_depend_on_no_interleaving() {
