@@ -5,6 +5,7 @@
 //! | [`KeyedStream::window_join`](crate::KeyedStream::window_join) | records of a key in one window | when the window fires | both sides' records, with the window |
 //! | [`KeyedStream::interval_join`](crate::KeyedStream::interval_join) | records of a key with r.t - l.t within bounds | when the second of both comes; alone, when the first goes | both sides' records, until the watermark has passed what they can meet |
 //! | [`KeyedStream::as_of_join`](crate::KeyedStream::as_of_join) | a record and the last version before it | when the watermark has passed the record | each key's last version; records that wait |
+//! | [`KeyedStream::regular_join`](crate::KeyedStream::regular_join) | all rows of a key | at once, as a change; taken back when what it is of goes | both sides' rows, for ever or for a time to live |
 //! | [`Stream::broadcast_join`](crate::Stream::broadcast_join) | a record and the row of a small table that each shard has | at once | the table, on every shard, until its rows are removed |
 //! | [`Stream::lookup_join`](crate::Stream::lookup_join) | a record and what a client outside says of its key ([`mod@crate::calls`]) | when it is answered | records that wait for an answer; a cache |
 //!
@@ -14,9 +15,11 @@
 mod as_of;
 mod broadcast;
 mod interval;
+mod regular;
 mod window;
 
 pub use as_of::AsOfJoin;
 pub use broadcast::BroadcastJoin;
 pub use interval::{Between, IntervalJoin};
+pub use regular::{ChangeRows, PlainRows, RegularJoin, SideRows};
 pub use window::{Join, Met, Rows, WindowJoin};

@@ -4,7 +4,7 @@ use crate::edge::Wiring;
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::pipeline::{Inlet, MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{Class, EdgeId, Results};
+use crate::plan::{Class, EdgeId, Results, SharedPlan};
 use crate::push::OpId;
 use crate::stage::operator::Operator;
 use crate::stream::{Meta, Stream, close};
@@ -59,13 +59,26 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     where
         <M::Op as Operator<P::Item>>::Out: Send,
     {
+        refuse_updates(&self.stream, op);
+        self.operator_on_changes(op, results, make)
+    }
+
+    /// The same for an operator that knows what becomes of results that later ones replace.
+    pub(crate) fn operator_on_changes<M: MakeOperator<P::Item>>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<OperatorRoot<P::Item, M>>
+    where
+        <M::Op as Operator<P::Item>>::Out: Send,
+    {
         let KeyedStream {
             stream,
             key,
             key_op,
             mut beside,
         } = self;
-        refuse_updates(&stream, op);
         let (plan, pipeline, mut ops, mut meta): (_, P, Vec<OpId>, Meta) = stream.into_parts();
         ops.push(key_op);
         let edge: EdgeId = plan.lock().edge::<P::Item>(Wiring::AllToAll);
@@ -118,13 +131,18 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 /// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
 /// would count as one more record, and how many there are depends on the interleaving.
 fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
+    refuse_updates_of(&stream.plan, &stream.meta, op);
+}
+
+/// The same for what is known of a stream.
+pub(crate) fn refuse_updates_of(plan: &SharedPlan, meta: &Meta, op: OpId) {
     // A correction (class ROWS) is one more record of its own, the same in every run.
-    let results = stream.meta.results;
+    let results = meta.results;
     if !results.replaced || results.class == Class::Rows {
         return;
     }
-    let mut plan = stream.plan.lock();
-    let because = stream.meta.replaces;
+    let mut plan = plan.lock();
+    let because = meta.replaces;
     let e = BuildError::CountsUpdates {
         op: plan.info(op).to_string(),
         because: because.map_or_else(String::new, |b| plan.info(b).to_string()),

@@ -205,6 +205,8 @@ pub struct Counters {
     pub invariant_broken: u64,
     /// Partial matches of patterns that had to go because their key had too many, or too many events in them.
     pub dropped_matches: u64,
+    /// Changes that take back a row which does not stand (or stands no longer): nothing comes of them.
+    pub stray_retractions: u64,
 }
 
 impl Counters {
@@ -224,7 +226,7 @@ impl Counters {
         self
     }
 
-    /// As a checkpoint keeps them: all but the dropped matches, which it has apart.
+    /// As a checkpoint keeps them: all but the dropped matches and stray retractions, which it has apart.
     pub(crate) fn row(&self) -> [u64; 7] {
         let Counters {
             records_in,
@@ -235,6 +237,7 @@ impl Counters {
             behind,
             invariant_broken,
             dropped_matches: _,
+            stray_retractions: _,
         } = *self;
         [
             records_in,
@@ -267,6 +270,7 @@ impl Counters {
             behind,
             invariant_broken,
             dropped_matches: 0,
+            stray_retractions: 0,
         }
     }
 
@@ -280,6 +284,7 @@ impl Counters {
         self.behind += o.behind;
         self.invariant_broken += o.invariant_broken;
         self.dropped_matches += o.dropped_matches;
+        self.stray_retractions += o.stray_retractions;
     }
 }
 

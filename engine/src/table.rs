@@ -255,17 +255,18 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// The same for a key that is not at hand as one: which has this hash and which `same` says yes to.
     pub fn find_by(&self, hash: u64, same: impl Fn(&K) -> bool) -> u32 {
-        debug_assert!(self.has_index, "nothing is found without an index");
-        if self.index.pages() == 0 {
-            return self.find_unindexed(same);
-        }
-        self.index.find(hash, |id| same(self.key(id)))
+        self.find_id(hash, |id| same(self.key(id)))
     }
 
-    /// Law 4.
-    fn find_unindexed(&self, same: impl Fn(&K) -> bool) -> u32 {
-        let same = |&id: &u32| same(self.key(id)) && self.is_live(id);
-        (0..self.issued as u32).find(same).unwrap_or(NONE)
+    /// The same where it takes the entry's value to tell.
+    pub(crate) fn find_id(&self, hash: u64, same: impl Fn(u32) -> bool) -> u32 {
+        debug_assert!(self.has_index, "nothing is found without an index");
+        if self.index.pages() == 0 {
+            // Law 4.
+            let same = |&id: &u32| self.is_live(id) && same(id);
+            return (0..self.issued as u32).find(same).unwrap_or(NONE);
+        }
+        self.index.find(hash, same)
     }
 
     /// The id of a key; where it is new, of an entry made from it. The flag says that it is new.

@@ -31,6 +31,7 @@ const LAYOUT: &str = "layout";
 const COUNTERS: &str = "counters";
 /// There only where there were any: the row of counters has the seven that the format began with.
 const DROPPED_MATCHES: &str = "dropped matches";
+const STRAY_RETRACTIONS: &str = "stray retractions";
 
 /// Of a state: its number, uid, whether that was given, operator, name and shape.
 type StateRow = (u64, (String, (bool, (String, (String, String)))));
@@ -77,6 +78,10 @@ impl Sections {
         if dropped > 0 {
             sections.insert(DROPPED_MATCHES.into(), save(&dropped));
         }
+        let stray = counted.counters.stray_retractions;
+        if stray > 0 {
+            sections.insert(STRAY_RETRACTIONS.into(), save(&stray));
+        }
     }
 
     /// Reads all that are the engine's; how many of them there are.
@@ -86,7 +91,15 @@ impl Sections {
         Self::layout(checkpoint)?;
         Self::prepared(checkpoint)?;
         Self::counters(checkpoint)?;
-        let known = [JOB, STATES, PREPARED, LAYOUT, COUNTERS, DROPPED_MATCHES];
+        let known = [
+            JOB,
+            STATES,
+            PREPARED,
+            LAYOUT,
+            COUNTERS,
+            DROPPED_MATCHES,
+            STRAY_RETRACTIONS,
+        ];
         let there = known.map(|name| u64::from(checkpoint.sections.contains_key(name)));
         Ok(there.iter().sum())
     }
@@ -100,6 +113,9 @@ impl Sections {
         let mut counters = Counters::of_row(row);
         if checkpoint.sections.contains_key(DROPPED_MATCHES) {
             counters.dropped_matches = load(checkpoint, DROPPED_MATCHES)?;
+        }
+        if checkpoint.sections.contains_key(STRAY_RETRACTIONS) {
+            counters.stray_retractions = load(checkpoint, STRAY_RETRACTIONS)?;
         }
         Ok(Counted {
             counters,

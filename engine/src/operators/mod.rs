@@ -14,6 +14,7 @@ pub mod order;
 pub mod pattern;
 pub mod process;
 pub mod processing_time;
+pub mod regular_join;
 pub mod replay;
 pub mod running;
 pub mod session;

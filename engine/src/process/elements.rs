@@ -39,9 +39,9 @@ impl<E: Clone + Hash + Eq + State> ElementKey for E {}
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Head {
-    pub(super) first: u32,
-    pub(super) last: u32,
-    pub(super) len: u32,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) len: u32,
 }
 
 impl Default for Head {
@@ -56,7 +56,7 @@ impl Default for Head {
 
 /// Which row's, and which of its elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Of<E> {
+pub(crate) struct Of<E> {
     pub row: u32,
     pub key: E,
 }
@@ -69,7 +69,7 @@ struct OfRef<'a, E> {
 }
 
 /// An element.
-pub(super) struct Node<V> {
+pub(crate) struct Node<V> {
     /// None once it has gone.
     pub value: Option<V>,
     pub until: i64,
@@ -121,7 +121,7 @@ struct Clearing {
 }
 
 /// All elements of a state on a shard.
-pub(super) struct Elements<E, V> {
+pub(crate) struct Elements<E, V> {
     name: &'static str,
     pub kept: Option<Kept>,
     pub table: KeyTable<Of<E>, Node<V>>,
@@ -164,6 +164,21 @@ impl<E: ElementKey, V: State> Elements<E, V> {
             .table
             .find_by(hash, |of| of.row == row && of.key == *key);
         (id != NONE && !self.has_left(id)).then_some(id)
+    }
+
+    /// The id of an element that is known by less than its key: its key hashes as `like` does, and `same` says yes to it. Not while
+    /// anything is being cleared.
+    #[inline]
+    pub fn find_where(&self, row: u32, like: &E, same: impl Fn(&E, &V) -> bool) -> Option<u32> {
+        debug_assert!(!self.is_clearing(), "law 3");
+        let table = &self.table;
+        let hash = table.hash_as(&OfRef { row, key: like });
+        let id = table.find_id(hash, |id| {
+            let (of, node) = (table.key(id), table.value(id));
+            let value = node.value.as_ref();
+            of.row == row && value.is_some_and(|value| same(&of.key, value))
+        });
+        (id != NONE).then_some(id)
     }
 
     /// Puts in an element whose key is not there, at the end; its id. `key`: the row's.
@@ -548,7 +563,7 @@ impl<E: ElementKey, V: State> Elements<E, V> {
 }
 
 /// See [`Elements::iter`].
-pub(super) struct Iter<'a, E, V> {
+pub(crate) struct Iter<'a, E, V> {
     table: &'a KeyTable<Of<E>, Node<V>>,
     at: u32,
     now: i64,

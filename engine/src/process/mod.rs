@@ -74,6 +74,7 @@ mod value;
 pub use build::{Call, NoTimer, OnTimer, Process, ProcessInput};
 pub(crate) use build::{function, timer};
 pub use context::Context;
+pub(crate) use elements::{Elements, Head, Of};
 pub use list::{AsList, ListOf, ListState, list};
 pub use many::{KeptMany, ManyOf, Shown};
 pub use map::{AsMap, MapOf, MapState, map};
@@ -83,8 +84,9 @@ pub use reducing::{
 };
 pub(crate) use rows::Table;
 pub use rows::{Part, Row, Rows};
+pub(crate) use states::Named;
 pub use states::{KeptStates, States, Who};
 pub(crate) use timers::{Ask, Standing};
-pub(crate) use ttl::Now;
+pub(crate) use ttl::{Expiry, Now};
 pub use ttl::Ttl;
 pub use value::{KeptValue, ValueOf, ValueState, value};

@@ -32,6 +32,7 @@ struct Live {
     behind: AtomicU64,
     invariant_broken: AtomicU64,
     dropped_matches: AtomicU64,
+    stray_retractions: AtomicU64,
     steps: Lengths,
 }
 
@@ -86,6 +87,7 @@ impl Live {
         add(&self.behind, c.behind);
         add(&self.invariant_broken, c.invariant_broken);
         add(&self.dropped_matches, c.dropped_matches);
+        add(&self.stray_retractions, c.stray_retractions);
     }
 
     fn read(&self) -> Counters {
@@ -99,6 +101,7 @@ impl Live {
             behind: get(&self.behind),
             invariant_broken: get(&self.invariant_broken),
             dropped_matches: get(&self.dropped_matches),
+            stray_retractions: get(&self.stray_retractions),
         }
     }
 }

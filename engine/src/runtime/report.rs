@@ -56,6 +56,9 @@ impl fmt::Display for JobReport {
         if c.dropped_matches > 0 {
             writeln!(f, "dropped partial matches: {}", c.dropped_matches)?;
         }
+        if c.stray_retractions > 0 {
+            writeln!(f, "retractions of rows that did not stand: {}", c.stray_retractions)?;
+        }
         write!(f, "{}", self.latencies)?;
         let LongestStep { stage, shard, us } = &self.longest_step;
         writeln!(f, "longest step: {us:.1} us, {stage} on shard {shard}")?;
