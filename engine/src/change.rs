@@ -17,7 +17,8 @@
 //! 3. The changes of one key lie in their order on its shard. An exchange by another key keeps it for rows that share both.
 //!
 //! Their makers are [`KeyedStream::changelog`](crate::KeyedStream::changelog), [`KeyedStream::top`](crate::KeyedStream::top) and
-//! [`KeyedStream::top_with_rank`](crate::KeyedStream::top_with_rank). No operator with state applies changes yet: it is refused behind them where
+//! [`KeyedStream::top_with_rank`](crate::KeyedStream::top_with_rank), and [`KeyedStream::regular_join`](crate::KeyedStream::regular_join), which
+//! takes them as well. No other operator with state applies changes: it is refused behind them where
 //! their number is not fixed, as behind all updates, and an append-only sink is refused in any case. The kinds and their names are those of
 //! Flink's `RowKind`; rows that are added and taken away are the deltas of incremental view maintenance (Gupta, Mumick and Subrahmanian, 1993).
 

@@ -8,7 +8,8 @@
 //! 3. Of a side that is told of by itself, a row is *alone* from when it comes until its first partner does, and again when the last partner that
 //!    is kept is taken back. What is told of that is kept with the row (`bag.rs`), so nothing is taken back that was not told.
 //! 4. What has lived its time goes without a word: what was told of it stands, and a partner that it leaves behind is not alone for that. All
-//!    that has expired has gone before the next frame is taken, so what is in the table is there: no look compares times.
+//!    that has expired has gone before the next frame is taken, so what is in the table is there: no look compares times. (By event time a
+//!    row whose place was that of a later one, which was taken back, may go as late as that would have.)
 //! 5. By event time a record counts as of its time, or V where that is later, and M never lies above that: what it puts in has not expired.
 //!    Where no side takes rows back, two meet iff they so lie less than the time to live apart: that depends on neither M nor on who came
 //!    first (class NET). Where one does, what a retraction finds depends on M: class EXEMPT, as by the clock.
@@ -20,6 +21,8 @@
 //! that of the row that it finds. State: an entry a row, and the keys.
 
 mod bag;
+#[cfg(test)]
+mod tests;
 mod which;
 
 use crate::batch::{Batch, Origin, Stamp};
@@ -477,8 +480,7 @@ where
         let next = of.map(|e| e.as_ref().and_then(crate::process::Expiry::next_by_clock));
         self.wake_ns = next.into_iter().flatten().min().map(|due| {
             let wait = due.saturating_sub(self.now.clock).max(0);
-            cx.now_ns
-                .saturating_add(Span::from_micros(wait).nanos())
+            cx.now_ns.saturating_add(Span::from_micros(wait).nanos())
         });
     }
 }

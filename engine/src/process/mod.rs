@@ -87,6 +87,6 @@ pub use rows::{Part, Row, Rows};
 pub(crate) use states::Named;
 pub use states::{KeptStates, States, Who};
 pub(crate) use timers::{Ask, Standing};
-pub(crate) use ttl::{Expiry, Now};
 pub use ttl::Ttl;
+pub(crate) use ttl::{Expiry, Now};
 pub use value::{KeptValue, ValueOf, ValueState, value};

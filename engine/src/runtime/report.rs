@@ -57,7 +57,11 @@ impl fmt::Display for JobReport {
             writeln!(f, "dropped partial matches: {}", c.dropped_matches)?;
         }
         if c.stray_retractions > 0 {
-            writeln!(f, "retractions of rows that did not stand: {}", c.stray_retractions)?;
+            writeln!(
+                f,
+                "retractions of rows that did not stand: {}",
+                c.stray_retractions
+            )?;
         }
         write!(f, "{}", self.latencies)?;
         let LongestStep { stage, shard, us } = &self.longest_step;

@@ -2,6 +2,7 @@
 
 mod as_of;
 mod broadcast;
+mod regular;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;
