@@ -318,7 +318,7 @@ fn check(case: &Case) {
             end(join.left_changes().right_changes(), case, sink);
         }
     }
-    let mut stepper = Stepper::with(&job, case.sizes.clone()).unwrap();
+    let mut stepper = Stepper::with(&job, case.sizes).unwrap();
     stepper.until_idle().unwrap();
     let mut model = Model {
         case,
