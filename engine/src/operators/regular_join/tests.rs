@@ -508,3 +508,42 @@ impl crate::sink::Sink<Change<(u8, u8)>> for Appends {
 impl crate::sink::Writer<Change<(u8, u8)>> for Nowhere {
     fn write(&mut self, _: Change<(u8, u8)>, _: Stamp) {}
 }
+
+/// A key goes with its last row, whether that is taken back or expires, and one that nothing was taken from is not kept for that.
+#[test]
+fn keys_go_with_their_last_row() {
+    let (feed, left) = testing::feed::<Change<Row>>(1);
+    let (_, sink) = testing::collect();
+    let job = Job::new("keys");
+    let right = job.source(crate::sources::items([(0u8, 0u8)]));
+    job.source(left)
+        .key_by(|c| c.row.0)
+        .regular_join(right.key_by(|r| r.0))
+        .left_changes()
+        .ttl(Ttl::processing_time(1.seconds()))
+        .inner(|l, r| (l.1, r.1))
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    let keys = |stepper: &Stepper| {
+        let sizes = stepper.state_sizes();
+        sizes
+            .iter()
+            .find(|s| s.state == "keys")
+            .map_or(0, |s| s.entries)
+    };
+    let all = |kind| (1..200u8).for_each(|key| feed.push(0, Change::new(kind, (key, 1))));
+    all(Kind::Insert);
+    stepper.until_idle().unwrap();
+    assert_eq!(keys(&stepper), 200);
+    all(Kind::Delete);
+    stepper.until_idle().unwrap();
+    // Looked at with what comes next.
+    (0..4).for_each(|_| {
+        feed.push(0, Change::new(Kind::Delete, (250, 1)));
+        stepper.until_idle().unwrap();
+    });
+    assert_eq!(keys(&stepper), 1);
+    stepper.advance_clock(2.seconds());
+    stepper.until_idle().unwrap();
+    assert_eq!(keys(&stepper), 0);
+}
