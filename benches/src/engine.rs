@@ -27,6 +27,48 @@ pub enum Workload {
     RunningTotal,
     /// The same; in Pelton a process function with a value state.
     Process,
+    /// Two streams, 100,000 keys: pairs of a key that lie within 10 s of each other, either side.
+    IntervalJoin,
+    /// 100,000 keys, one event of ten a new price: each other with the price at its time, in the order of event time.
+    AsOfJoin,
+    /// Events with the row of a table of 1000 that every shard has, one event of a hundred an update of it.
+    BroadcastJoin,
+    /// Ids that come twice on average within a second, remembered for 10 s, some 200,000 at a time: the first passes.
+    Deduplicate,
+    /// 100,000 keys: the 10 greatest of each as they change.
+    #[value(name = "top-10")]
+    #[serde(rename = "top-10")]
+    Top10,
+    /// 100,000 keys: three events in order, others between them, within 2 s.
+    Pattern,
+    /// NEXMark q3: persons of some states and what they sell of one category. In Pelton a process function on two streams.
+    #[value(name = "nexmark-q3")]
+    #[serde(rename = "nexmark-q3")]
+    NexmarkQ3,
+    /// NEXMark q5: the auction with the most bids of 10 s, every 2 s.
+    #[value(name = "nexmark-q5")]
+    #[serde(rename = "nexmark-q5")]
+    NexmarkQ5,
+    /// NEXMark q7: the highest bid of 10 s.
+    #[value(name = "nexmark-q7")]
+    #[serde(rename = "nexmark-q7")]
+    NexmarkQ7,
+    /// NEXMark q8: who came and sold something within 10 s: a window join.
+    #[value(name = "nexmark-q8")]
+    #[serde(rename = "nexmark-q8")]
+    NexmarkQ8,
+    /// NEXMark q18: the last bid of each bidder for each auction, a second after the first.
+    #[value(name = "nexmark-q18")]
+    #[serde(rename = "nexmark-q18")]
+    NexmarkQ18,
+    /// NEXMark q19: the ten highest bids of each auction as they change.
+    #[value(name = "nexmark-q19")]
+    #[serde(rename = "nexmark-q19")]
+    NexmarkQ19,
+    /// NEXMark q20: bids with their auction, if it is of one category. In Pelton an interval join, which finds them all.
+    #[value(name = "nexmark-q20")]
+    #[serde(rename = "nexmark-q20")]
+    NexmarkQ20,
 }
 
 /// What `latency` runs.

@@ -405,10 +405,17 @@ impl Totals {
         self.checksum = self.checksum.wrapping_add(checksum);
     }
 
+    /// Takes back a result that was counted: a retraction. Only the sum over all shards need not be below zero.
+    #[inline(always)]
+    pub fn take_back(&mut self, checksum: u64) {
+        self.results = self.results.wrapping_sub(1);
+        self.checksum = self.checksum.wrapping_sub(checksum);
+    }
+
     /// The totals of two shards as one.
     pub fn merged(self, other: Totals) -> Totals {
         Totals {
-            results: self.results + other.results,
+            results: self.results.wrapping_add(other.results),
             checksum: self.checksum.wrapping_add(other.checksum),
         }
     }

@@ -1,6 +1,7 @@
 //! The bundled harness: how fast the engine is, beside a hand-written loop that does the same work.
 //!
 //! - [`events`]: what the workloads are made of, shared with the harnesses of other engines;
+//! - [`operator_events`], [`nexmark`]: what the workloads of joins, patterns and the like are made of, and NEXMark;
 //! - [`limit`]: the hand-written loops;
 //! - `pelton_engine`: the same workloads as jobs of the engine (with the feature `engine`, on by default);
 //! - [`ingest_log`]: appends and replay of the storage crate's log, with limits of their own;
@@ -27,6 +28,8 @@ pub mod ingest_log;
 pub mod kappa;
 pub mod latency;
 pub mod limit;
+pub mod nexmark;
+pub mod operator_events;
 #[cfg(feature = "engine")]
 pub mod pelton_engine;
 mod raw;

@@ -14,16 +14,36 @@ use rustc_hash::FxHashMap;
 /// How far, in milliseconds of event time, a shard's source may run ahead of the slowest shard's.
 pub const DRIFT_MS: u64 = 1000;
 
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// To the shard of this key.
+    Key(u64),
+    /// It stays where it was made.
+    Here,
+    /// To every shard.
+    All,
+}
+
 /// One shard's share of a workload.
 pub trait Job: Send {
     /// What crosses between shards.
     type Record: Copy + Send + 'static;
     /// Whether records go to the shard of their key; otherwise each stays where it was made.
     const EXCHANGES: bool = true;
+    /// Events in a millisecond of event time.
+    const PER_MS: u64 = EVENTS_PER_MS;
+    /// How far apart watermarks are, in milliseconds of event time.
+    const STEP_MS: u64 = WATERMARK_STEP_MS;
     /// Makes the event of this id and runs the steps before the exchange.
     fn make(&mut self, id: u64) -> Option<Self::Record>;
     /// What decides the shard.
     fn key(record: &Self::Record) -> u64;
+    /// Where a record goes.
+    #[inline(always)]
+    fn to(record: &Self::Record) -> To {
+        To::Key(Self::key(record))
+    }
     /// Runs the steps after the exchange.
     fn take(&mut self, record: &Self::Record);
     /// All records before `watermark` (in milliseconds) have been taken.

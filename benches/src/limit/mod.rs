@@ -3,10 +3,13 @@
 pub mod campaigns;
 pub mod jobs;
 pub mod latency;
+pub mod nexmark;
+pub mod operators;
 pub mod run;
 pub mod running;
 pub mod sessions;
 pub mod sliding;
+pub mod sliding_counts;
 pub mod tumbling;
 
 use crate::cores;
@@ -18,6 +21,9 @@ use crate::latency::LatencyFigures;
 use jobs::{
     KeyedWindow, KeyedWindowPrefetch, MapFilter, RunningTotals, SessionWindow, SlidingWindow, Ysb,
 };
+
+use nexmark::{Q3, Q5, Q7, Q8, Q18, Q19, Q20};
+use operators::{AsOf, Broadcast, Deduplicate, Interval, Rises, Top};
 
 /// The hand-written loops. Their threads spin, so they take at most as many shards as there are cores.
 pub struct Limit;
@@ -41,6 +47,19 @@ impl Engine for Limit {
             (Workload::RunningTotal | Workload::Process, _) => {
                 run::run(config, RunningTotals::default)
             }
+            (Workload::IntervalJoin, _) => run::run(config, Interval::default),
+            (Workload::AsOfJoin, _) => run::run(config, AsOf::default),
+            (Workload::BroadcastJoin, _) => run::run(config, Broadcast::default),
+            (Workload::Deduplicate, _) => run::run(config, Deduplicate::default),
+            (Workload::Top10, _) => run::run(config, Top::default),
+            (Workload::Pattern, _) => run::run(config, Rises::default),
+            (Workload::NexmarkQ3, _) => run::run(config, Q3::default),
+            (Workload::NexmarkQ5, _) => run::run(config, Q5::of(config.shards, config.events)),
+            (Workload::NexmarkQ7, _) => run::run(config, Q7::of(config.shards, config.events)),
+            (Workload::NexmarkQ8, _) => run::run(config, Q8::default),
+            (Workload::NexmarkQ18, _) => run::run(config, Q18::default),
+            (Workload::NexmarkQ19, _) => run::run(config, Q19::default),
+            (Workload::NexmarkQ20, _) => run::run(config, Q20::default),
         }
     }
 

@@ -4,11 +4,11 @@
 //! [`BATCH`] records, to the shard of their key over a ring of its own. Emptied batches travel back over a second
 //! ring, so a steady run allocates nothing.
 
-use super::jobs::{DRIFT_MS, Job};
+use super::jobs::{DRIFT_MS, Job, To};
 use crate::alloc_count::HalfwayArm;
 use crate::cores;
 use crate::engine::{BenchError, Outcome, ThroughputConfig};
-use crate::events::{EVENTS_PER_MS, GOLDEN, Totals, WATERMARK_STEP_MS};
+use crate::events::{GOLDEN, Totals};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
@@ -20,7 +20,9 @@ pub const BATCH: usize = 1024;
 const RING: usize = 64;
 
 /// Events between two watermarks.
-const STEP: u64 = WATERMARK_STEP_MS * EVENTS_PER_MS;
+const fn step<J: Job>() -> u64 {
+    J::STEP_MS * J::PER_MS
+}
 
 /// Runs `job()` on the shards and events that `config` asks for.
 pub fn run<J: Job + 'static>(
@@ -47,24 +49,24 @@ fn run_alone<J: Job>(config: &ThroughputConfig, mut job: J) -> Outcome {
     let started = Instant::now();
     let mut id = 0;
     while id < events {
-        let end = (id + STEP).min(events);
+        let end = (id + step::<J>()).min(events);
         for id in id..end {
             if let Some(record) = job.make(id) {
                 job.take(&record);
             }
         }
         id = end;
-        job.advance(watermark_after(id, events));
+        job.advance(watermark_after::<J>(id, events));
         arm.reached(id);
     }
     Outcome::new(config, started.elapsed(), job.totals())
 }
 
-fn watermark_after(id: u64, events: u64) -> u64 {
+fn watermark_after<J: Job>(id: u64, events: u64) -> u64 {
     if id >= events {
         u64::MAX
     } else {
-        id / EVENTS_PER_MS
+        id / J::PER_MS
     }
 }
 
@@ -107,6 +109,15 @@ impl<J: Job> Shard<J> {
     #[inline(always)]
     fn link_to(&self, shard: usize) -> usize {
         shard - usize::from(shard > self.index)
+    }
+
+    #[inline(always)]
+    fn send(&mut self, link: usize, record: J::Record) {
+        let filling = &mut self.links[link].filling;
+        filling.push(record);
+        if filling.len() == BATCH {
+            self.flush(link);
+        }
     }
 
     /// Sends what is filled, with the watermark; takes in what arrives while the ring is full.
@@ -156,16 +167,18 @@ impl<J: Job> Shard<J> {
         let mut id = ids.start + self.index as u64;
         while id < ids.end {
             if let Some(record) = self.job.make(id) {
-                let to = shard_of(J::key(&record), self.shards);
-                if to == self.index {
-                    self.job.take(&record);
-                } else {
-                    let link = self.link_to(to);
-                    let filling = &mut self.links[link].filling;
-                    filling.push(record);
-                    if filling.len() == BATCH {
-                        self.flush(link);
+                match J::to(&record) {
+                    To::Here => self.job.take(&record),
+                    To::All => {
+                        self.job.take(&record);
+                        for link in 0..self.links.len() {
+                            self.send(link, record);
+                        }
                     }
+                    To::Key(key) => match shard_of(key, self.shards) {
+                        here if here == self.index => self.job.take(&record),
+                        to => self.send(self.link_to(to), record),
+                    },
                 }
             }
             id += self.shards;
@@ -178,13 +191,13 @@ impl<J: Job> Shard<J> {
         let mut next = 0;
         let mut advanced = 0;
         loop {
-            if next < events && next / EVENTS_PER_MS <= self.slowest().saturating_add(DRIFT_MS) {
+            if next < events && next / J::PER_MS <= self.slowest().saturating_add(DRIFT_MS) {
                 // A step starts at a multiple of the shard count, so that the shards' ids interleave without a gap.
-                let end = (next + STEP / self.shards * self.shards).min(events);
+                let end = (next + step::<J>() / self.shards * self.shards).min(events);
                 self.make(next..end);
                 next = end;
                 arm.reached(next);
-                self.watermark = watermark_after(next, events);
+                self.watermark = watermark_after::<J>(next, events);
                 for link in 0..self.links.len() {
                     self.flush(link);
                 }
@@ -209,7 +222,7 @@ impl<J: Job> Shard<J> {
         let arm = HalfwayArm::new(config);
         let mut next = 0;
         while next < config.events {
-            let end = (next + STEP / self.shards * self.shards).min(config.events);
+            let end = (next + step::<J>() / self.shards * self.shards).min(config.events);
             let mut id = next + self.index as u64;
             while id < end {
                 if let Some(record) = self.job.make(id) {

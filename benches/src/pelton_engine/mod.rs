@@ -3,6 +3,8 @@
 pub mod checkpoints;
 mod exactly_once;
 mod latency;
+mod nexmark;
+mod operators;
 pub mod state;
 
 use crate::alloc_count::HalfwayArm;
@@ -37,6 +39,14 @@ impl Tally {
     /// A method, so that a closure takes the whole tally in and drops it with its shard.
     fn add(&mut self, checksum: u64) {
         self.mine.add(checksum);
+    }
+    /// A row comes or goes.
+    fn change(&mut self, comes: bool, checksum: u64) {
+        if comes {
+            self.mine.add(checksum);
+        } else {
+            self.mine.take_back(checksum);
+        }
     }
     fn totals(&self) -> Totals {
         *self.all.lock().unwrap_or_else(PoisonError::into_inner)
@@ -198,6 +208,19 @@ fn throughput_job(workload: Workload, config: &ThroughputConfig, tally: &Tally) 
             .sink(sink::callback("tally", move |k: Keyed<u64, Total>, _| {
                 tally.add(running_total(k.value, k.key).checksum());
             })),
+        Workload::IntervalJoin => operators::interval_join(&job, config, tally),
+        Workload::AsOfJoin => operators::as_of_join(&job, config, tally),
+        Workload::BroadcastJoin => operators::broadcast_join(&job, config, tally),
+        Workload::Deduplicate => operators::deduplicate(&job, config, tally),
+        Workload::Top10 => operators::top(&job, config, tally),
+        Workload::Pattern => operators::pattern(&job, config, tally),
+        Workload::NexmarkQ3 => nexmark::q3(&job, config, tally),
+        Workload::NexmarkQ5 => nexmark::q5(&job, config, tally),
+        Workload::NexmarkQ7 => nexmark::q7(&job, config, tally),
+        Workload::NexmarkQ8 => nexmark::q8(&job, config, tally),
+        Workload::NexmarkQ18 => nexmark::q18(&job, config, tally),
+        Workload::NexmarkQ19 => nexmark::q19(&job, config, tally),
+        Workload::NexmarkQ20 => nexmark::q20(&job, config, tally),
     }
     job
 }
