@@ -10,7 +10,7 @@ use crate::engine::{
 };
 use crate::latency::{self, LatencyFigures};
 #[cfg(feature = "engine")]
-use crate::{checkpoint, pelton_engine};
+use crate::{checkpoint, flat_memory, pelton_engine};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -47,6 +47,9 @@ pub enum Task {
     /// One run of a keyed workload, with or without checkpoints.
     #[cfg(feature = "engine")]
     Checkpoints(checkpoint::keyed::KeyedConfig),
+    /// A day of event time through one operator.
+    #[cfg(feature = "engine")]
+    FlatMemory(flat_memory::FlatConfig),
     /// A large state is loaded and kept.
     #[cfg(feature = "engine")]
     State(checkpoint::state::StateConfig),
@@ -110,6 +113,8 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
         }
         #[cfg(feature = "engine")]
         Task::Checkpoints(config) => print(&pelton_engine::checkpoints::keyed(&config)?),
+        #[cfg(feature = "engine")]
+        Task::FlatMemory(config) => print(&pelton_engine::flat::run(&config)?),
         #[cfg(feature = "engine")]
         Task::State(config) => print(&pelton_engine::state::run(&config)?),
         #[cfg(feature = "engine")]
@@ -184,8 +189,19 @@ pub(crate) fn run_apart<R: DeserializeOwned>(task: &Task) -> Result<R, BenchErro
 /// Not `ru_maxrss`: that begins with the peak of the parent from which the process was forked.
 #[cfg(target_os = "linux")]
 pub fn peak_rss_bytes() -> u64 {
+    of_status("VmHWM:")
+}
+
+/// Resident memory of this process now; 0 where that is not known.
+#[cfg(target_os = "linux")]
+pub fn resident_bytes() -> u64 {
+    of_status("VmRSS:")
+}
+
+#[cfg(target_os = "linux")]
+fn of_status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
 }
@@ -234,5 +250,11 @@ pub fn thread_ran_ns() -> u64 {
 /// Not known on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn peak_rss_bytes() -> u64 {
+    0
+}
+
+/// Not known on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn resident_bytes() -> u64 {
     0
 }

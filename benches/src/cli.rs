@@ -2,6 +2,8 @@
 
 #[cfg(feature = "engine")]
 mod checkpoint;
+#[cfg(feature = "engine")]
+mod flat_memory;
 
 use crate::child;
 use crate::engine::{
@@ -37,6 +39,9 @@ enum Command {
     /// A log that one job writes and another reads, its history and what comes: how fast, how soon, and whether each record came once.
     #[cfg(feature = "engine")]
     Kappa(KappaArgs),
+    /// A day of event time through joins, deduplication and a pattern at full speed: resident memory and states, which must not grow.
+    #[cfg(feature = "engine")]
+    FlatMemory(flat_memory::FlatArgs),
     /// What checkpoints cost.
     #[cfg(feature = "engine")]
     #[command(subcommand)]
@@ -178,6 +183,8 @@ pub fn main() -> ExitCode {
         Command::IngestLog(args) => ingest_log(&args),
         #[cfg(feature = "engine")]
         Command::Kappa(args) => kappa(&args),
+        #[cfg(feature = "engine")]
+        Command::FlatMemory(args) => flat_memory::run(&args),
         #[cfg(feature = "engine")]
         Command::Checkpoint(command) => checkpoint::run(&command),
         #[cfg(feature = "engine")]

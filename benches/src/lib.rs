@@ -7,6 +7,7 @@
 //! - [`ingest_log`]: appends and replay of the storage crate's log, with limits of their own;
 //! - `kappa`: a log that one job writes and another reads, its history and what comes (with the feature `engine`);
 //! - `checkpoint`: what checkpoints cost, and going on from them (with the feature `engine`);
+//! - `flat_memory`: a day of event time, in which memory must not grow (with the feature `engine`);
 //! - [`engine`]: the seam between them and the commands;
 //! - [`latency`]: recorders for an open loop, and what counts as a quiet second;
 //! - [`tally`]: counting results in an engine's sink;
@@ -23,6 +24,8 @@ pub mod cli;
 pub mod cores;
 pub mod engine;
 pub mod events;
+#[cfg(feature = "engine")]
+pub mod flat_memory;
 pub mod ingest_log;
 #[cfg(feature = "engine")]
 pub mod kappa;

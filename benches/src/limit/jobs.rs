@@ -11,7 +11,7 @@ use crate::events::{
 };
 use rustc_hash::FxHashMap;
 
-/// How far, in milliseconds of event time, a shard's source may run ahead of the slowest shard's.
+/// [`Job::DRIFT_MS`] where nothing else is said.
 pub const DRIFT_MS: u64 = 1000;
 
 /// Where a record goes.
@@ -35,6 +35,8 @@ pub trait Job: Send {
     const PER_MS: u64 = EVENTS_PER_MS;
     /// How far apart watermarks are, in milliseconds of event time.
     const STEP_MS: u64 = WATERMARK_STEP_MS;
+    /// How far, in milliseconds of event time, a shard's source may run ahead of the slowest shard's.
+    const DRIFT_MS: u64 = DRIFT_MS;
     /// Makes the event of this id and runs the steps before the exchange.
     fn make(&mut self, id: u64) -> Option<Self::Record>;
     /// What decides the shard.

@@ -4,8 +4,8 @@
 
 use super::jobs::Job;
 use super::operators::Best;
-use super::operators::ORDERED_STEP_MS;
 use super::operators::order::InOrder;
+use super::operators::{ORDERED_DRIFT_MS, ORDERED_STEP_MS};
 use super::sliding_counts::Hot;
 use crate::events::Totals;
 use crate::nexmark::{
@@ -327,6 +327,7 @@ impl Job for Q18 {
     type Record = Offer;
     const PER_MS: u64 = PER_MS;
     const STEP_MS: u64 = ORDERED_STEP_MS;
+    const DRIFT_MS: u64 = ORDERED_DRIFT_MS;
 
     #[inline(always)]
     fn make(&mut self, id: u64) -> Option<Offer> {
@@ -361,12 +362,19 @@ impl Job for Q18 {
     }
 }
 
-/// q19: the ten highest bids of each auction. All is kept for ever.
+/// q19: the ten highest bids of each auction. All is kept for ever. New auctions come all the time, so the map that grows is one of numbers.
 #[derive(Default)]
 pub struct Q19 {
     generator: Nexmark,
-    by_auction: FxHashMap<u64, Best<(u64, Reverse<u64>), Offer, BEST>>,
+    number_of: FxHashMap<u64, u32>,
+    best: Vec<Best<Offer, BEST>>,
     totals: Totals,
+}
+
+/// The earlier of two equal bids comes first.
+#[inline(always)]
+fn is_higher(one: &Offer, other: &Offer) -> bool {
+    (one.price, Reverse(one.at)) > (other.price, Reverse(other.at))
 }
 
 impl Job for Q19 {
@@ -385,19 +393,19 @@ impl Job for Q19 {
 
     #[inline(always)]
     fn take(&mut self, offer: &Offer) {
-        let score = (offer.price, Reverse(offer.at));
-        let mut gets_in = true;
-        let best = self.by_auction.entry(offer.auction);
-        best.and_modify(|best| {
-            let (got_in, driven_out) = best.add(score, *offer);
-            gets_in = got_in;
-            if let Some(driven_out) = driven_out {
-                self.totals.take_back(driven_out.checksum());
-            }
-        })
-        .or_insert_with(|| Best::of(score, *offer));
+        let next = self.best.len() as u32;
+        let number = *self.number_of.entry(offer.auction).or_insert(next);
+        if number == next {
+            self.best.push(Best::of(*offer));
+            self.totals.add(offer.checksum());
+            return;
+        }
+        let (gets_in, driven_out) = self.best[number as usize].add(*offer, is_higher);
         if gets_in {
             self.totals.add(offer.checksum());
+        }
+        if let Some(driven_out) = driven_out {
+            self.totals.take_back(driven_out.checksum());
         }
     }
 

@@ -4,7 +4,7 @@
 //! [`BATCH`] records, to the shard of their key over a ring of its own. Emptied batches travel back over a second
 //! ring, so a steady run allocates nothing.
 
-use super::jobs::{DRIFT_MS, Job, To};
+use super::jobs::{Job, To};
 use crate::alloc_count::HalfwayArm;
 use crate::cores;
 use crate::engine::{BenchError, Outcome, ThroughputConfig};
@@ -191,7 +191,7 @@ impl<J: Job> Shard<J> {
         let mut next = 0;
         let mut advanced = 0;
         loop {
-            if next < events && next / J::PER_MS <= self.slowest().saturating_add(DRIFT_MS) {
+            if next < events && next / J::PER_MS <= self.slowest().saturating_add(J::DRIFT_MS) {
                 // A step starts at a multiple of the shard count, so that the shards' ids interleave without a gap.
                 let end = (next + step::<J>() / self.shards * self.shards).min(events);
                 self.make(next..end);

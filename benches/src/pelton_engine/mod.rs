@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 mod exactly_once;
+pub mod flat;
 mod latency;
 mod nexmark;
 mod operators;

@@ -13,7 +13,7 @@ use pelton::join::Between;
 use pelton::pattern::{AfterMatch, Pattern};
 use pelton::{Change, EventTime, Job, Pipeline, Span, Spans, Stream, Watermarks, sink, sources};
 
-fn time(event: &Tick) -> EventTime {
+pub fn time(event: &Tick) -> EventTime {
     EventTime::from_micros(event.at as i64)
 }
 
@@ -128,18 +128,22 @@ pub fn top(job: &Job, config: &ThroughputConfig, mut tally: Tally) {
         );
 }
 
-pub fn pattern(job: &Job, config: &ThroughputConfig, mut tally: Tally) {
-    let rise = Pattern::begin("low")
+/// Three events in order, others between them.
+pub fn rise(within: Span) -> Pattern<Tick> {
+    Pattern::begin("low")
         .where_(is_low)
         .followed_by("middle")
         .where_(is_middle)
         .followed_by("high")
         .where_(is_high)
-        .within(span(WITHIN_MS))
-        .skip(AfterMatch::PastLast);
+        .within(within)
+        .skip(AfterMatch::PastLast)
+}
+
+pub fn pattern(job: &Job, config: &ThroughputConfig, mut tally: Tally) {
     ticks(job, "events", config.events, config, |id| tick(id, PER_MS))
         .key_by(|e| e.key)
-        .pattern(rise)
+        .pattern(rise(span(WITHIN_MS)))
         .select(|m| {
             let mut events = m.events().map(|(_, _, event)| event);
             let mut next = || events.next().copied().unwrap_or_default();

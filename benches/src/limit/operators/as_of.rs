@@ -1,7 +1,7 @@
 //! `as-of-join` by hand: records wait for the watermark, and a map has the price of each key.
 
-use super::ORDERED_STEP_MS;
 use super::order::InOrder;
+use super::{ORDERED_DRIFT_MS, ORDERED_STEP_MS};
 use crate::events::Totals;
 use crate::limit::jobs::Job;
 use crate::operator_events::{Priced, Quote, quote};
@@ -18,6 +18,7 @@ pub struct AsOf {
 impl Job for AsOf {
     type Record = Quote;
     const STEP_MS: u64 = ORDERED_STEP_MS;
+    const DRIFT_MS: u64 = ORDERED_DRIFT_MS;
 
     #[inline(always)]
     fn make(&mut self, id: u64) -> Option<Quote> {

@@ -20,3 +20,6 @@ pub use top::{Best, Top};
 
 /// Milliseconds between watermarks where records wait for them: what waits then stays in a near cache.
 pub const ORDERED_STEP_MS: u64 = 4;
+
+/// How far apart shards may be then: what waits is as much.
+pub const ORDERED_DRIFT_MS: u64 = 40;

@@ -1,7 +1,7 @@
 //! `pattern` by hand: events wait for the watermark, and each key has the matches that have begun.
 
-use super::ORDERED_STEP_MS;
 use super::order::InOrder;
+use super::{ORDERED_DRIFT_MS, ORDERED_STEP_MS};
 use crate::events::Totals;
 use crate::limit::jobs::Job;
 use crate::operator_events::{PER_MS, Rise, Tick, WITHIN_MS, is_high, is_low, is_middle, tick};
@@ -72,6 +72,7 @@ impl Rises {
 impl Job for Rises {
     type Record = Tick;
     const STEP_MS: u64 = ORDERED_STEP_MS;
+    const DRIFT_MS: u64 = ORDERED_DRIFT_MS;
 
     #[inline(always)]
     fn make(&mut self, id: u64) -> Option<Tick> {

@@ -6,38 +6,38 @@ use crate::operator_events::{self, PER_MS, Tick, stands_checksum, tick};
 use rustc_hash::FxHashMap;
 
 /// The best of a key, best first.
-pub struct Best<V, R, const N: usize> {
+pub struct Best<R, const N: usize> {
     len: usize,
-    rows: [(V, R); N],
+    rows: [R; N],
 }
 
-impl<V: PartialOrd + Copy + Default, R: Copy, const N: usize> Best<V, R, N> {
+impl<R: Copy, const N: usize> Best<R, N> {
     /// Of one record. The others' places are filled with it, and not looked at.
-    pub fn of(score: V, row: R) -> Self {
+    pub fn of(row: R) -> Self {
         Best {
             len: 1,
-            rows: [(score, row); N],
+            rows: [row; N],
         }
     }
 
-    /// Takes in a record: whether it got in, and who was driven out. Those of one score stand in the order in which they came.
+    /// Takes in a record: whether it got in, and who was driven out.
     #[inline(always)]
-    pub fn add(&mut self, score: V, row: R) -> (bool, Option<R>) {
-        if self.len == N && score <= self.rows[N - 1].0 {
-            return (false, None);
-        }
+    pub fn add(&mut self, row: R, is_better: impl Fn(&R, &R) -> bool) -> (bool, Option<R>) {
         let mut driven_out = None;
         if self.len == N {
-            driven_out = Some(self.rows[N - 1].1);
+            if !is_better(&row, &self.rows[N - 1]) {
+                return (false, None);
+            }
+            driven_out = Some(self.rows[N - 1]);
         } else {
             self.len += 1;
         }
         let mut place = self.len - 1;
-        while place > 0 && self.rows[place - 1].0 < score {
+        while place > 0 && is_better(&row, &self.rows[place - 1]) {
             self.rows[place] = self.rows[place - 1];
             place -= 1;
         }
-        self.rows[place] = (score, row);
+        self.rows[place] = row;
         (true, driven_out)
     }
 }
@@ -45,7 +45,7 @@ impl<V: PartialOrd + Copy + Default, R: Copy, const N: usize> Best<V, R, N> {
 /// One shard of `top-10`.
 #[derive(Default)]
 pub struct Top {
-    by_key: FxHashMap<u64, Best<u64, Tick, { operator_events::BEST }>>,
+    by_key: FxHashMap<u64, Best<(u64, Tick), { operator_events::BEST }>>,
     totals: Totals,
 }
 
@@ -64,17 +64,17 @@ impl Job for Top {
 
     #[inline(always)]
     fn take(&mut self, event: &Tick) {
-        let score = operator_events::score(event);
+        let row = (operator_events::score(event), *event);
         let mut gets_in = true;
         let best = self.by_key.entry(event.key);
         best.and_modify(|best| {
-            let (got_in, driven_out) = best.add(score, *event);
+            let (got_in, driven_out) = best.add(row, |one, other| one.0 > other.0);
             gets_in = got_in;
-            if let Some(driven_out) = driven_out {
+            if let Some((_, driven_out)) = driven_out {
                 self.totals.take_back(stands_checksum(&driven_out));
             }
         })
-        .or_insert_with(|| Best::of(score, *event));
+        .or_insert_with(|| Best::of(row));
         if gets_in {
             self.totals.add(stands_checksum(event));
         }
