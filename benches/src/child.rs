@@ -91,7 +91,8 @@ pub fn run_here(task: &str) -> Result<(), BenchError> {
             if count_allocations {
                 alloc_count::start();
             }
-            let apart = || cores::round_trip_ns().filter(|_| config.shards > 1);
+            let several = config.shards > 1;
+            let apart = || several.then(cores::round_trip_ns).flatten();
             let before = apart();
             let outcome = engine::engine(engine)?.throughput(workload, &config)?;
             print(&ThroughputReport {

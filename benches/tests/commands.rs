@@ -104,7 +104,7 @@ fn latency_prints_one_object_and_writes_the_distribution() {
 
 #[test]
 fn nonsense_is_refused_with_exit_code_2() {
-    let refused: [&[&str]; 7] = [
+    let refused: [&[&str]; 9] = [
         &["throughput", "nonsense"],
         &["throughput", "ysb", "--shards", "0"],
         &["throughput", "ysb", "--events", "0"],
@@ -124,6 +124,14 @@ fn nonsense_is_refused_with_exit_code_2() {
             "--limit-variant",
             "prefetch",
         ],
+        &[
+            "throughput",
+            "top-10",
+            "--limit-variant",
+            "prefetch",
+            "--limit",
+        ],
+        &["flat-memory", "--samples", "2"],
         &["latency", "keyed-window", "--seconds", "3"],
         &["latency", "passthrough", "--rate", "0"],
     ];
@@ -161,4 +169,32 @@ fn kappa_prints_one_object_and_leaves_nothing() {
     std::fs::create_dir(&folder).unwrap();
     assert_eq!(bench(&args).status.code(), Some(2), "a folder that exists");
     std::fs::remove_dir(&folder).unwrap();
+}
+
+#[test]
+fn flat_memory_prints_one_object_an_operator() {
+    let args = "flat-memory interval-join deduplicate --events 2000000 --samples 6 --json";
+    let lines = json_lines(&bench(&args.split(' ').collect::<Vec<_>>()));
+    let [join, deduplicate] = lines.as_slice() else {
+        panic!("{} lines", lines.len())
+    };
+    assert_eq!(join["operator"], "interval-join");
+    assert_eq!(deduplicate["operator"], "deduplicate");
+    for run in [join, deduplicate] {
+        let samples = run["samples"].as_array().unwrap();
+        assert!((3..=6).contains(&samples.len()), "{}", samples.len());
+        for sample in samples {
+            assert!(sample["resident_bytes"].as_u64().unwrap() > 1_000_000);
+            assert!(sample["state_entries"].as_u64().unwrap() > 1000, "{run}");
+        }
+        assert!(run["results"].as_u64().unwrap() > 100_000);
+        let growth = run["state_growth"].as_f64().unwrap();
+        assert!((0.5..1.1).contains(&growth), "{growth}");
+    }
+    let left = join["states"].as_array().unwrap().iter();
+    let left = left
+        .filter(|state| state["state"] == "left")
+        .last()
+        .unwrap();
+    assert!(left["bytes_per_entry"].as_f64().unwrap() >= 24.0);
 }
