@@ -2,7 +2,8 @@
 //!
 //! Keys come, stay for some 23 minutes of a run of 20 million and do not come again, and everything is kept for ten minutes: what is not cleaned up shows many times
 //! over in a day. The resident memory of the process and the states' sizes are looked at all the time; a sample is the most that was
-//! seen in its part of the day. It fails where the mean of the last third of the samples is above that of the first by more than 10%.
+//! seen in its part of the day. It fails where the resident memory of the last third of the
+//! samples is on average above that of the first by more than 10%, or what the states weigh by half.
 
 use crate::child::{self, Task};
 use crate::engine::BenchError;
@@ -19,8 +20,12 @@ const DAY: u64 = 86_400_000_000;
 /// deduplication, `within` of a pattern.
 pub const KEPT_MS: u64 = 600_000;
 
-/// By how much the last third may be above the first.
+/// By how much resident memory of the last third may be above that of the first.
 const MAY_GROW: f64 = 1.1;
+
+/// The same of the states. What waits for a watermark is among them, and depends on how far apart the system's other work has brought the
+/// shards; what is not cleaned up would be five times as much.
+const STATES_MAY_GROW: f64 = 1.5;
 
 /// What the day goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -168,11 +173,11 @@ pub fn run(config: &FlatConfig) -> Result<FlatRun, BenchError> {
 impl FlatRun {
     /// Whether memory stayed flat.
     pub fn check(&self) -> Result<(), BenchError> {
-        for (what, growth) in [
-            ("resident memory", self.resident_growth),
-            ("states", self.state_growth),
+        for (what, growth, most) in [
+            ("resident memory", self.resident_growth, MAY_GROW),
+            ("states", self.state_growth, STATES_MAY_GROW),
         ] {
-            if growth > MAY_GROW {
+            if growth > most {
                 return Err(BenchError::failed(format!(
                     "{} on {} shard(s): {what} of the last third of the day is {growth:.3} of the first third's",
                     self.operator, self.shards
