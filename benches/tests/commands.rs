@@ -191,7 +191,7 @@ fn flat_memory_prints_one_object_an_operator() {
         let growth = run["state_growth"].as_f64().unwrap();
         assert!((0.5..1.5).contains(&growth), "{growth}");
     }
-    let left = join["states"].as_array().unwrap().iter();
+    let mut left = join["states"].as_array().unwrap().iter();
     let left = left
         .filter(|state| state["state"] == "left")
         .last()

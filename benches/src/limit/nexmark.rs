@@ -122,11 +122,14 @@ impl Job for Q8 {
     }
 }
 
+/// By the end of a window: how many shards have told their best, and the best of these.
+type Open = BTreeMap<u64, (usize, Option<Top>)>;
+
 /// The best of each window over all shards: who comes last tells it. Windows are few, so a lock costs nothing.
 #[derive(Clone)]
 struct Whole {
     shards: usize,
-    open: Arc<Mutex<BTreeMap<u64, (usize, Option<Top>)>>>,
+    open: Arc<Mutex<Open>>,
 }
 
 impl Whole {
