@@ -18,8 +18,16 @@
 //!
 //! Their makers are [`KeyedStream::changelog`](crate::KeyedStream::changelog), [`KeyedStream::top`](crate::KeyedStream::top) and
 //! [`KeyedStream::top_with_rank`](crate::KeyedStream::top_with_rank), and [`KeyedStream::regular_join`](crate::KeyedStream::regular_join), which
-//! takes them as well. No other operator with state applies changes: it is refused behind them where
-//! their number is not fixed, as behind all updates, and an append-only sink is refused in any case. The kinds and their names are those of
+//! takes them as well. An append-only sink is refused behind them; what takes them:
+//!
+//! - a *changelog*: any sink that is given `.updates()` has each change with its kind, those of a shard in order. In files of lines the
+//!   connectors' `lines::changes(..)` writes the kind before each row.
+//! - a *table with one row a key*: [`KeyedStream::upserts`](crate::KeyedStream::upserts) makes upserts and deletions of them, for
+//!   [`sink::upserts`](crate::sink::upserts()) or for lines with tombstones; [`KeyedStream::materialize`](crate::KeyedStream::materialize) keeps
+//!   a [`Table`](crate::sink::Table) in memory.
+//!
+//! Other operators with state do not apply changes yet: they are refused behind them where
+//! their number is not fixed, as behind all updates. The kinds and their names are those of
 //! Flink's `RowKind`; rows that are added and taken away are the deltas of incremental view maintenance (Gupta, Mumick and Subrahmanian, 1993).
 
 use std::fmt;
@@ -50,16 +58,22 @@ impl Kind {
     pub const fn is_retraction(self) -> bool {
         !self.is_addition()
     }
-}
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// `+I`, `-U`, `+U` or `-D`.
+    #[inline]
+    pub const fn short(self) -> &'static str {
+        match self {
             Kind::Insert => "+I",
             Kind::UpdateBefore => "-U",
             Kind::UpdateAfter => "+U",
             Kind::Delete => "-D",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
     }
 }
 

@@ -37,7 +37,7 @@ pub enum BuildError {
     },
     /// An append-only sink was put behind an operator whose results may be replaced later.
     #[error(
-        "[PLT-0004] {sink}: an append-only sink cannot take results that may be replaced later ({because} replaces them); give it `.updates()` if its reader applies changes, or make them final (`.in_event_time_order()` before running values; windows without allowed lateness and early firing)"
+        "[PLT-0004] {sink}: an append-only sink cannot take results that may be replaced later ({because} replaces them); give it `.updates()` if its reader applies changes; behind changes keep a table by key (`.key_by(..).upserts()` into `sink::upserts`, or `.key_by(..).materialize(..)`) or write a changelog (a format of changes, any sink with `.updates()`); or make them final (`.in_event_time_order()` before running values; windows without allowed lateness and early firing)"
     )]
     AppendOnReplaced {
         /// The sink.

@@ -57,6 +57,7 @@ mod terminal;
 pub mod testing;
 mod time;
 mod top;
+pub mod upsert;
 mod watermark;
 pub mod wheel;
 mod window;
@@ -206,6 +207,7 @@ pub use state::State;
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};
 pub use top::Ranked;
+pub use upsert::Upsert;
 pub use watermark::{Bounded, Punctuated, WatermarkGenerator, Watermarks};
 pub use window::{
     Cumulate, Firing, Lateness, Sliding, Tumbling, Window, WindowAssigner, Windowed, WindowedStream,

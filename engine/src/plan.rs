@@ -20,7 +20,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 mod build;
 
@@ -205,6 +205,16 @@ impl SharedPlan {
 
     pub fn lock(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To know this plan again, for as long as there is something of its job.
+    pub fn downgrade(&self) -> Weak<Mutex<Plan>> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Whether it is the plan that is known by this.
+    pub fn is_known_by(&self, known: &Weak<Mutex<Plan>>) -> bool {
+        known.as_ptr() == Arc::as_ptr(&self.0)
     }
 
     /// Whether both are the plan of one job.

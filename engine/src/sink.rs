@@ -1,10 +1,14 @@
 //! What a sink is: a writer on each shard.
 
 mod relay;
+mod table;
 mod transactional;
+mod upserts;
 
 pub use relay::{Output, Relay};
+pub use table::{Table, TableView};
 pub use transactional::{Transactional, TransactionalWriter, Transactions, transactional};
+pub use upserts::{Upserting, Upserts, upserts};
 
 use crate::batch::Stamp;
 use crate::checkpoint::{Epoch, Saved, Snapshot};

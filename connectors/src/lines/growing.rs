@@ -111,7 +111,7 @@ impl<T: 'static, F: Format<T>> Sink<T> for Growing<F> {
     }
 
     fn takes_updates(&self) -> bool {
-        self.updates
+        self.updates || self.format.tells_updates()
     }
 
     fn committer(&mut self) -> Option<Box<dyn Committer>> {

@@ -28,11 +28,13 @@
 //!    .sink(lines::stdout(lines::text(|x: &u64, line| writeln!(line, "{x}"))));
 //! ```
 
+mod changes;
 mod folder;
 mod growing;
 mod parts;
 mod target;
 
+pub use changes::{Changes, UpsertJson, changes, upserts};
 pub use folder::Held;
 pub use growing::{Growing, committed, growing};
 pub use parts::{Parts, parts};
@@ -59,6 +61,18 @@ pub trait Format<T>: Clone + Send + 'static {
     fn extension(&self) -> &'static str {
         "txt"
     }
+    /// Whether what it writes tells a reader which results later ones replace: a sink with it takes updates without being told.
+    fn tells_updates(&self) -> bool {
+        false
+    }
+    /// Writes what stands before the line of a change that is of kind `op`, so that its lines stay lines of this format: nothing where
+    /// lines are free text. [`Format::close_change`] ends what it begins.
+    fn open_change(&mut self, op: &'static str, out: &mut Vec<u8>) {
+        out.extend_from_slice(op.as_bytes());
+        out.push(b',');
+    }
+    /// Ends what [`Format::open_change`] began: the line is the last of `out`.
+    fn close_change(&mut self, _out: &mut Vec<u8>) {}
     /// Appends the record's line or lines, line ends included.
     fn format(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), String>;
 }
@@ -199,7 +213,7 @@ impl<T: 'static, F: Format<T>> Sink<T> for Lines<F> {
     }
 
     fn takes_updates(&self) -> bool {
-        self.updates
+        self.updates || self.format.tells_updates()
     }
 }
 

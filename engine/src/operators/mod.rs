@@ -10,6 +10,7 @@ pub mod global;
 pub mod interval_join;
 pub mod late;
 pub mod lookup_join;
+pub mod materialize;
 pub mod order;
 pub mod pattern;
 pub mod process;

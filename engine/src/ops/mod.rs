@@ -5,9 +5,11 @@ mod filter;
 mod flat_map;
 mod inspect;
 mod map;
+mod upserted;
 
 pub use event_time::EventTimed;
 pub use filter::Filtered;
 pub use flat_map::FlatMapped;
 pub use inspect::Inspected;
 pub use map::Mapped;
+pub use upserted::Upserted;

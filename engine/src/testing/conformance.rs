@@ -11,9 +11,11 @@
 
 mod sink;
 mod source;
+mod upserts;
 
 pub use sink::sink;
 pub use source::source;
+pub use upserts::upserts;
 
 /// Trials of a kit.
 fn cases() -> u64 {

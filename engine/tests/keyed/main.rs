@@ -16,6 +16,7 @@ mod processing_time;
 mod rate_limit;
 mod running;
 mod side_output;
+mod upserts;
 
 use pelton::testing::{Sizes, Stepper};
 use pelton::{EventTime, Job, JobError};
