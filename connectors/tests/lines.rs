@@ -4,9 +4,9 @@
 
 use pelton::testing::{self, Stepper};
 use pelton::{
-    BuildError, Config, Driver, EventTime, Job, JobError, Spans, Tumbling, Watermarks, sources,
+    BuildError, Checkpointing, Config, Driver, EventTime, Job, JobError, Spans, Tumbling, Watermarks, sources,
 };
-use pelton_connectors::lines;
+use pelton_connectors::lines::{self, Format};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,77 @@ fn changing_results_need_a_reader_who_knows() {
         Err(BuildError::AppendOnReplaced { .. })
     ));
     assert_eq!(build(true), Ok(()));
+}
+
+/// Formats of changes need no word of the reader's; in files of epochs, and exactly once.
+#[test]
+fn changes_and_upserts_are_lines() {
+    type Row = (String, u64);
+    let words = || sources::items(["a", "b", "a"].map(String::from));
+    let folder = folder();
+    let read = |name: &str| {
+        let of = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().path();
+        let files = std::fs::read_dir(folder.join(name)).unwrap().map(of);
+        let shown = |p: &PathBuf| !p.file_name().unwrap().to_str().unwrap().starts_with('.');
+        let mut files: Vec<_> = files.filter(shown).collect();
+        files.sort();
+        let text = |p: PathBuf| {
+            assert_eq!(p.extension().unwrap(), if name == "csv" { "txt" } else { "jsonl" });
+            std::fs::read_to_string(p).unwrap()
+        };
+        files.into_iter().map(text).collect::<String>()
+    };
+    let job = Job::new("counts");
+    job.checkpoints(Checkpointing::in_folder(folder.join("checkpoints")));
+    let [json, csv, keyed] = job
+        .source(words())
+        .key_by_ref(|word| word)
+        .changelog()
+        .running(|a| a.count())
+        .map(|c| c.map(|row| (row.key, row.value)))
+        .fork();
+    json.sink(lines::parts(folder.join("json"), lines::changes_json()));
+    let row = lines::text(|row: &Row, line| writeln!(line, "{},{}", row.0, row.1));
+    csv.sink(lines::growing(folder.join("csv"), lines::changes(row)));
+    keyed
+        .filter(|c| c.row.1 % 2 == 1)
+        .key_by_ref(|c| &c.row.0)
+        .upserts()
+        .sink(lines::parts(folder.join("upserts"), lines::upserts_json()));
+    job.run(threads(1)).unwrap();
+    assert_eq!(
+        read("json"),
+        concat!(
+            "{\"op\":\"+I\",\"row\":[\"a\",1]}\n",
+            "{\"op\":\"+I\",\"row\":[\"b\",1]}\n",
+            "{\"op\":\"-U\",\"row\":[\"a\",1]}\n",
+            "{\"op\":\"+U\",\"row\":[\"a\",2]}\n",
+        )
+    );
+    assert_eq!(read("csv"), "+I,a,1\n+I,b,1\n-U,a,1\n+U,a,2\n");
+    assert_eq!(
+        read("upserts"),
+        concat!(
+            "{\"key\":\"a\",\"row\":[\"a\",1]}\n",
+            "{\"key\":\"b\",\"row\":[\"b\",1]}\n",
+            "{\"key\":\"a\",\"row\":null}\n",
+        )
+    );
+}
+
+/// It would be read as a tombstone. A part of a row that is null is none.
+#[test]
+fn a_row_that_is_null_is_no_row() {
+    let write = |row: Option<(u64, Option<u64>)>| {
+        let mut out = vec![];
+        let upsert = pelton::Upsert {
+            key: 7,
+            row: Some(row),
+        };
+        lines::upserts_json().format(&upsert, &mut out)
+    };
+    assert!(write(None).unwrap_err().contains("null"));
+    assert_eq!(write(Some((1, None))), Ok(()));
 }
 
 #[test]

@@ -18,6 +18,9 @@
 //! | [`parts`] | a file for each epoch and shard | exactly once | an epoch's lines when it is decided |
 //! | [`growing`] | a file for each shard | exactly once: what was not decided is cut off | lines when they are written, also those that are cut off later |
 //!
+//! Results that later ones replace are written with what says so: [`changes_json`] and [`changes`] write each
+//! [change](mod@pelton::change) with its kind, [`upserts_json`] the row that a key has from now on, or that it has none.
+//!
 //! ```no_run
 //! use pelton::{Job, sources};
 //! use pelton_connectors::lines;
@@ -34,7 +37,7 @@ mod growing;
 mod parts;
 mod target;
 
-pub use changes::{Changes, UpsertJson, changes, upserts};
+pub use changes::{Changes, ChangesJson, UpsertsJson, changes, changes_json, upserts_json};
 pub use folder::Held;
 pub use growing::{Growing, committed, growing};
 pub use parts::{Parts, parts};
@@ -65,14 +68,6 @@ pub trait Format<T>: Clone + Send + 'static {
     fn tells_updates(&self) -> bool {
         false
     }
-    /// Writes what stands before the line of a change that is of kind `op`, so that its lines stay lines of this format: nothing where
-    /// lines are free text. [`Format::close_change`] ends what it begins.
-    fn open_change(&mut self, op: &'static str, out: &mut Vec<u8>) {
-        out.extend_from_slice(op.as_bytes());
-        out.push(b',');
-    }
-    /// Ends what [`Format::open_change`] began: the line is the last of `out`.
-    fn close_change(&mut self, _out: &mut Vec<u8>) {}
     /// Appends the record's line or lines, line ends included.
     fn format(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), String>;
 }
