@@ -4,7 +4,8 @@
 
 use pelton::testing::{self, Stepper};
 use pelton::{
-    BuildError, Checkpointing, Config, Driver, EventTime, Job, JobError, Spans, Tumbling, Watermarks, sources,
+    BuildError, Checkpointing, Config, Driver, EventTime, Job, JobError, Spans, Tumbling,
+    Watermarks, sources,
 };
 use pelton_connectors::lines::{self, Format};
 use serde::Serialize;
@@ -125,7 +126,10 @@ fn changes_and_upserts_are_lines() {
         let mut files: Vec<_> = files.filter(shown).collect();
         files.sort();
         let text = |p: PathBuf| {
-            assert_eq!(p.extension().unwrap(), if name == "csv" { "txt" } else { "jsonl" });
+            assert_eq!(
+                p.extension().unwrap(),
+                if name == "csv" { "txt" } else { "jsonl" }
+            );
             std::fs::read_to_string(p).unwrap()
         };
         files.into_iter().map(text).collect::<String>()

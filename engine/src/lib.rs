@@ -37,6 +37,7 @@ mod plan;
 pub mod port;
 pub mod process;
 pub mod push;
+pub mod query;
 mod rate_limit;
 mod routing;
 mod running;

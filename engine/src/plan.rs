@@ -436,7 +436,7 @@ impl Plan {
         let with_origins = self.edges_with_origins();
         let mut ends = self.connect(config, &with_origins);
         let mut states = Registry::default();
-        let mut committers = Vec::new();
+        let (mut committers, mut queryable) = (Vec::new(), Vec::new());
         let mut stages = Vec::new();
         for (id, stage) in self.stages.iter_mut().enumerate() {
             let names: Vec<_> = stage
@@ -461,6 +461,7 @@ impl Plan {
                     all_ops: &self.ops,
                     stage_ops: &stage.ops,
                     states: &mut states,
+                    queryable: &mut queryable,
                     committers: &mut committers,
                 };
                 tasklets.push((stage.factory)(&mut build)?);
@@ -473,6 +474,7 @@ impl Plan {
         states.check()?;
         Ok(BuiltJob {
             states,
+            queryable,
             committers,
             starts: ports.take_starts(),
             name: self.name,
@@ -542,6 +544,7 @@ impl Plan {
             all_ops: &self.ops,
             stage_ops: &ops,
             states: &mut Registry::default(),
+            queryable: &mut vec![],
             committers: &mut vec![],
         })
     }

@@ -9,6 +9,7 @@ use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Epoch, Frame, Saved, Snapshot};
 use crate::error::JobError;
 use crate::push::Cx;
+use crate::query::Ask;
 use crate::state::LoadError;
 use crate::time::EventTime;
 use pelton_storage::StateId;
@@ -75,6 +76,9 @@ pub trait Tasklet: Send {
     fn check_loaded(&self) -> Result<(), LoadError> {
         Ok(())
     }
+    /// Somebody wants to know what a state of its holds: answers between two steps, or with the barrier that the ask is for. What cannot be
+    /// answered is dropped, which tells the asker.
+    fn ask(&mut self, _ask: Ask) {}
     /// Everything has been loaded; `had` says of which states the job was made that saved it. An error: it cannot go on from there.
     fn loaded(&mut self, had: &dyn Fn(StateId) -> bool) -> Result<(), JobError>;
 }

@@ -106,6 +106,8 @@ pub(crate) struct Coordinator {
     commits_ns: u64,
     /// Asked for, whatever the interval says.
     wanted: bool,
+    /// The last query that the next barrier is to answer.
+    asked: u64,
     /// Savepoints that were asked for, those that the epoch under way is for, and those of decided epochs, in order (law 7).
     savepoints: usize,
     saving: usize,
@@ -161,12 +163,14 @@ impl Coordinator {
                 is_whole: false,
                 sweep_least: pace.sweeps.least,
                 is_last: false,
+                asked: 0,
             },
             began_ns: now_ns,
             next_ns: now_ns.saturating_add(pace.interval_ns),
             took_ns: 0,
             commits_ns: 0,
             wanted: false,
+            asked: 0,
             savepoints: 0,
             saving: 0,
             pinned: VecDeque::new(),
@@ -196,6 +200,12 @@ impl Coordinator {
     /// An epoch is to begin as soon as none is under way.
     pub fn want(&mut self) {
         self.wanted = true;
+    }
+
+    /// The next barrier is to answer this query, of which all shards have taken note; it begins as soon as one may.
+    pub fn ask(&mut self, number: u64) {
+        self.asked = self.asked.max(number);
+        self.want();
     }
 
     /// The first epoch is to hold all of the state, and what is there from before goes with its decision.
@@ -468,6 +478,7 @@ impl Coordinator {
             is_whole,
             sweep_least: self.pace.sweeps.least,
             is_last: self.last,
+            asked: self.asked,
         };
         self.wanted = false;
         self.saving += std::mem::take(&mut self.savepoints);

@@ -75,6 +75,8 @@ pub struct Cut {
     pub sweep_least: u32,
     /// No source reads on behind it: the job stops.
     pub is_last: bool,
+    /// Queries up to this number are answered as it passes: all shards have taken note of them.
+    pub asked: u64,
 }
 
 pub(crate) use arriving::Arriving;

@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 /// What the coordinator tells the shards. Written by the control thread.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full`, `whole`, `least` and `last` were stored before.
+    /// The epoch whose barrier is to pass; 0 before the first. Release: `sweep`, `full`, `whole`, `least`, `last` and `asked` were stored before.
     epoch: AtomicU64,
     sweep: AtomicU64,
     full: AtomicBool,
     whole: AtomicBool,
     least: AtomicU32,
     last: AtomicBool,
+    asked: AtomicU64,
     /// Sources are to end where they are.
     draining: AtomicBool,
     /// Sources are not to read: as many epochs are uncommitted as may be. Says nothing else, and may be seen a step late.
@@ -39,6 +40,7 @@ impl Told {
         self.whole.store(cut.is_whole, Ordering::Relaxed);
         self.least.store(cut.sweep_least, Ordering::Relaxed);
         self.last.store(cut.is_last, Ordering::Relaxed);
+        self.asked.store(cut.asked, Ordering::Relaxed);
         self.epoch.store(cut.epoch.0, Ordering::Release);
     }
 
@@ -51,6 +53,7 @@ impl Told {
             is_whole: self.whole.load(Ordering::Relaxed),
             sweep_least: self.least.load(Ordering::Relaxed),
             is_last: self.last.load(Ordering::Relaxed),
+            asked: self.asked.load(Ordering::Relaxed),
         }
     }
 

@@ -405,6 +405,7 @@ where
             is_whole: is_full && self.sweep.0.is_multiple_of(2),
             sweep_least: 3,
             is_last: false,
+            asked: 0,
         };
         for machine in &mut self.machines {
             machine.barrier(cut);

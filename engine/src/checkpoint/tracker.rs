@@ -294,6 +294,7 @@ mod tests {
             is_whole: at_once,
             sweep_least: least,
             is_last: false,
+            asked: 0,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::operators::values::Values;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame_at};
+use crate::query::{Ask, Asks};
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
 use crate::table::KeyTable;
@@ -82,8 +83,10 @@ where
 {
     type Op = ChangingOp<T, K, C>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        let name = self.changing.state_name();
+        build.can_be_asked::<K::Key, C::State>(self.op, &name);
         Ok(ChangingOp {
-            values: Values::of_named(&self.changing.state_name(), build, self.op),
+            values: Values::of_named(&name, build, self.op),
             key: self.key.clone(),
             changing: self.changing.clone(),
             op: self.op,
@@ -227,6 +230,10 @@ where
 
     fn sizes(&self, to: &mut Sizes) {
         self.values.sizes(to);
+    }
+
+    fn answer(&self, ask: &mut Ask) {
+        self.values.answer(ask);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

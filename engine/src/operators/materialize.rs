@@ -15,6 +15,7 @@ use crate::operators::values::Values;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push};
+use crate::query::{Ask, Asks};
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
 use crate::table::NONE;
@@ -43,6 +44,7 @@ impl<K, T> MakeMaterialize<K, T> {
 impl<K: Key, T: Clone + State> MakeOperator<Upsert<K, T>> for MakeMaterialize<K, T> {
     type Op = MaterializeOp<K, T>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        build.can_be_asked::<K, T>(self.op, "rows");
         Ok(MaterializeOp {
             rows: Values::of_named("rows", build, self.op),
             told: None,
@@ -130,6 +132,11 @@ impl<K: Key, T: Clone + State> Operator<Upsert<K, T>> for MaterializeOp<K, T> {
 
     fn sizes(&self, to: &mut Sizes) {
         self.rows.sizes(to);
+    }
+
+    fn answer(&self, ask: &mut Ask) {
+        let table = self.rows.table();
+        ask.answer(table, &|id| table.value(id).as_ref());
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

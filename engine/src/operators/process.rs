@@ -28,6 +28,7 @@ use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::process::{Ask, Context, KeptStates, Now, OnTimer, Rows, Standing, States, Table, Who};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
+use crate::query;
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
 use crate::time::{EventTime, Span};
@@ -451,6 +452,10 @@ where
         to.push((self.op, "keys", self.rows.rows.size()));
         self.timers.sizes(self.op, to);
         self.states.sizes(self.op, to);
+    }
+
+    fn answer(&self, ask: &mut query::Ask) {
+        self.states.answer(ask, &self.rows.rows, self.now);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -19,6 +19,7 @@ use crate::operators::values::Values;
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
+use crate::query::{Ask, Asks};
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
@@ -130,6 +131,7 @@ pub struct MakeRunning<T, K, R> {
 impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> MakeOperator<T> for MakeRunning<T, K, R> {
     type Op = RunningOp<T, K, R>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
+        build.can_be_asked::<K::Key, R::State>(self.op, "keyed");
         Ok(RunningOp {
             values: Values::of_named("keyed", build, self.op),
             key: self.key.clone(),
@@ -305,6 +307,10 @@ impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> Operator<T> for RunningOp<T,
 
     fn sizes(&self, to: &mut Sizes) {
         self.values.sizes(to);
+    }
+
+    fn answer(&self, ask: &mut Ask) {
+        self.values.answer(ask);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

@@ -11,6 +11,7 @@ use crate::checkpoint::{Arriving, Cut, Frame, Kept, Loaded, Saved, Snapshot, Who
 use crate::key::Key;
 use crate::plan::ShardBuild;
 use crate::push::OpId;
+use crate::query::Ask;
 use crate::state::{LoadError, State};
 use crate::table::{KeyTable, NONE};
 
@@ -47,6 +48,16 @@ impl<K: Key, V: State> Values<K, V> {
         if let Some(kept) = &mut self.kept {
             kept.begin_timeless(cut, table.id_end(), |id| table.is_live(id));
         }
+    }
+
+    /// All of them.
+    pub fn table(&self) -> &KeyTable<K, V> {
+        &self.table
+    }
+
+    /// Answers an ask from what is kept.
+    pub fn answer(&self, ask: &mut Ask) {
+        ask.answer(&self.table, &|id| Some(self.table.value(id)));
     }
 
     /// What is kept.

@@ -1,13 +1,14 @@
 //! What a plan becomes: the tasklets of each shard, and what they need to be made.
 
 use super::{AllEnds, EdgeId, OpInfo};
-use crate::checkpoint::Registry;
+use crate::checkpoint::{Registry, uid_of};
 use crate::dead_letters::Letters;
 use crate::edge::{EdgeReader, EdgeWriter};
 use crate::error::BuildError;
 use crate::key::KeySpace;
 use crate::port::{NamedStart, Ports, Start};
 use crate::push::{Cx, OpId};
+use crate::query::Queryable;
 use crate::sink::Committer;
 use crate::tasklet::Tasklet;
 use crate::watermark::Alignment;
@@ -45,6 +46,8 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub(super) all_ops: &'a [OpInfo],
     pub(super) stage_ops: &'a [OpId],
     pub(super) states: &'a mut Registry,
+    /// What can be asked of its operators.
+    pub queryable: &'a mut Vec<Queryable>,
     /// What sinks commit with, pushed when a sink is opened.
     pub committers: &'a mut Vec<NamedCommitter>,
 }
@@ -71,6 +74,11 @@ impl ShardBuild<'_, '_> {
     /// An operator as errors name it.
     pub fn op_name(&self, op: OpId) -> String {
         self.all_ops[op.0 as usize].to_string()
+    }
+
+    /// The uid of an operator, given or derived, and which.
+    pub fn uid_of(&self, op: OpId) -> (String, bool) {
+        uid_of(&self.all_ops[op.0 as usize])
     }
 
     /// A state can be loaded from shapes other than its own: those of which `can` says so.
@@ -122,6 +130,7 @@ pub(crate) struct BuiltJob {
     pub ops: Vec<OpInfo>,
     pub stages: Vec<BuiltStage>,
     pub states: Registry,
+    pub queryable: Vec<Queryable>,
     pub committers: Vec<NamedCommitter>,
     /// What its sinks do at the start, until that has come.
     pub starts: Vec<NamedStart>,

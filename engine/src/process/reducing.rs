@@ -1,6 +1,6 @@
 //! Reducing and aggregating state: a value state that knows how what is added becomes part of it.
 
-use super::rows::Rows;
+use super::rows::{Places, Rows};
 use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Now, Ttl};
 use super::value::{KeptValue, Place, ValueOf, ValueState, value};
@@ -10,6 +10,7 @@ use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::plan::ShardBuild;
 use crate::push::OpId;
+use crate::query::Ask;
 use crate::state::{LoadError, State};
 use std::marker::PhantomData;
 
@@ -246,6 +247,9 @@ impl<K: Key, A: Adding> KeptStates<K> for KeptAdding<A> {
     }
     fn expire(&mut self, rows: &mut dyn Rows<K, Values<A>>, now: Now, budget: &mut u32) -> bool {
         self.values.expire(rows, now, budget)
+    }
+    fn answer(&self, ask: &mut Ask, rows: &dyn Places<K, Values<A>>, now: Now) {
+        KeptStates::<K>::answer(&self.values, ask, rows, now);
     }
     fn next_by_clock(&self) -> Option<i64> {
         KeptStates::<K>::next_by_clock(&self.values)

@@ -10,6 +10,7 @@
 
 use super::elements::Head;
 use crate::key::Key;
+use crate::query::Entries;
 use crate::table::{KeyTable, NONE};
 
 /// Rows looked at in one go: law 4.
@@ -49,6 +50,45 @@ pub trait Rows<K, S> {
     fn make(&mut self, key: &K) -> u32;
     /// A row has lost something: it is to be looked at.
     fn lost(&mut self, id: u32);
+}
+
+/// The places of one state, or of all, to be read.
+pub(crate) trait Places<K, S>: Entries<K> {
+    /// What a row has there.
+    fn place(&self, id: u32) -> &S;
+}
+
+/// Those of one state among several.
+pub(crate) struct OfPlace<'a, K, S, T> {
+    pub rows: &'a dyn Places<K, S>,
+    pub part: fn(&S) -> &T,
+}
+
+impl<K, S, T> Entries<K> for OfPlace<'_, K, S, T> {
+    fn id_end(&self) -> u32 {
+        self.rows.id_end()
+    }
+    fn is_live(&self, id: u32) -> bool {
+        self.rows.is_live(id)
+    }
+    fn key(&self, id: u32) -> &K {
+        self.rows.key(id)
+    }
+    fn find(&self, key: &K) -> Option<u32> {
+        self.rows.find(key)
+    }
+}
+
+impl<K, S, T> Places<K, T> for OfPlace<'_, K, S, T> {
+    fn place(&self, id: u32) -> &T {
+        (self.part)(self.rows.place(id))
+    }
+}
+
+impl<K: Key, S> Places<K, S> for KeyTable<K, Row<S>> {
+    fn place(&self, id: u32) -> &S {
+        &self.value(id).states
+    }
 }
 
 /// All rows, and how far the search for empty ones has come.

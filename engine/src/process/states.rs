@@ -1,6 +1,6 @@
 //! What the states of a process function have in common: one, or a tuple of them.
 
-use super::rows::{Part, Rows};
+use super::rows::{OfPlace, Part, Places, Rows};
 use super::ttl::{Now, Ttl};
 use crate::aggregate::At;
 use crate::budget::Sizes;
@@ -8,6 +8,7 @@ use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::plan::ShardBuild;
 use crate::push::OpId;
+use crate::query::Ask;
 use crate::state::LoadError;
 
 /// Whose states are shown, and when.
@@ -96,6 +97,8 @@ pub trait KeptStates<K: Key>: Send + 'static {
     fn expire(&mut self, rows: &mut dyn Rows<K, Self::Place>, now: Now, budget: &mut u32) -> bool;
     /// The clock's time before which nothing expires by it.
     fn next_by_clock(&self) -> Option<i64>;
+    /// Answers an ask about one of them that holds a value a key.
+    fn answer(&self, _ask: &mut Ask, _rows: &dyn Places<K, Self::Place>, _now: Now) {}
     /// How large each is.
     fn sizes(&self, op: OpId, out: &mut Sizes);
 }
@@ -204,6 +207,9 @@ macro_rules! tuples {
                 budget: &mut u32,
             ) -> bool {
                 $(self.$index.expire(part!(rows, $index), now, budget))&&+
+            }
+            fn answer(&self, ask: &mut Ask, rows: &dyn Places<K, Self::Place>, now: Now) {
+                $(self.$index.answer(ask, &OfPlace { rows, part: |places: &Self::Place| &places.$index }, now);)+
             }
             fn next_by_clock(&self) -> Option<i64> {
                 [$(self.$index.next_by_clock()),+].into_iter().flatten().min()

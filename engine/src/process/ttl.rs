@@ -154,7 +154,8 @@ impl Expiry {
         }
     }
 
-    fn pick(&self, now: Now) -> i64 {
+    /// The one of these that it goes by.
+    pub fn pick(&self, now: Now) -> i64 {
         match self.by_clock {
             true => now.clock,
             false => now.event,

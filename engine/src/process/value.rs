@@ -2,7 +2,7 @@
 //!
 //! Cost: nothing besides the probe for the row. In a checkpoint it is one entry a key, written when it has changed.
 
-use super::rows::Rows;
+use super::rows::{Places, Rows};
 use super::states::{KeptStates, Named, States, Who};
 use super::ttl::{Expiry, NEVER, Now, Ttl};
 use crate::budget::{Size, Sizes};
@@ -10,6 +10,7 @@ use crate::checkpoint::{Cut, Frame, Kept, Loaded, Parts, Saved, Snapshot, Stored
 use crate::key::Key;
 use crate::plan::ShardBuild;
 use crate::push::OpId;
+use crate::query::{Ask, Asks};
 use crate::state::{LoadError, State};
 use crate::wheel::Popped;
 use std::marker::PhantomData;
@@ -156,6 +157,7 @@ impl<K: Key, V: State> States<K> for ValueOf<V> {
         out.push(Named { name, ttl });
     }
     fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> KeptValue<V> {
+        build.can_be_asked::<K, V>(op, self.name);
         KeptValue {
             kept: Kept::of_named::<K, V>(self.name, build, op),
             expiry: self.ttl.map(Expiry::of),
@@ -272,6 +274,15 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
                 Popped::Nothing => return true,
             }
         }
+    }
+
+    fn answer(&self, ask: &mut Ask, rows: &dyn Places<K, Place<V>>, now: Now) {
+        if !ask.is_of(self.name) {
+            return;
+        }
+        let now = self.expiry.as_ref().map_or(i64::MIN, |e| e.pick(now));
+        let lives = |id| Some(rows.place(id)).filter(|place| place.until > now);
+        ask.answer(rows, &|id| lives(id)?.value.as_ref());
     }
 
     fn next_by_clock(&self) -> Option<i64> {

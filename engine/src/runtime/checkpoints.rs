@@ -49,6 +49,8 @@ pub(crate) enum Message {
     /// The disk has done something.
     Disk,
     Want,
+    /// The next barrier answers this query.
+    Ask(u64),
     Stop(Stop),
     Savepoint(Ask),
     /// Stop, and take a savepoint of the last epoch.
@@ -138,6 +140,7 @@ impl std::fmt::Debug for Message {
             Message::Committed(_) => "Committed",
             Message::Disk => "Disk",
             Message::Want => "Want",
+            Message::Ask(_) => "Ask",
             Message::Stop(_) => "Stop",
             Message::Savepoint(_) => "Savepoint",
             Message::StopWith(_) => "StopWith",
@@ -420,6 +423,7 @@ impl Opened {
                         }
                         Some(Message::Disk) => {}
                         Some(Message::Want) => coordinator.want(),
+                        Some(Message::Ask(number)) => coordinator.ask(number),
                         Some(Message::Stop(how)) => coordinator.stop(how, clock.now_ns()),
                         Some(Message::Savepoint(ask)) => {
                             savepoints.ask(ask);

@@ -3,15 +3,19 @@
 use crate::budget::{Budget, StateSize};
 use crate::checkpoint::{Checkpoints, Epoch, Stop};
 use crate::error::JobError;
+use crate::key::{Key, KeySpace};
 use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, stage_name};
 use crate::push::Counters;
+use crate::query::{Query, QueryError, Queryable};
 use crate::runtime::checkpoints::{Control, Message};
 use crate::runtime::clock::Clock;
+use crate::runtime::queries::OfJob;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::savepoints::Ask;
 use crate::runtime::shard::LONG_STEP_NS;
 use crate::runtime::shard::Mailbox;
+use crate::state::State;
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
 use std::collections::BTreeMap;
@@ -111,6 +115,10 @@ impl Live {
 pub(crate) struct JobShared {
     pub number: u32,
     pub name: String,
+    /// What can be asked of its states.
+    pub queryable: Vec<Queryable>,
+    /// How many queries for a barrier there were. Held by the one that is under way.
+    pub asked: Mutex<u64>,
     pub ops: Vec<OpInfo>,
     pub stages: Vec<Vec<OpInfo>>,
     /// How large its states are, and may be.
@@ -165,6 +173,8 @@ impl JobShared {
         JobShared {
             number,
             name: built.name.clone(),
+            queryable: built.queryable.clone(),
+            asked: Mutex::new(0),
             ops: built.ops.clone(),
             stages: built.stages.iter().map(|s| s.ops.clone()).collect(),
             budget: Budget::new(built.max_state_bytes, built.stages.len(), shards),
@@ -185,6 +195,11 @@ impl JobShared {
     pub fn stage_places(&self, stage: usize) -> String {
         let names: Vec<_> = self.stages[stage].iter().map(ToString::to_string).collect();
         names.join(" -> ")
+    }
+
+    /// Whether nothing more comes of it: it is over, or has been given up.
+    pub fn is_known_over(&self) -> bool {
+        self.end().is_known()
     }
 
     fn end(&self) -> MutexGuard<'_, End> {
@@ -401,6 +416,7 @@ pub struct JobHandle {
     shared: Arc<JobShared>,
     mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
     clock: Clock,
+    key_groups: u32,
 }
 
 impl JobHandle {
@@ -408,11 +424,13 @@ impl JobHandle {
         shared: Arc<JobShared>,
         mailboxes: Vec<(Arc<Mailbox>, Doorbell)>,
         clock: Clock,
+        key_groups: u32,
     ) -> Self {
         JobHandle {
             shared,
             mailboxes,
             clock,
+            key_groups,
         }
     }
 
@@ -424,6 +442,44 @@ impl JobHandle {
     /// How large the job's states are, each operator's: live, some milliseconds old.
     pub fn state_sizes(&self) -> Vec<StateSize> {
         self.shared.budget.sizes(&self.shared.ops)
+    }
+
+    /// To read a state of the job while it runs, from any thread: by its operator's uid (given, or derived as `reduce-3`) and the state's name.
+    /// The types are those of its keys and of what it keeps. See [`mod@crate::query`] for what can be asked and as of when it is.
+    ///
+    /// # Errors
+    /// There is no such state: the error lists those that there are. Or it is of other types: the error names both.
+    ///
+    /// ```
+    /// use pelton::query::ReadAt;
+    /// use pelton::{Config, Driver, Job, Runtime, sink, testing};
+    /// let (feed, source) = testing::feed::<char>(1);
+    /// let job = Job::new("words");
+    /// job.source(source)
+    ///    .key_by(|c| *c)
+    ///    .fold(0u64, |n, _| *n += 1)
+    ///    .uid("counts")
+    ///    .sink(sink::callback("none", |_, _| {}).updates());
+    /// let runtime = Runtime::start(Config::default().shards(2).driver(Driver::Threads)).unwrap();
+    /// let handle = runtime.submit(&job).unwrap();
+    /// let counts = handle.query::<char, u64>("counts", "keyed").unwrap();
+    /// "abracadabra".chars().for_each(|c| feed.push(0, c));
+    /// while counts.get(&'a').unwrap() != Some(5) {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert_eq!(counts.scan(10, ReadAt::Now).unwrap().of.entries.len(), 5);
+    /// assert!(handle.query::<char, u64>("sums", "keyed").unwrap_err().to_string().contains("counts/keyed"));
+    /// feed.close(0);
+    /// handle.wait().unwrap();
+    /// ```
+    pub fn query<K: Key, V: State>(
+        &self,
+        uid: &str,
+        state: &str,
+    ) -> Result<Query<K, V>, QueryError> {
+        let space = KeySpace::new(self.key_groups, self.mailboxes.len() as u32);
+        let way = OfJob::new(self.shared.clone(), self.mailboxes.clone());
+        Query::of(way, &self.shared.queryable, space, (uid, state))
     }
 
     /// For how long the job's sources have been held because its states are above their budget

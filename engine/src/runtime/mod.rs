@@ -16,6 +16,7 @@ mod duty;
 mod glommio;
 mod handle;
 mod panics;
+mod queries;
 mod report;
 mod savepoints;
 mod shard;
@@ -26,6 +27,7 @@ pub(crate) use checkpoints::draw_lineage;
 pub use config::{Config, Driver, Waiting};
 pub use handle::{JobHandle, Stopper};
 pub(crate) use panics::{Panic, catch, discard as discard_panic, install as install_panic_hook};
+pub use queries::OfJob;
 pub use report::{JobReport, LongestStep, StageReport};
 
 use crate::checkpoint::DiskKind;
@@ -150,7 +152,13 @@ impl Runtime {
             shard.mailbox.send(Command::Add(Box::new(part)));
             shard.doorbell.ring();
         }
-        Ok(JobHandle::new(shared, self.shards.mailboxes(), self.clock))
+        let groups = self.config.key_groups;
+        Ok(JobHandle::new(
+            shared,
+            self.shards.mailboxes(),
+            self.clock,
+            groups,
+        ))
     }
 
     /// See [`crate::testing::shard_disk`].

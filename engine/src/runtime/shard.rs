@@ -16,6 +16,7 @@ use crate::checkpoint::{Part, Tasklets, Turn};
 use crate::error::JobError;
 use crate::plan::BuiltJob;
 use crate::push::OpId;
+use crate::query::Ask;
 use crate::runtime::clock::Clock;
 use crate::runtime::handle::JobShared;
 use crate::runtime::panics::{Panic, catch};
@@ -35,6 +36,8 @@ const TURN_NS: u64 = LONG_STEP_NS;
 /// What a shard is told from outside.
 pub(crate) enum Command {
     Add(Box<ShardJob>),
+    /// For a stage of this job.
+    Ask(u32, Ask),
     Shutdown,
 }
 
@@ -52,6 +55,7 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Command::Add(_) => "Add",
+            Command::Ask(..) => "Ask",
             Command::Shutdown => "Shutdown",
         })
     }
@@ -224,6 +228,7 @@ impl Shard {
             round.worked = true;
             match command {
                 Command::Add(job) => self.jobs.push(*job),
+                Command::Ask(job, ask) => self.ask(job, ask),
                 Command::Shutdown => round.shutdown = true,
             }
         }
@@ -246,6 +251,25 @@ impl Shard {
         }
         round.ended_ns = now.ns;
         round
+    }
+
+    /// Hands an ask to the stage that it is for. One for a job that has gone goes back as it came; asks answered in a round are few, since
+    /// askers wait for their answers.
+    fn ask(&mut self, number: u32, ask: Ask) {
+        let Some(at) = self.jobs.iter().position(|j| j.shared.number == number) else {
+            return;
+        };
+        let job = &mut self.jobs[at];
+        let is_its = |slot: &&mut TaskletSlot| slot.tasklet.stage() == ask.stage;
+        let Some(slot) = job.tasklets.iter_mut().find(is_its) else {
+            return;
+        };
+        // It compares and hashes keys, and writes values: what users wrote.
+        if let Err(panic) = catch(|| slot.tasklet.ask(ask)) {
+            let error = panicked(&job.shared, slot.tasklet.as_ref(), self.id, &panic);
+            job.shared.fail(error);
+        }
+        self.now = None;
     }
 
     /// Drops a job's part, here where it ran, and only then says so (laws 2 and 4).

@@ -119,10 +119,7 @@ pub trait Upserts<K, T>: Clone + Send + 'static {
 ///
 /// State here: none. Records on their way to the handler are bounded, and a slow one holds the sources. Whatever the class of its input: upserts replace
 /// rows.
-pub fn upserts<H, K, T>(
-    name: impl Into<String>,
-    handler: H,
-) -> Transactional<Upserting<H, K, T>>
+pub fn upserts<H, K, T>(name: impl Into<String>, handler: H) -> Transactional<Upserting<H, K, T>>
 where
     H: Upserts<K, T>,
 {

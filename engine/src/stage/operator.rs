@@ -15,11 +15,15 @@ use crate::edge::{Arrival, Inbox};
 use crate::error::JobError;
 use crate::latency::Arrivals;
 use crate::push::{Control, Cx, Push};
+use crate::query::Ask;
 use crate::stage::source::{RETRY_NS, earliest};
 use crate::state::LoadError;
 use crate::tasklet::{Now, Progress, Tasklet};
 use crate::time::EventTime;
 use pelton_storage::StateId;
+
+/// Asks for a barrier that there is room for from the start. A job has one at a time, and those that nobody waits for any longer.
+const ASKS: usize = 4;
 
 /// What stands at the head of an operator stage: takes batches and watermarks, emits through `out`.
 pub trait Operator<In>: Send + 'static {
@@ -116,6 +120,10 @@ pub trait Operator<In>: Send + 'static {
     /// Adds how large its states are. O(its tables).
     fn sizes(&self, _to: &mut Sizes) {}
 
+    /// Answers an ask about a state of its own, if it is one. Between two steps, perhaps in the midst of a batch; or right before
+    /// [`Operator::begin_epoch`].
+    fn answer(&self, _ask: &mut Ask) {}
+
     /// Control events for edges beside the chain: each as the chain is given it, and after what was made before it.
     fn side_control(&mut self, _event: Control, _cx: &mut Cx) {}
 
@@ -161,6 +169,8 @@ pub(crate) struct OperatorStage<In, Op, P> {
     arrivals: Arrivals,
     /// The last epoch whose barrier has passed.
     reached: Epoch,
+    /// Asks that wait for a barrier.
+    asks: Vec<Ask>,
 }
 
 impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
@@ -186,6 +196,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
             taken: (0, Origin::default()),
             arrivals: Arrivals::new(),
             reached: Epoch(0),
+            asks: Vec::with_capacity(ASKS),
         }
     }
 
@@ -285,6 +296,10 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
     /// The barrier of an epoch passes. Nothing that was begun is left: law 1.
     fn cut(&mut self, cut: Cut) {
         self.reached = cut.epoch;
+        for mut ask in self.asks.extract_if(.., |ask| ask.at <= Some(cut.asked)) {
+            self.op.answer(&mut ask);
+            ask.answered_at(cut.epoch);
+        }
         self.op.begin_epoch(cut);
         self.control(Control::Barrier(cut));
         self.cx.barrier_passed();
@@ -366,6 +381,15 @@ impl<In: Send, Op: Operator<In>, P: Push<Op::Out> + Send> Tasklet for OperatorSt
     }
     fn sizes(&self, to: &mut Sizes) {
         self.op.sizes(to);
+    }
+    fn ask(&mut self, mut ask: Ask) {
+        if ask.at.is_some() {
+            ask.note();
+            self.asks.push(ask);
+            return;
+        }
+        self.op.answer(&mut ask);
+        ask.answered_at(self.reached);
     }
     fn loaded(&mut self, _: &dyn Fn(StateId) -> bool) -> Result<(), JobError> {
         self.op.loaded();

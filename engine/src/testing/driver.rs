@@ -9,13 +9,15 @@
 //! 4. The clock of the world goes on over a crash.
 
 use super::ends::{AnyInput, Input, Output};
+use super::query::Stepped;
 use super::{FaultyDisk, MemoryDisk, OnDisk, SharedDisk, Sizes, Stepper};
 use crate::budget::StateSize;
 use crate::checkpoint::Checkpointing;
 use crate::checkpoint::inspect::{Sought, value_of};
 use crate::error::{BuildError, JobError};
-use crate::key::Key;
+use crate::key::{Key, KeySpace};
 use crate::push::Counters;
+use crate::query::{Query, QueryError};
 use crate::state::State;
 use crate::stream::Job;
 use crate::time::{EventTime, Span};
@@ -24,7 +26,7 @@ use crate::time::{EventTime, Span};
 mod tests;
 
 /// The job's name in errors.
-const NAME: &str = "driven";
+pub(super) const NAME: &str = "driven";
 /// A move of the clock stops so often for what comes due on the way, each at its time; behind that in so many equal pieces.
 const STOPS: i64 = 1_000;
 /// A checkpoint of the job's own would come behind this, which is never.
@@ -421,6 +423,30 @@ impl Driver {
             JobError::Build(BuildError::Config { what, advice })
         };
         value_of(self.disk.handle(), sought, key).map_err(told)
+    }
+
+    /// To read a state of the job as it stands, as [`JobHandle::query`](crate::JobHandle::query) does of one that runs. Works off nothing by
+    /// itself, but for a read at [`ReadAt::Epoch`](crate::query::ReadAt::Epoch): that takes a checkpoint, so that outputs commit.
+    ///
+    /// # Errors
+    /// There is no such state, or it is of other types; the job has failed.
+    pub fn query<K: Key, V: State>(
+        &mut self,
+        uid: &str,
+        state: &str,
+    ) -> Result<Query<K, V, Stepped<'_>>, QueryError> {
+        let space = KeySpace::new(self.sizes.key_groups, self.sizes.shards as u32);
+        let shards = self.sizes.shards;
+        let failed = |e: JobError| QueryError::Failed {
+            what: e.to_string(),
+        };
+        let there = self.running().map_err(failed)?.queryable().to_vec();
+        Query::of(Stepped::new(self, shards), &there, space, (uid, state))
+    }
+
+    /// For a query: the job, if it has not failed.
+    pub(crate) fn stepper(&mut self) -> Result<&mut Stepper, JobError> {
+        self.running()
     }
 
     fn running(&mut self) -> Result<&mut Stepper, JobError> {

@@ -28,6 +28,7 @@ mod driver;
 mod ends;
 mod feed;
 mod on_disk;
+mod query;
 
 pub use collect::{Collected, CollectedWriter, Collector, collect};
 pub use driver::Driver;
@@ -36,6 +37,7 @@ pub use feed::{Feed, FeedReader, FeedSource, feed};
 pub use on_disk::OnDisk;
 /// What the folder of [`OnDisk`] is made of: `SharedDisk::new(FaultyDisk::new(MemoryDisk::new()))`.
 pub use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
+pub use query::Stepped;
 
 use crate::checkpoint::DiskKind;
 
@@ -47,6 +49,7 @@ use crate::latency::Latencies;
 use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig};
 use crate::port::{Ports, Start};
 use crate::push::Counters;
+use crate::query::{Ask, Queryable};
 use crate::runtime::{Panic, catch, install_panic_hook};
 use crate::stage::source::earliest;
 use crate::stream::Job;
@@ -113,6 +116,9 @@ pub struct Stepper {
     ops: Vec<OpInfo>,
     stages: Vec<Vec<OpInfo>>,
     places: Vec<Place>,
+    queryable: Vec<Queryable>,
+    /// How many queries for a barrier there were.
+    asked: u64,
     now: Now,
     control: Option<on_disk::Control>,
 }
@@ -153,7 +159,11 @@ impl Stepper {
 
     fn placed(built: BuiltJob) -> Self {
         let BuiltJob {
-            name, ops, stages, ..
+            name,
+            ops,
+            stages,
+            queryable,
+            ..
         } = built;
         let mut places = Vec::new();
         let mut stage_ops = Vec::new();
@@ -178,6 +188,8 @@ impl Stepper {
             ops,
             stages: stage_ops,
             places,
+            queryable,
+            asked: 0,
             now,
             control: None,
         }
@@ -357,6 +369,33 @@ impl Stepper {
                 return Ok(wake);
             }
         }
+    }
+
+    /// Hands an ask to the tasklet that it is for.
+    pub(crate) fn ask(&mut self, shard: usize, ask: Ask) {
+        let is_its = |place: &&mut Place| place.shard == shard && place.stage == ask.stage;
+        if let Some(place) = self.places.iter_mut().find(is_its) {
+            place.tasklet.ask(ask);
+        }
+    }
+
+    /// The number of another query for a barrier; `None` where none passes.
+    pub(crate) fn next_ask(&mut self) -> Option<u64> {
+        self.control.as_ref()?;
+        self.asked += 1;
+        Some(self.asked)
+    }
+
+    /// All shards have taken note of that query.
+    pub(crate) fn asked(&mut self, number: u64) {
+        if let Some(control) = &mut self.control {
+            control.ask(number);
+        }
+    }
+
+    /// What can be asked.
+    pub(crate) fn queryable(&self) -> &[Queryable] {
+        &self.queryable
     }
 
     /// Virtual time as it stands.

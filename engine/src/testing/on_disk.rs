@@ -205,6 +205,11 @@ impl Control {
         self.coordinator.want();
     }
 
+    /// The next barrier answers this query.
+    pub fn ask(&mut self, number: u64) {
+        self.coordinator.ask(number);
+    }
+
     pub fn stop(&mut self, how: Stop, now_ns: u64) {
         self.coordinator.stop(how, now_ns);
     }

@@ -241,7 +241,10 @@ fn changes_of_a_key_are_compacted() {
             key,
             row: row.map(|row| row.value),
         })
-        .sink(sink::upserts("database", to(database.clone(), Wrong::Nothing)));
+        .sink(sink::upserts(
+            "database",
+            to(database.clone(), Wrong::Nothing),
+        ));
     let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
     let on = OnDisk::small(&disk);
     let mut stepper = Stepper::on_disk(&job, Sizes::shards(1), &on).unwrap();
@@ -380,7 +383,10 @@ fn a_table_is_filled_again_from_the_checkpoint() {
     *table.borrow_mut() = Table::new("sums");
     t.crash_and_restore_on(1).unwrap();
     t.settle().unwrap();
-    assert!(table.borrow().is_empty(), "another process has seen nothing");
+    assert!(
+        table.borrow().is_empty(),
+        "another process has seen nothing"
+    );
     t.checkpoint().unwrap();
     let mut all = all;
     all.insert(7, 6);

@@ -73,6 +73,7 @@ fn busy(number: u32, stages: usize, step_ns: u64) -> (ShardJob, Vec<Arc<AtomicUs
     let built = BuiltJob {
         name: format!("job {number}"),
         ops: vec![],
+        queryable: vec![],
         stages: (0..stages)
             .map(|_| BuiltStage {
                 ops: vec![],

@@ -7,7 +7,8 @@ use crate::batch::Stamp;
 use crate::checkpoint::Epoch;
 use crate::port::Ports;
 use crate::sink::{
-    self, Committer, PreCommit, Sink, Transactional, TransactionalWriter, Upserting, Upserts, Writer,
+    self, Committer, PreCommit, Sink, Transactional, TransactionalWriter, Upserting, Upserts,
+    Writer,
 };
 use crate::upsert::Upsert;
 
