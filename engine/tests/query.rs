@@ -1,9 +1,7 @@
 //! States of jobs that run on threads, read by others.
 
 use pelton::query::{Query, QueryError, ReadAt};
-use pelton::{
-    Checkpointing, Config, Driver, Job, JobHandle, Runtime, Spans, sink, sources, testing,
-};
+use pelton::{Checkpointing, Config, Driver, Job, JobHandle, Runtime, Spans, sink, sources};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -25,7 +23,7 @@ fn sums(job: &Job, source: impl pelton::source::Source<Item = u64>) {
         .sink(sink::callback("none", |_, _| {}).updates());
 }
 
-fn query(handle: &JobHandle) -> Query<u64, i64> {
+fn query_of(handle: &JobHandle) -> Query<u64, i64> {
     handle.query("sums", "keyed").unwrap()
 }
 
@@ -42,7 +40,7 @@ fn a_job_that_runs_tells_of_one_epoch() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let query = query(&handle);
+                let query = query_of(&handle);
                 let keys: Vec<u64> = (0..100).collect();
                 let (mut last, mut before) = (pelton::Epoch(0), vec![]);
                 for _ in 0..10 {
@@ -61,7 +59,7 @@ fn a_job_that_runs_tells_of_one_epoch() {
         }
     });
     assert!(moved.into_inner(), "all reads told the same");
-    let query = query(&handle);
+    let query = query_of(&handle);
     handle.cancel();
     assert!(handle.wait().is_err());
     let over = query.get(&7).unwrap_err();
@@ -73,30 +71,34 @@ fn a_job_that_runs_tells_of_one_epoch() {
 /// One without checkpoints has no barriers; one whose runtime goes has nothing to tell.
 #[test]
 fn what_cannot_be_had_is_an_error_and_no_wait() {
-    let (feed, source) = testing::feed(1);
     let job = Job::new("plain");
-    sums(&job, source);
+    sums(&job, sources::generate("numbers", u64::MAX, 2, |id| id));
     let runtime = runtime(2);
     let handle = runtime.submit(&job).unwrap();
-    let query = query(&handle);
+    let query = query_of(&handle);
     let none = query.scan(10, ReadAt::Epoch).unwrap_err();
     assert!(matches!(none, QueryError::NoCheckpoints { .. }), "{none}");
     assert_eq!(query.get_all(&[], ReadAt::Now).unwrap().of, []);
-    feed.push(0, 5);
     // It comes when it comes.
-    while query.get(&5).unwrap() != Some(5) {
+    while query.get(&5).unwrap().is_none() {
         std::thread::yield_now();
     }
-    // Its inputs have ended: asked or over, and nothing else.
-    feed.close(0);
-    loop {
-        match query.get(&5) {
-            Ok(Some(5)) => std::thread::yield_now(),
-            Err(QueryError::Over { .. }) => break,
-            other => panic!("{other:?}"),
-        }
-    }
-    handle.wait().unwrap();
+    assert_eq!(query.get(&100), Ok(None));
+    // Dropped while it is asked: answered or over, and nothing else.
+    let asker = {
+        let query = query_of(&handle);
+        std::thread::spawn(move || {
+            loop {
+                match query.get(&5) {
+                    Ok(Some(_)) => {}
+                    Err(QueryError::Over { .. }) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+    };
     drop(runtime);
+    asker.join().unwrap();
+    assert!(handle.wait().is_err());
     assert!(matches!(query.get(&5), Err(QueryError::Over { .. })));
 }

@@ -452,25 +452,23 @@ impl JobHandle {
     ///
     /// ```
     /// use pelton::query::ReadAt;
-    /// use pelton::{Config, Driver, Job, Runtime, sink, testing};
-    /// let (feed, source) = testing::feed::<char>(1);
-    /// let job = Job::new("words");
-    /// job.source(source)
-    ///    .key_by(|c| *c)
+    /// use pelton::{Config, Driver, Job, Runtime, sink, sources};
+    /// let job = Job::new("numbers");
+    /// job.source(sources::generate("numbers", u64::MAX, 1, |id| id % 5))
+    ///    .key_by(|n| *n)
     ///    .fold(0u64, |n, _| *n += 1)
     ///    .uid("counts")
     ///    .sink(sink::callback("none", |_, _| {}).updates());
     /// let runtime = Runtime::start(Config::default().shards(2).driver(Driver::Threads)).unwrap();
     /// let handle = runtime.submit(&job).unwrap();
-    /// let counts = handle.query::<char, u64>("counts", "keyed").unwrap();
-    /// "abracadabra".chars().for_each(|c| feed.push(0, c));
-    /// while counts.get(&'a').unwrap() != Some(5) {
+    /// let counts = handle.query::<u64, u64>("counts", "keyed").unwrap();
+    /// // The job has just begun.
+    /// while counts.get(&3).unwrap() < Some(100) {
     ///     std::thread::yield_now();
     /// }
     /// assert_eq!(counts.scan(10, ReadAt::Now).unwrap().of.entries.len(), 5);
-    /// assert!(handle.query::<char, u64>("sums", "keyed").unwrap_err().to_string().contains("counts/keyed"));
-    /// feed.close(0);
-    /// handle.wait().unwrap();
+    /// assert!(handle.query::<u64, u64>("sums", "keyed").unwrap_err().to_string().contains("counts/keyed"));
+    /// handle.cancel();
     /// ```
     pub fn query<K: Key, V: State>(
         &self,
