@@ -196,6 +196,11 @@ impl Budget {
         }
     }
 
+    /// The bytes of a stage's states on a shard.
+    pub fn bytes_of(&self, stage: usize, shard: usize) -> u64 {
+        self.bytes[stage][shard].load(Relaxed)
+    }
+
     /// Each state, those of all shards together, in the order of operators.
     pub fn sizes(&self, ops: &[OpInfo]) -> Vec<StateSize> {
         let mut all = Sizes::new();

@@ -124,6 +124,9 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
             };
             plan.errors.push(e);
         }
+        if needs_time {
+            plan.waits(&self.stream.meta);
+        }
         op
     }
 }

@@ -47,6 +47,7 @@ mod session;
 mod side_output;
 mod sides;
 pub mod sink;
+mod skew;
 pub mod source;
 pub mod sources;
 mod stage;
@@ -195,7 +196,7 @@ pub use over::{Over, OverStream};
 /// ```
 pub use pelton_derive::state;
 pub use pipeline::{Inlet, Pipeline};
-pub use plan::{Class, OpInfo};
+pub use plan::{Class, OpInfo, Pitfall, Warning};
 #[doc(hidden)]
 pub use rkyv;
 pub use running::Keyed;
@@ -204,6 +205,7 @@ pub use runtime::{
 };
 pub use session::{Gap, GapBy, GapOf, Session};
 pub use sides::{Sides, SidesKey};
+pub use skew::{Much, Share, Shares, Skew};
 pub use state::State;
 pub use stream::{Job, Stream};
 pub use time::{EventTime, IntoEventTime, Span, Spans};

@@ -127,6 +127,7 @@ impl<S: Source> Root for SourceRoot<S> {
                 self.alignment = self
                     .drift
                     .map(|drift| Arc::new(Alignment::new(readers.len(), drift)));
+                build.opened(readers.len());
                 self.opened.insert(readers.into_iter().map(Some).collect())
             }
         };

@@ -23,8 +23,11 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 mod build;
+mod pitfalls;
 
 pub(crate) use build::{BuiltJob, BuiltStage, NamedCommitter, PlanConfig, ShardBuild};
+pub(crate) use pitfalls::{Found, few_partitions};
+pub use pitfalls::{Pitfall, Warning};
 
 /// What is equal between two runs of a job (SEMANTICS, classes of operators). Whether its results are final is another
 /// matter: see [`OpInfo::replaced`].
@@ -178,7 +181,9 @@ pub(crate) struct Plan {
     /// How many bytes its states may have.
     pub max_state_bytes: Option<u64>,
     /// Pitfalls: allowed, but they bite sooner or later.
-    pub warnings: Vec<(OpId, &'static str)>,
+    found: Vec<Found>,
+    /// Sinks, those of what falls aside among them, and whether they are of two phases.
+    pub sink_ops: Vec<(OpId, bool)>,
     /// Operators at the open ends of streams that were dropped.
     pub dangling: Vec<OpId>,
     pub sources: u32,
@@ -270,17 +275,6 @@ impl Plan {
     pub fn set_results(&mut self, op: OpId, results: Results) {
         let info = self.info_mut(op);
         (info.class, info.replaced) = (results.class, results.replaced);
-    }
-
-    /// Notes a pitfall of an operator.
-    pub fn warn(&mut self, op: OpId, what: &'static str) {
-        self.warnings.push((op, what));
-    }
-
-    /// The pitfalls as text, each with its operator.
-    pub fn warnings(&self) -> Vec<String> {
-        let tell = |(op, what): &(OpId, &str)| format!("{}: {what}", self.info(*op));
-        self.warnings.iter().map(tell).collect()
     }
 
     /// Adds an edge whose producer stage is not known yet.
@@ -437,6 +431,8 @@ impl Plan {
         let mut ends = self.connect(config, &with_origins);
         let mut states = Registry::default();
         let (mut committers, mut queryable) = (Vec::new(), Vec::new());
+        let mut warnings = self.warnings();
+        let mut found = Vec::new();
         let mut stages = Vec::new();
         for (id, stage) in self.stages.iter_mut().enumerate() {
             let names: Vec<_> = stage
@@ -463,16 +459,21 @@ impl Plan {
                     states: &mut states,
                     queryable: &mut queryable,
                     committers: &mut committers,
+                    found: &mut found,
                 };
                 tasklets.push((stage.factory)(&mut build)?);
             }
+            let edges = stage.inputs.iter().map(|e| &self.edges[e.0]);
             stages.push(BuiltStage {
                 ops: names,
+                exchanged: edges.into_iter().any(|e| e.wiring == Wiring::AllToAll),
                 tasklets,
             });
         }
         states.check()?;
+        warnings.extend(found.iter().map(|f| f.told(&self.ops)));
         Ok(BuiltJob {
+            warnings,
             states,
             queryable,
             committers,
@@ -546,6 +547,7 @@ impl Plan {
             states: &mut Registry::default(),
             queryable: &mut vec![],
             committers: &mut vec![],
+            found: &mut vec![],
         })
     }
 

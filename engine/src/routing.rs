@@ -85,6 +85,7 @@ impl<P: Pipeline> Stream<P> {
         drop(p);
         meta.results = meta.results.and(meta_two.results);
         meta.replaces = meta.replaces.or(meta_two.replaces);
+        meta.beside(&meta_two);
         ops_one.push(op);
         ops_two.push(op);
         close(&plan, one, ops_one, ToLocal { edge: edges[0] });

@@ -5,7 +5,7 @@ use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
 use crate::operators::running::{Fold, MakeRunning, Reduce, Running, SoFar};
 use crate::pipeline::Pipeline;
-use crate::plan::Results;
+use crate::plan::{Pitfall, Results};
 use crate::push::OpId;
 use crate::state::State;
 use crate::stream::Stream;
@@ -92,10 +92,13 @@ pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>>(
     location: &'static Location<'static>,
 ) -> OpId {
     let op = keyed.note(kind, location, false);
-    keyed.stream.plan.lock().warn(
+    let mut plan = keyed.stream.plan.lock();
+    plan.warn(
         op,
+        Pitfall::StateGrows,
         "state without TTL or window: it keeps a value for every key that ever came",
     );
+    plan.sums(op, &keyed.stream.meta);
     op
 }
 

@@ -107,6 +107,7 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
         let two = other.stream.meta.clone();
         meta.results = meta.results.and(two.results);
         meta.replaces = meta.replaces.or(two.replaces);
+        meta.beside(&two);
         if meta.timed != two.timed {
             let mut plan = plan.lock();
             let op = plan.info(op).to_string();

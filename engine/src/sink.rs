@@ -37,6 +37,11 @@ pub trait Sink<T>: Send + 'static {
     fn needs_event_time(&self) -> Option<String> {
         None
     }
+    /// Whether it has a [committer](Sink::committer): its output is shown when its epoch is decided, exactly once. Asked while the job is
+    /// written, for its [warnings](crate::Job::warnings); a sink that has one says yes ([`crate::testing::conformance`] holds it to that).
+    fn in_two_phases(&self) -> bool {
+        false
+    }
     /// What makes the output of an epoch visible once the epoch is decided, asked for after [`Sink::open`]. `None`: records are
     /// visible when they are written, and those since the last checkpoint are written again after a crash (at least once).
     fn committer(&mut self) -> Option<Box<dyn Committer>> {

@@ -14,6 +14,12 @@ pub trait Source: Send + 'static {
     type Reader: Reader<Item = Self::Item>;
     /// The name in errors and reports: a path, a topic.
     fn name(&self) -> String;
+    /// Whether a partition may have nothing for a while and more later: a topic, a socket, a file that is followed. One that only ends may not.
+    /// Asked while the job is written, for its [warnings](crate::Job::warnings): what waits for the watermark of such a source wants
+    /// [`Watermarks::idle_after`](crate::Watermarks::idle_after).
+    fn may_fall_silent(&self) -> bool {
+        true
+    }
     /// Opens all partitions, in a fixed order. An error says what, where and what to do; it ends the build.
     fn open(&mut self, ports: &mut Ports) -> Result<Vec<Self::Reader>, String>;
 }

@@ -58,6 +58,9 @@ where
     fn name(&self) -> String {
         "items".into()
     }
+    fn may_fall_silent(&self) -> bool {
+        false
+    }
     fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<ItemsReader<I>>, String> {
         let partitions = std::mem::take(&mut self.partitions);
         Ok(partitions
@@ -154,6 +157,9 @@ impl<T: Send + 'static, F: Fn(u64) -> T + Clone + Send + 'static> Source for Gen
     type Reader = GenerateReader<F>;
     fn name(&self) -> String {
         self.name.clone()
+    }
+    fn may_fall_silent(&self) -> bool {
+        false
     }
     fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<GenerateReader<F>>, String> {
         let step = self.partitions as u64;

@@ -6,7 +6,7 @@ use crate::key::{Borrowed, Computed, Key};
 use crate::keyed::KeyedStream;
 use crate::ops::{EventTimed, Filtered, FlatMapped, Inspected, Mapped};
 use crate::pipeline::{Inlet, MakeForward, OperatorRoot, Pipeline, Root, SourceRoot, Terminal};
-use crate::plan::{Class, EdgeId, Results, SharedPlan, StageSpec};
+use crate::plan::{Class, EdgeId, Results, SharedPlan, StageSpec, Warning};
 use crate::push::{DeadLetter, OpId};
 use crate::runtime::{Config, JobReport, Runtime};
 use crate::sink::Sink;
@@ -55,6 +55,7 @@ impl Job {
         let op = plan.op("source", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = source.name();
         drop(plan);
+        let falls_silent = source.may_fall_silent();
         Stream {
             plan: self.plan.clone(),
             pipeline: Some(SourceRoot::new(source, number)),
@@ -64,6 +65,9 @@ impl Job {
                 exchanged: false,
                 results: Results::ROWS,
                 replaces: None,
+                falls_silent,
+                silent: None,
+                by_clock: None,
             },
         }
     }
@@ -75,6 +79,7 @@ impl Job {
         let mut plan = self.plan.lock();
         let op = plan.op("dead letters", Results::ROWS, Location::caller());
         plan.info_mut(op).detail = sink.name();
+        plan.sink_ops.push((op, sink.in_two_phases()));
         if plan.has_dead_letters() {
             let e = BuildError::argument(
                 plan.info(op),
@@ -102,9 +107,22 @@ impl Job {
         self.plan.lock().max_state_bytes = Some(bytes);
     }
 
-    /// Pitfalls of what has been written so far, each with its operator and place: a job with them runs, but they bite
-    /// sooner or later (state that only grows, results that a replay does not repeat).
-    pub fn warnings(&self) -> Vec<String> {
+    /// Pitfalls of what has been written so far, each with its code, operator and place, what will happen and what to do: a job with them
+    /// runs, but they bite sooner or later (state that only grows, results that a replay does not repeat). [`crate::Pitfall`] has them all. Of
+    /// those that the opened sources tell [`crate::JobHandle::warnings`] knows as well.
+    ///
+    /// ```
+    /// use pelton::{Job, Pitfall, sources, sink};
+    /// let job = Job::new("sums");
+    /// job.source(sources::items(0..9u64))
+    ///    .key_by(|n| n % 3)
+    ///    .reduce(|sum, n| *sum += n)
+    ///    .sink(sink::callback("print", |_, _| {}).updates());
+    /// let warnings = job.warnings();
+    /// assert_eq!(warnings[0].pitfall, Pitfall::StateGrows);
+    /// assert!(warnings[0].to_string().starts_with("[PLT-0203] reduce at "));
+    /// ```
+    pub fn warnings(&self) -> Vec<Warning> {
         self.plan.lock().warnings()
     }
 
@@ -130,9 +148,22 @@ pub(crate) struct Meta {
     pub results: Results,
     /// The first operator whose results may be replaced later; there iff `results` says so.
     pub replaces: Option<OpId>,
+    /// Some source of it may have nothing for a while and more later.
+    pub falls_silent: bool,
+    /// The event times of such a source, where no time-out ends the waiting for it.
+    pub silent: Option<OpId>,
+    /// The first operator whose results the clock decides.
+    pub by_clock: Option<OpId>,
 }
 
 impl Meta {
+    /// What holds of either stream holds of both together; the results' part is the caller's.
+    pub fn beside(&mut self, other: &Meta) {
+        self.falls_silent |= other.falls_silent;
+        self.silent = self.silent.or(other.silent);
+        self.by_clock = self.by_clock.or(other.by_clock);
+    }
+
     /// The stream goes through `op`, which by itself has such results.
     pub fn through(&mut self, results: Results, op: OpId) {
         self.results = self.results.and(results);
@@ -321,6 +352,9 @@ impl<P: Pipeline> Stream<P> {
         let name = p.info(op).to_string();
         drop(p);
         meta.timed = true;
+        if meta.falls_silent && strategy.idle_after.is_none() {
+            meta.silent = Some(op);
+        }
         if strategy.idle_after.is_some() {
             // Only the instant of a return from idleness is exempt; the class stays (SEMANTICS, time, 3).
             plan.lock().info_mut(op).detail =
@@ -382,6 +416,7 @@ impl<P: Pipeline> Stream<P> {
         let op = p.op("sink", meta.results, location);
         p.info_mut(op).detail = sink.name();
         p.sinks += 1;
+        p.sink_ops.push((op, sink.in_two_phases()));
         if let Some(replaces) = meta.replaces
             && !sink.takes_updates()
         {

@@ -6,7 +6,7 @@ use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
 use crate::operators::late::LateTo;
 use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{Class, OpInfo, Results};
+use crate::plan::{Class, OpInfo, Pitfall, Results};
 use crate::push::OpId;
 use crate::sink::Sink;
 use crate::stage::operator::Operator;
@@ -193,7 +193,7 @@ pub trait WindowAssigner<T: Send + 'static>: Clone + Send + 'static {
     }
     /// What the builder warns of, if anything.
     #[doc(hidden)]
-    fn pitfall(&self) -> Option<&'static str> {
+    fn pitfall(&self) -> Option<(Pitfall, &'static str)> {
         None
     }
     /// What is known of its results.
@@ -286,9 +286,10 @@ pub(crate) fn note<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>>(
     if let Err(e) = window.check(plan.info(op)) {
         plan.errors.push(e);
     }
-    if let Some(what) = window.pitfall() {
-        plan.warn(op, what);
+    if let Some((pitfall, what)) = window.pitfall() {
+        plan.warn(op, pitfall, what);
     }
+    plan.sums(op, &keyed.stream.meta);
     op
 }
 
@@ -369,6 +370,11 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
             op,
         } = self;
         let results = window.results();
-        keyed.operator(op, results, |key| window.make(key, aggregate, late, op))
+        let by_clock = matches!(window.pitfall(), Some((Pitfall::ProcessingTime, _)));
+        let mut stream = keyed.operator(op, results, |key| window.make(key, aggregate, late, op));
+        if by_clock {
+            stream.meta.by_clock.get_or_insert(op);
+        }
+        stream
     }
 }

@@ -125,6 +125,9 @@ impl<T: Send + 'static> Sink<T> for Ledger<T> {
     fn takes_updates(&self) -> bool {
         true
     }
+    fn in_two_phases(&self) -> bool {
+        self.two_phases
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         self.two_phases
             .then(|| Box::new(self.clone()) as Box<dyn Committer>)

@@ -66,6 +66,9 @@ impl Sink<u64> for TwoPhases {
         };
         Ok((0..ports.shards()).map(writer).collect())
     }
+    fn in_two_phases(&self) -> bool {
+        true
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         Some(Box::new(Show {
             prepared: self.prepared.clone(),

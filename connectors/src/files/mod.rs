@@ -192,6 +192,11 @@ impl<T: Send + 'static, F: Format<T>> Source for Files<T, F> {
         self.format.name().into()
     }
 
+    // Of a pipe it is not known before it is opened; it is one partition mostly, and ends.
+    fn may_fall_silent(&self) -> bool {
+        false
+    }
+
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Reader>, String> {
         self.check()?;
         let parts = if self.in_sequence {

@@ -114,6 +114,9 @@ impl<T: 'static, F: Format<T>> Sink<T> for Growing<F> {
         self.updates || self.format.tells_updates()
     }
 
+    fn in_two_phases(&self) -> bool {
+        true
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         let (folder, held) = self.opened.take()?;
         Some(Box::new(Cuts {

@@ -149,7 +149,10 @@ where
             None => value::<R>("version"),
             Some(lives) => value::<R>("version").ttl(lives),
         };
-        Process::new(self.ordered, "as_of_join", self.uid, version, self.location).each(
+        let plan = self.ordered.keyed().stream.plan.clone();
+        let join = Process::new(self.ordered, "as_of_join", self.uid, version, self.location);
+        plan.lock().joins(join.op(), size_of::<L>(), size_of::<R>());
+        join.each(
             move |side: &Sides<L, R>, version, cx: &mut Context<'_, K::Key, O>| match side {
                 Sides::Right(new) => version.set(new.clone()),
                 Sides::Left(left) => {

@@ -55,10 +55,11 @@ impl<P: Pipeline> Stream<P> {
         F: Fn(&P::Item) -> B::Key + Clone + Send + 'static,
     {
         let results = self.meta.results.and(Results::last(Class::Exempt));
-        let op = self
-            .plan
-            .lock()
-            .op("broadcast_join", results, Location::caller());
+        let mut plan = self.plan.lock();
+        let op = plan.op("broadcast_join", results, Location::caller());
+        // The stream's records are not kept.
+        plan.joins(op, 0, size_of::<Q::Item>());
+        drop(plan);
         BroadcastJoin {
             key: SidesKey::of(Computed(key_of), table.key.clone()),
             stream: self,

@@ -87,6 +87,9 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     {
         let connected = self.connect(other);
         let op = connected.note("interval_join", Location::caller(), true);
+        let mut plan = connected.stream.plan.lock();
+        plan.joins(op, size_of::<P::Item>(), size_of::<Q::Item>());
+        drop(plan);
         IntervalJoin {
             connected,
             op,

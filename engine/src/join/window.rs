@@ -71,6 +71,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
         let connected = self.connect(other);
         let plan = connected.stream.plan.clone();
         let windows = WindowedStream::new(connected, window, Location::caller());
+        let (left, right) = (size_of::<P::Item>(), size_of::<Q::Item>());
+        plan.lock().joins(windows.op(), left, right);
         if replaces {
             let mut plan = plan.lock();
             let e = BuildError::argument(

@@ -220,6 +220,9 @@ impl<T: Send + 'static, C: Codec<T>> Sink<T> for LogSink<T, C> {
         by_age.then(|| "it keeps records by their age".into())
     }
 
+    fn in_two_phases(&self) -> bool {
+        true
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         let shared = self.opened.take()?;
         Some(Box::new(Committing::new(shared)))

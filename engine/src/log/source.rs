@@ -117,6 +117,9 @@ impl<T: Send + 'static, C: Codec<T>> Source for LogSource<T, C> {
         self.folder.display().to_string()
     }
 
+    fn may_fall_silent(&self) -> bool {
+        !self.bounded
+    }
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Reader>, String> {
         let watched = Watched::open(self.folder.clone())?;
         let follower = watched.follower();

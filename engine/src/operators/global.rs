@@ -27,7 +27,7 @@ use crate::key::{KeyOf, stable_hash};
 use crate::operators::late::LateTo;
 use crate::operators::running::{CHUNK, Stamps, probe};
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild};
+use crate::plan::{Class, OpInfo, Origins, Pitfall, Results, ShardBuild};
 use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
@@ -110,10 +110,11 @@ impl<T: Send + 'static> WindowAssigner<T> for Global {
     fn needs_time(&self) -> bool {
         false
     }
-    fn pitfall(&self) -> Option<&'static str> {
-        self.timeout.is_none().then_some(
+    fn pitfall(&self) -> Option<(Pitfall, &'static str)> {
+        self.timeout.is_none().then_some((
+            Pitfall::StateGrows,
             "state without TTL or time-out: a key that never reaches the count keeps its window for ever",
-        )
+        ))
     }
     fn results(&self) -> Results {
         Results::last(Class::Exempt)

@@ -20,6 +20,7 @@ pub struct LateTo<T> {
 
 impl<T: Send + 'static> LateTo<T> {
     pub(crate) fn sink<S: Sink<T>>(plan: &mut Plan, sink: S, op: OpId) -> Self {
+        plan.sink_ops.push((op, sink.in_two_phases()));
         let edge = plan.edge::<T>(Wiring::Local);
         LateTo {
             edge,

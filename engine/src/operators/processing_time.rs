@@ -21,7 +21,7 @@ use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::operators::late::LateTo;
 use crate::pipeline::MakeOperator;
-use crate::plan::{Class, OpInfo, Origins, Results, ShardBuild, StageSpec};
+use crate::plan::{Class, OpInfo, Origins, Pitfall, Results, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push};
 use crate::session::{GapBy, Session};
 use crate::stage::operator::Operator;
@@ -154,10 +154,11 @@ impl<T: Send + 'static, W: WindowAssigner<T>> WindowAssigner<T> for ProcessingTi
     fn needs_time(&self) -> bool {
         false
     }
-    fn pitfall(&self) -> Option<&'static str> {
-        Some(
+    fn pitfall(&self) -> Option<(Pitfall, &'static str)> {
+        Some((
+            Pitfall::ProcessingTime,
             "processing time: results depend on when records are processed, and a replay gives others",
-        )
+        ))
     }
     fn results(&self) -> Results {
         Results::last(Class::Exempt)

@@ -11,7 +11,7 @@ use crate::operators::late::LateTo;
 use crate::operators::pattern::MakePattern;
 use crate::ordered::OrderedStream;
 use crate::pipeline::Pipeline;
-use crate::plan::Results;
+use crate::plan::{Pitfall, Results};
 use crate::push::OpId;
 use crate::sink::Sink;
 use crate::state::State;
@@ -108,6 +108,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> KeyedStream<P, K> {
         if !pattern.is_within() {
             plan.warn(
                 op,
+                Pitfall::StateGrows,
                 "a pattern without `within`: its partial matches go only when they are complete, cannot go on, or are too many",
             );
         }

@@ -1,6 +1,6 @@
 //! What a plan becomes: the tasklets of each shard, and what they need to be made.
 
-use super::{AllEnds, EdgeId, OpInfo};
+use super::{AllEnds, EdgeId, Found, OpInfo, Warning, few_partitions};
 use crate::checkpoint::{Registry, uid_of};
 use crate::dead_letters::Letters;
 use crate::edge::{EdgeReader, EdgeWriter};
@@ -50,6 +50,8 @@ pub(crate) struct ShardBuild<'a, 'p> {
     pub queryable: &'a mut Vec<Queryable>,
     /// What sinks commit with, pushed when a sink is opened.
     pub committers: &'a mut Vec<NamedCommitter>,
+    /// Pitfalls that only the built job has.
+    pub(super) found: &'a mut Vec<Found>,
 }
 
 /// What a sink commits with: the number of its share in checkpoints, and its name.
@@ -79,6 +81,14 @@ impl ShardBuild<'_, '_> {
     /// The uid of an operator, given or derived, and which.
     pub fn uid_of(&self, op: OpId) -> (String, bool) {
         uid_of(&self.all_ops[op.0 as usize])
+    }
+
+    /// A source has been opened and has so many partitions.
+    pub fn opened(&mut self, partitions: usize) {
+        if let Some(&op) = self.stage_ops.first() {
+            self.found
+                .extend(few_partitions(op, partitions, self.shards));
+        }
     }
 
     /// A state can be loaded from shapes other than its own: those of which `can` says so.
@@ -121,6 +131,8 @@ impl ShardBuild<'_, '_> {
 /// A stage with a tasklet for each shard.
 pub(crate) struct BuiltStage {
     pub ops: Vec<OpInfo>,
+    /// Records come to it from every shard.
+    pub exchanged: bool,
     pub tasklets: Vec<Box<dyn Tasklet>>,
 }
 
@@ -132,6 +144,8 @@ pub(crate) struct BuiltJob {
     pub states: Registry,
     pub queryable: Vec<Queryable>,
     pub committers: Vec<NamedCommitter>,
+    /// Its pitfalls.
+    pub warnings: Vec<Warning>,
     /// What its sinks do at the start, until that has come.
     pub starts: Vec<NamedStart>,
     /// How many bytes its states may have.

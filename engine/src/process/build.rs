@@ -9,7 +9,7 @@ use crate::operators::order::OrderRoot;
 use crate::operators::process::{MakeProcess, ProcessOp};
 use crate::ordered::OrderedStream;
 use crate::pipeline::{MakeOperator, OperatorRoot, Pipeline};
-use crate::plan::{Class, Results};
+use crate::plan::{Class, Pitfall, Results};
 use crate::push::OpId;
 use crate::running;
 use crate::stage::operator::Operator;
@@ -82,6 +82,9 @@ pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
     /// Tells of an operator noted that it needs event time, or what is wrong with it.
     #[doc(hidden)]
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>);
+    /// Notes a pitfall of an operator.
+    #[doc(hidden)]
+    fn warn(&self, op: OpId, pitfall: Pitfall, what: String);
     /// Puts an operator behind it.
     #[doc(hidden)]
     fn place<M>(
@@ -126,6 +129,13 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
             let e = BuildError::argument(plan.info(op), what, advice);
             plan.errors.push(e);
         }
+        if needs_time {
+            plan.waits(&self.stream.meta);
+        }
+    }
+
+    fn warn(&self, op: OpId, pitfall: Pitfall, what: String) {
+        self.stream.plan.lock().warn(op, pitfall, what);
     }
 
     fn place<M>(
@@ -161,6 +171,10 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
 
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
         self.keyed().check(op, needs_time, wrong);
+    }
+
+    fn warn(&self, op: OpId, pitfall: Pitfall, what: String) {
+        self.keyed().warn(op, pitfall, what);
     }
 
     fn place<M>(
@@ -227,6 +241,8 @@ pub struct Process<I, T, K, S, O, G = NoTimer, C = NoTimer> {
     on_clock: C,
     /// It reads the clock, whatever else it has.
     by_clock: bool,
+    /// Its states are few, or it clears them.
+    clears: bool,
     types: PhantomData<fn(T, K) -> O>,
 }
 
@@ -254,8 +270,14 @@ where
             on_timer: NoTimer,
             on_clock: NoTimer,
             by_clock: false,
+            clears: false,
             types: PhantomData,
         }
+    }
+
+    /// The operator.
+    pub(crate) fn op(&self) -> OpId {
+        self.op
     }
 }
 
@@ -282,6 +304,7 @@ where
             on_timer,
             on_clock,
             by_clock: self.by_clock,
+            clears: self.clears,
             types: PhantomData,
         }
     }
@@ -321,6 +344,15 @@ where
         }
     }
 
+    /// Its states do not grow for ever, although they have no time to live: the function clears them (a record that ends something, say), or there
+    /// are only so many keys. There is no warning of it then. Where it has timers, they are taken for what clears.
+    pub fn states_stay_few(self) -> Self {
+        Process {
+            clears: true,
+            ..self
+        }
+    }
+
     /// What is done with each record: it is called with the record, its key's states (as they were asked for: one, or a
     /// tuple), and the context.
     pub fn each<F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
@@ -334,6 +366,7 @@ where
             on_timer,
             on_clock,
             by_clock,
+            clears,
             ..
         } = self;
         let mut names = vec![];
@@ -341,12 +374,21 @@ where
         let by_event = |n: &Named| n.ttl.is_some_and(|t| !t.by_clock);
         let needs_time = G::IS_SOME || names.iter().any(by_event);
         input.check(op, needs_time, wrong(&names));
+        let forever = names.iter().find(|n| n.ttl.is_none());
+        if let Some(Named { name, .. }) = forever
+            && !(clears || G::IS_SOME || C::IS_SOME)
+        {
+            let what =
+                format!("state without TTL or window: '{name}' stays for every key that ever came");
+            input.warn(op, Pitfall::StateGrows, what);
+        }
         let by_clock = by_clock || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock));
         let class = match I::IN_ORDER && !by_clock {
             true => Class::Rows,
             false => Class::Exempt,
         };
-        input.place(op, Results::last(class), move |key| {
+        let decides = by_clock.then_some(op);
+        let mut stream = input.place(op, Results::last(class), move |key| {
             make(MakeProcess {
                 key,
                 states,
@@ -358,7 +400,9 @@ where
                 by_clock,
                 types: PhantomData,
             })
-        })
+        });
+        stream.meta.by_clock = stream.meta.by_clock.or(decides);
+        stream
     }
 }
 

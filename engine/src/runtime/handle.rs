@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoints, Epoch, Stop};
 use crate::error::JobError;
 use crate::key::{Key, KeySpace};
 use crate::latency::Latencies;
-use crate::plan::{BuiltJob, OpInfo, stage_name};
+use crate::plan::{BuiltJob, OpInfo, Warning, stage_name};
 use crate::push::Counters;
 use crate::query::{Query, QueryError, Queryable};
 use crate::runtime::checkpoints::{Control, Message};
@@ -16,6 +16,7 @@ use crate::runtime::savepoints::Ask;
 use crate::runtime::shard::LONG_STEP_NS;
 use crate::runtime::shard::Mailbox;
 use crate::state::State;
+use crate::skew::{Share, Shares};
 use crossbeam_utils::CachePadded;
 use pelton_ring::Doorbell;
 use std::collections::BTreeMap;
@@ -120,7 +121,11 @@ pub(crate) struct JobShared {
     /// How many queries for a barrier there were. Held by the one that is under way.
     pub asked: Mutex<u64>,
     pub ops: Vec<OpInfo>,
+    /// Its pitfalls.
+    warnings: Vec<Warning>,
     pub stages: Vec<Vec<OpInfo>>,
+    /// Those behind an exchange.
+    exchanged: Vec<bool>,
     /// How large its states are, and may be.
     pub budget: Budget,
     started_ns: u64,
@@ -176,7 +181,9 @@ impl JobShared {
             queryable: built.queryable.clone(),
             asked: Mutex::new(0),
             ops: built.ops.clone(),
+            warnings: built.warnings.clone(),
             stages: built.stages.iter().map(|s| s.ops.clone()).collect(),
+            exchanged: built.stages.iter().map(|s| s.exchanged).collect(),
             budget: Budget::new(built.max_state_bytes, built.stages.len(), shards),
             started_ns,
             live: built.stages.iter().map(|_| live()).collect(),
@@ -334,6 +341,24 @@ impl JobShared {
         sum
     }
 
+    /// What each shard has of the stages behind an exchange.
+    fn shares(&self) -> Vec<Shares> {
+        let exchanged = self.exchanged.iter().enumerate();
+        let stages = exchanged.filter(|(_, is)| **is).map(|(stage, _)| stage);
+        let of = |stage: usize| {
+            let shards = self.live[stage].iter().enumerate();
+            shards.map(move |(shard, live)| Share {
+                records: live.read().records_in,
+                state_bytes: self.budget.bytes_of(stage, shard),
+            })
+        };
+        let told = |stage| Shares {
+            stage: self.stage_places(stage),
+            shards: of(stage).collect(),
+        };
+        stages.map(told).collect()
+    }
+
     /// The job's counters: what the checkpoint held that it went on from, and since.
     fn totals(&self) -> Counters {
         let from = self.control.as_ref().and_then(|c| c.from);
@@ -437,6 +462,17 @@ impl JobHandle {
     /// What has been counted so far. A job that went on from a checkpoint goes on counting from what that held.
     pub fn counters(&self) -> Counters {
         self.shared.totals()
+    }
+
+    /// The job's pitfalls: those of [`Job::warnings`](crate::Job::warnings), and what its opened sources tell (fewer partitions than shards).
+    pub fn warnings(&self) -> &[Warning] {
+        &self.shared.warnings
+    }
+
+    /// What each shard has of each stage behind an exchange, records and state: live, some milliseconds old. [`Shares::skews`] says whether keys
+    /// are skewed to one shard. O(stages x shards).
+    pub fn shares(&self) -> Vec<Shares> {
+        self.shared.shares()
     }
 
     /// How large the job's states are, each operator's: live, some milliseconds old.
@@ -618,6 +654,8 @@ impl JobHandle {
             latencies,
             checkpoints: self.checkpoints(),
             states: self.state_sizes(),
+            shares: self.shared.shares(),
+            warnings: self.shared.warnings.clone(),
             from: self.shared.control.as_ref().and_then(|c| c.from),
         }
     }

@@ -3,7 +3,9 @@
 use crate::budget::StateSize;
 use crate::checkpoint::{Checkpoints, Epoch, Restored};
 use crate::latency::Latencies;
+use crate::plan::Warning;
 use crate::push::Counters;
+use crate::skew::Shares;
 use std::fmt;
 
 /// What a finished job did.
@@ -31,13 +33,17 @@ pub struct JobReport {
     pub long_pieces: u64,
     /// How large its states were at its end, each operator's.
     pub states: Vec<StateSize>,
+    /// What each shard had of each stage behind an exchange, in this process: [`Shares::skews`] says where keys were skewed to one shard.
+    pub shares: Vec<Shares>,
+    /// The job's pitfalls, as [`JobHandle::warnings`](crate::JobHandle::warnings) has them.
+    pub warnings: Vec<Warning>,
     /// What is known of its checkpoints, if it took any.
     pub checkpoints: Option<Checkpoints>,
     /// The checkpoint that it went on from, and what was read of it.
     pub from: Option<(Epoch, Restored)>,
 }
 
-/// What was counted, and where time went: a few lines.
+/// What was counted, which keys were skewed, and where time went: a few lines.
 impl fmt::Display for JobReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counters;
@@ -62,6 +68,9 @@ impl fmt::Display for JobReport {
                 "retractions of rows that did not stand: {}",
                 c.stray_retractions
             )?;
+        }
+        for skew in self.shares.iter().flat_map(Shares::skews) {
+            writeln!(f, "{skew}")?;
         }
         write!(f, "{}", self.latencies)?;
         let LongestStep { stage, shard, us } = &self.longest_step;

@@ -158,6 +158,9 @@ impl<T: Send + 'static, H: Transactions<T>> Sink<T> for Transactional<H> {
     fn takes_updates(&self) -> bool {
         self.updates
     }
+    fn in_two_phases(&self) -> bool {
+        true
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         Some(Box::new(Committing {
             handler: self.handler.clone(),

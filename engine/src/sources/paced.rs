@@ -53,6 +53,9 @@ impl<S: Source> Source for Paced<S> {
     fn name(&self) -> String {
         self.source.name()
     }
+    fn may_fall_silent(&self) -> bool {
+        self.source.may_fall_silent()
+    }
     fn open(&mut self, ports: &mut Ports<'_>) -> Result<Vec<Self::Reader>, String> {
         let readers = self.source.open(ports)?;
         let partitions = readers.len() as u64;

@@ -210,6 +210,9 @@ impl<T: Send + 'static> Sink<T> for OutputSink<T> {
     fn takes_updates(&self) -> bool {
         true
     }
+    fn in_two_phases(&self) -> bool {
+        self.0.two_phases
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         let output = self.0.clone();
         self.0

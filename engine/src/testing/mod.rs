@@ -46,11 +46,12 @@ use crate::checkpoint::{Checkpoints, Epoch, Restored, Stop, uid_of};
 use crate::error::{BuildError, JobError};
 use crate::key::DEFAULT_KEY_GROUPS;
 use crate::latency::Latencies;
-use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig};
+use crate::plan::{BuiltJob, OpInfo, Plan, PlanConfig, Warning};
 use crate::port::{Ports, Start};
 use crate::push::Counters;
 use crate::query::{Ask, Queryable};
 use crate::runtime::{Panic, catch, install_panic_hook};
+use crate::skew::{Share, Shares};
 use crate::stage::source::earliest;
 use crate::stream::Job;
 use crate::tasklet::{Now, Progress, Tasklet};
@@ -115,6 +116,9 @@ pub struct Stepper {
     name: String,
     ops: Vec<OpInfo>,
     stages: Vec<Vec<OpInfo>>,
+    warnings: Vec<Warning>,
+    /// Stages behind an exchange.
+    exchanged: Vec<bool>,
     places: Vec<Place>,
     queryable: Vec<Queryable>,
     /// How many queries for a barrier there were.
@@ -163,10 +167,12 @@ impl Stepper {
             ops,
             stages,
             queryable,
+            warnings,
             ..
         } = built;
         let mut places = Vec::new();
         let mut stage_ops = Vec::new();
+        let exchanged = stages.iter().map(|s| s.exchanged).collect();
         for (stage, built) in stages.into_iter().enumerate() {
             stage_ops.push(built.ops);
             for (shard, tasklet) in built.tasklets.into_iter().enumerate() {
@@ -187,12 +193,19 @@ impl Stepper {
             name,
             ops,
             stages: stage_ops,
+            warnings,
+            exchanged,
             places,
             queryable,
             asked: 0,
             now,
             control: None,
         }
+    }
+
+    /// The job's pitfalls, those that its opened sources tell among them.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Number of tasklets: stages times shards. Tasklet `t` is stage `t / shards` on shard `t % shards`.
@@ -406,6 +419,29 @@ impl Stepper {
     /// How large the states are, those of all shards together, in the order of operators. O(tables).
     pub fn state_sizes(&self) -> Vec<StateSize> {
         summed(&self.sizes(), &self.ops)
+    }
+
+    /// What each shard has of each stage behind an exchange, records and state.
+    pub fn shares(&self) -> Vec<Shares> {
+        let exchanged = self.exchanged.iter().enumerate();
+        let stages = exchanged.filter(|(_, is)| **is).map(|(stage, _)| stage);
+        let share = |place: &Place| {
+            let mut sizes = vec![];
+            place.tasklet.sizes(&mut sizes);
+            Share {
+                records: place.counters.records_in,
+                state_bytes: sizes.iter().map(|(_, _, size)| size.bytes).sum(),
+            }
+        };
+        let told = |stage: usize| {
+            let places = self.places.iter().filter(|p| p.stage == stage);
+            let names = self.stages[stage].iter().map(ToString::to_string);
+            Shares {
+                stage: names.collect::<Vec<_>>().join(" -> "),
+                shards: places.map(share).collect(),
+            }
+        };
+        stages.map(told).collect()
     }
 
     /// What each tasklet says of its states.

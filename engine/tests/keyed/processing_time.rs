@@ -298,7 +298,7 @@ fn the_builder_refuses_and_warns() {
         assert_eq!(error.code(), "PLT-0001");
     }
     let job = job(ProcessingTime::tumbling(1.minutes()));
-    let kinds: BTreeSet<_> = job.warnings().into_iter().collect();
+    let kinds: BTreeSet<_> = job.warnings().iter().map(ToString::to_string).collect();
     assert!(
         kinds.len() == 1 && kinds.iter().all(|w| w.contains("processing time")),
         "{kinds:?}"

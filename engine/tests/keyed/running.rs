@@ -200,7 +200,8 @@ fn the_builder_knows_the_class_and_the_pitfall() {
     let warnings = job.warnings();
     assert_eq!(warnings.len(), 1);
     assert!(
-        warnings[0].starts_with("fold 'sums' at") && warnings[0].contains("without TTL"),
+        warnings[0].operator.starts_with("fold 'sums' at")
+            && warnings[0].what.contains("without TTL"),
         "{warnings:?}"
     );
     assert!(

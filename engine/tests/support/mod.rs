@@ -110,6 +110,9 @@ impl<T: Send + 'static> Sink<T> for Transactions<T> {
     fn takes_updates(&self) -> bool {
         true
     }
+    fn in_two_phases(&self) -> bool {
+        true
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         Some(Box::new(self.clone()))
     }

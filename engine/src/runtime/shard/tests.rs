@@ -71,12 +71,14 @@ impl Tasklet for Busy {
 /// A job of `stages` tasklets and how often each has been stepped.
 fn busy(number: u32, stages: usize, step_ns: u64) -> (ShardJob, Vec<Arc<AtomicUsize>>) {
     let built = BuiltJob {
+        warnings: vec![],
         name: format!("job {number}"),
         ops: vec![],
         queryable: vec![],
         stages: (0..stages)
             .map(|_| BuiltStage {
                 ops: vec![],
+                exchanged: false,
                 tasklets: vec![],
             })
             .collect(),

@@ -189,6 +189,11 @@ impl<'a> World<'a> {
                 .to_string()
                 .into());
         };
+        if !sink.in_two_phases() {
+            return Err("it has a committer, and `in_two_phases` says no"
+                .to_string()
+                .into());
+        }
         let start = Start {
             lineage: Some(Lineage([7; 16])),
             went_on_from: self.last,
