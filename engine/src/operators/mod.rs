@@ -3,7 +3,9 @@
 pub mod async_map;
 pub mod broadcast_join;
 pub mod calling;
+pub mod broadcast_process;
 pub mod changing;
+pub(crate) mod copies;
 pub mod early;
 pub mod forward;
 pub mod global;

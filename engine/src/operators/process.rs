@@ -238,6 +238,11 @@ where
         }
     }
 
+    /// Its states.
+    pub(crate) fn states(&mut self) -> &mut S::Kept {
+        &mut self.states
+    }
+
     /// Sets and deletes the timers that a function asked for; whether its row is empty then.
     fn answer(&mut self, id: u32) -> bool {
         for ask in self.asks.drain(..) {

@@ -234,11 +234,11 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> OrderedStream<P, K> {
 #[must_use = "a process function does nothing until `each` says what it does with records"]
 #[allow(missing_debug_implementations)]
 pub struct Process<I, T, K, S, O, G = NoTimer, C = NoTimer> {
-    input: I,
-    op: OpId,
-    states: S,
-    on_timer: G,
-    on_clock: C,
+    pub(super) input: I,
+    pub(super) op: OpId,
+    pub(super) states: S,
+    pub(super) on_timer: G,
+    pub(super) on_clock: C,
     /// It reads the clock, whatever else it has.
     by_clock: bool,
     /// Its states are few, or it clears them.
@@ -359,30 +359,15 @@ where
     where
         F: Fn(&T, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>) + Clone + Send + 'static,
     {
+        let by_clock = self.checked(false);
         let Process {
             input,
             op,
             states,
             on_timer,
             on_clock,
-            by_clock,
-            clears,
             ..
         } = self;
-        let mut names = vec![];
-        states.names(&mut names);
-        let by_event = |n: &Named| n.ttl.is_some_and(|t| !t.by_clock);
-        let needs_time = G::IS_SOME || names.iter().any(by_event);
-        input.check(op, needs_time, wrong(&names));
-        let forever = names.iter().find(|n| n.ttl.is_none());
-        if let Some(Named { name, .. }) = forever
-            && !(clears || G::IS_SOME || C::IS_SOME)
-        {
-            let what =
-                format!("state without TTL or window: '{name}' stays for every key that ever came");
-            input.warn(op, Pitfall::StateGrows, what);
-        }
-        let by_clock = by_clock || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock));
         let class = match I::IN_ORDER && !by_clock {
             true => Class::Rows,
             false => Class::Exempt,
@@ -403,6 +388,25 @@ where
         });
         stream.meta.by_clock = stream.meta.by_clock.or(decides);
         stream
+    }
+
+    /// Tells what is wrong with it and what to beware of, given whether a stream comes to write its broadcast states; whether it goes by the clock.
+    pub(super) fn checked(&self, is_broadcast: bool) -> bool {
+        let (input, op) = (&self.input, self.op);
+        let mut names = vec![];
+        self.states.names(&mut names);
+        let by_event = |n: &Named| n.ttl.is_some_and(|t| !t.by_clock);
+        let needs_time = G::IS_SOME || names.iter().any(by_event);
+        input.check(op, needs_time, wrong(&names, is_broadcast));
+        let forever = names.iter().find(|n| n.ttl.is_none() && !n.is_broadcast);
+        if let Some(Named { name, .. }) = forever
+            && !(self.clears || G::IS_SOME || C::IS_SOME)
+        {
+            let what =
+                format!("state without TTL or window: '{name}' stays for every key that ever came");
+            input.warn(op, Pitfall::StateGrows, what);
+        }
+        self.by_clock || names.iter().any(|n| n.ttl.is_some_and(|t| t.by_clock))
     }
 }
 
@@ -457,8 +461,24 @@ where
     make
 }
 
-/// What is wrong with the states of a function.
-fn wrong(names: &[Named]) -> Option<(String, String)> {
+/// What is wrong with the states of a function, given whether a stream comes to write its broadcast states.
+fn wrong(names: &[Named], is_broadcast: bool) -> Option<(String, String)> {
+    let broadcast = names.iter().find(|n| n.is_broadcast);
+    match broadcast {
+        Some(Named { name, .. }) if !is_broadcast => {
+            return Some((
+                format!("nothing writes its broadcast state '{name}'"),
+                "say `.connect_broadcast(stream, ..)` before `each`, on a keyed stream in the order of arrival".into(),
+            ));
+        }
+        None if is_broadcast => {
+            return Some((
+                "a stream is broadcast to it, and it has no broadcast state to be written".into(),
+                "ask for one with `broadcast_map`, or drop `.connect_broadcast(..)`".into(),
+            ));
+        }
+        _ => {}
+    }
     for (n, named) in names.iter().enumerate() {
         let name = named.name;
         if names[..n].iter().any(|other| other.name == name) {

@@ -73,11 +73,24 @@ impl<K: Key, E: ElementKey, V: State, S: Shown<E, V>> States<K> for ManyOf<E, V,
     type Kept = KeptMany<E, V, S>;
     fn names(&self, out: &mut Vec<Named>) {
         let ManyOf { name, ttl, .. } = *self;
-        out.push(Named { name, ttl });
+        out.push(Named {
+            name,
+            ttl,
+            is_broadcast: false,
+        });
     }
     fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Kept {
         let ManyOf { name, ttl, .. } = *self;
-        let elements = Elements::open::<K>(Named { name, ttl }, S::BY_KEY, build, op);
+        let elements = Elements::open::<K>(
+            Named {
+                name,
+                ttl,
+                is_broadcast: false,
+            },
+            S::BY_KEY,
+            build,
+            op,
+        );
         KeptMany(elements, PhantomData)
     }
 }
@@ -86,6 +99,8 @@ impl<K: Key, E: ElementKey, V: State, S: Shown<E, V>> States<K> for ManyOf<E, V,
 impl<K: Key, E: ElementKey, V: State, S: Shown<E, V>> KeptStates<K> for KeptMany<E, V, S> {
     type Place = Head;
     type Of<'a> = S::Of<'a, K>;
+    type Broadcast<'a> = ();
+    fn broadcast(&mut self) {}
 
     #[inline(always)]
     fn of<'a>(&'a mut self, head: &'a mut Head, who: Who<'a, K>) -> Self::Of<'a> {

@@ -8,6 +8,7 @@
 //! | [`reducing`], [`aggregating`] | a value that others are added to | the same | the same |
 //! | [`list`] | a list | no probe; a step in memory for each element | each element alone |
 //! | [`map`] | a map | a probe | each entry alone |
+//! | [`broadcast_map`] | a map that all keys read | a probe | each entry alone, for each shard |
 //!
 //! Each may expire by itself when it has not been used for some time ([`Ttl`]), and timers call the function later
 //! ([`Process::on_timer`], [`Process::on_clock_timer`]). A record costs one probe for its key, and no allocation besides what new keys and elements need.
@@ -49,6 +50,8 @@
 //! assert_eq!(alerts.take(), [(7, 59)]);
 //! ```
 //!
+//! A broadcast map is written by a stream beside ([`Process::connect_broadcast`]), on every shard.
+//!
 //! What belongs elsewhere is emitted as an `Err` and parted from the rest by [`crate::Stream::side_output`].
 //!
 //! Laws
@@ -58,6 +61,7 @@
 //! 3. In the order of arrival its results are of class EXEMPT. Behind `.in_event_time_order()` they are of class ROWS: records
 //!    and timers come in the order of time, a timer for t after the records at t. Unless it goes by the clock.
 
+mod broadcast;
 mod build;
 mod context;
 mod elements;
@@ -71,6 +75,9 @@ mod timers;
 mod ttl;
 mod value;
 
+pub use broadcast::{
+    BroadcastMapOf, BroadcastProcess, BroadcastState, BroadcastWriter, KeptBroadcast, broadcast_map,
+};
 pub use build::{Call, NoTimer, OnTimer, Process, ProcessInput};
 pub(crate) use build::{function, timer};
 pub use context::Context;

@@ -221,6 +221,8 @@ type Values<A> = Place<<A as Adding>::State>;
 impl<K: Key, A: Adding> KeptStates<K> for KeptAdding<A> {
     type Place = Values<A>;
     type Of<'a> = A::Of<'a, K>;
+    type Broadcast<'a> = ();
+    fn broadcast(&mut self) {}
 
     #[inline(always)]
     fn of<'a>(&'a mut self, place: &'a mut Values<A>, who: Who<'a, K>) -> A::Of<'a, K> {

@@ -38,6 +38,8 @@ impl<K> Copy for Who<'_, K> {}
 pub(crate) struct Named {
     pub name: &'static str,
     pub ttl: Option<Ttl>,
+    /// It is no key's, but all shards'.
+    pub is_broadcast: bool,
 }
 
 /// The states that a process function asks for: one that [`super::value`], [`super::list`], [`super::map`],
@@ -68,6 +70,10 @@ pub trait KeptStates<K: Key>: Send + 'static {
     type Place: Default + Send + 'static;
     /// As the user sees them, for one key.
     type Of<'a>;
+    /// As the stream beside sees them, which writes what all shards have; `()` for what is by key.
+    type Broadcast<'a>;
+    /// Those that all shards have.
+    fn broadcast(&mut self) -> Self::Broadcast<'_>;
     /// Those of a key.
     fn of<'a>(&'a mut self, place: &'a mut Self::Place, who: Who<'a, K>) -> Self::Of<'a>;
     /// Whether a key has nothing in them.
@@ -114,6 +120,8 @@ impl<K: Key> States<K> for () {
 impl<K: Key> KeptStates<K> for () {
     type Place = ();
     type Of<'a> = ();
+    type Broadcast<'a> = ();
+    fn broadcast(&mut self) {}
     fn of<'a>(&'a mut self, _: &'a mut (), _: Who<'a, K>) {}
     fn is_empty(_: &()) -> bool {
         true
@@ -163,6 +171,10 @@ macro_rules! tuples {
         impl<K: Key, $($name: KeptStates<K>),+> KeptStates<K> for ($($name,)+) {
             type Place = ($($name::Place,)+);
             type Of<'a> = ($($name::Of<'a>,)+);
+            type Broadcast<'a> = ($($name::Broadcast<'a>,)+);
+            fn broadcast(&mut self) -> Self::Broadcast<'_> {
+                ($(self.$index.broadcast(),)+)
+            }
             #[inline(always)]
             fn of<'a>(&'a mut self, place: &'a mut Self::Place, who: Who<'a, K>) -> Self::Of<'a> {
                 ($(self.$index.of(&mut place.$index, who),)+)

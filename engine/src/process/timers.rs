@@ -54,6 +54,7 @@ impl Standing {
         let named = Named {
             name: "timers",
             ttl: None,
+            is_broadcast: false,
         };
         Standing {
             all: Elements::open::<K>(named, true, build, op),

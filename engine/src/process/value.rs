@@ -154,7 +154,11 @@ impl<K: Key, V: State> States<K> for ValueOf<V> {
     type Kept = KeptValue<V>;
     fn names(&self, out: &mut Vec<Named>) {
         let ValueOf { name, ttl, .. } = *self;
-        out.push(Named { name, ttl });
+        out.push(Named {
+            name,
+            ttl,
+            is_broadcast: false,
+        });
     }
     fn open(&self, build: &mut ShardBuild<'_, '_>, op: OpId) -> KeptValue<V> {
         build.can_be_asked::<K, V>(op, self.name);
@@ -172,6 +176,8 @@ impl<K: Key, V: State> States<K> for ValueOf<V> {
 impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
     type Place = Place<V>;
     type Of<'a> = ValueState<'a, K, V>;
+    type Broadcast<'a> = ();
+    fn broadcast(&mut self) {}
 
     #[inline(always)]
     fn of<'a>(&'a mut self, place: &'a mut Place<V>, who: Who<'a, K>) -> ValueState<'a, K, V> {

@@ -3,6 +3,7 @@
 mod as_of;
 mod broadcast;
 mod regular;
+mod broadcast_state;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;
