@@ -138,7 +138,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     /// The records themselves, in order within each key on the shard of the key, up to the next exchange.
     pub fn records(self) -> Stream<impl Pipeline<Item = P::Item>> {
         let op = self.op;
-        let forward = |_| MakeForward;
+        let forward = |_| MakeForward::default();
         self.behind(op, Results::ROWS, forward)
     }
 

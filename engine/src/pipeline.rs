@@ -244,6 +244,11 @@ pub trait MakeOperator<In>: Send + 'static {
     fn refuses(&self) -> bool {
         false
     }
+    /// How many of its inputs, the first, are read before the others ([`crate::Stream::union_by_priority`]).
+    #[doc(hidden)]
+    fn preferred(&self) -> usize {
+        0
+    }
     /// What it does with origins.
     #[doc(hidden)]
     fn origins(&self) -> Origins;
@@ -274,7 +279,7 @@ where
         let stage = OperatorStage::new(
             build.stage,
             build.job.to_string(),
-            Inbox::new(readers),
+            Inbox::new(readers, self.make.preferred()),
             op,
             chain,
             build.letters(),
@@ -314,14 +319,20 @@ where
 }
 
 /// Makes [`crate::operators::forward::Forward`]: a stage that only hands on.
-#[derive(Debug)]
-pub struct MakeForward;
+#[derive(Debug, Default)]
+pub struct MakeForward {
+    /// Inputs that are read before the others.
+    pub(crate) preferred: usize,
+}
 
 #[allow(private_interfaces)]
 impl<T: Send + 'static> MakeOperator<T> for MakeForward {
     type Op = crate::operators::forward::Forward<T>;
     fn make(&mut self, _: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         Ok(Default::default())
+    }
+    fn preferred(&self) -> usize {
+        self.preferred
     }
     fn origins(&self) -> Origins {
         Origins::Keeps

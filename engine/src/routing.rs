@@ -64,14 +64,55 @@ impl<P: Pipeline> Stream<P> {
     /// Joins streams of one type into one. Its watermark is the least of theirs. Streams of two jobs are refused.
     #[track_caller]
     pub fn union<Q: Pipeline<Item = P::Item>>(self, other: Stream<Q>) -> Stream<Inlet<P::Item>> {
-        let location = Location::caller();
+        self.united("union", other, Location::caller())
+    }
+
+    /// Joins streams of one type into one, and takes the records of `other` only when this one has none to give: live events before a replay of
+    /// old ones, orders before telemetry. The same is asked of each shard alone, of what has come to it. For more than two, the
+    /// most urgent first: `a.union_by_priority(b).union_by_priority(c)`.
+    ///
+    /// `other` does not starve: after 64 batches (or other frames) of this stream in a row one of `other` is taken. What it has waits in rings, and
+    /// its sources stop reading when these are full, so nothing grows.
+    ///
+    /// As [`Stream::union`] otherwise: its watermark is the least of theirs, so what waits for event time waits for the less urgent stream as
+    /// well, unless that is idle; barriers align as ever. Stateless, and the class is that of a union: which comes first is no matter to operators
+    /// of class ROWS, and with it alone an answer never changes. Streams of two jobs are refused.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("live first");
+    /// let live = job.source(sources::items([100u64, 101]));
+    /// let replay = job.source(sources::items([1u64, 2, 3]));
+    /// live.union_by_priority(replay).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take().len(), 5);
+    /// ```
+    #[track_caller]
+    pub fn union_by_priority<Q: Pipeline<Item = P::Item>>(
+        self,
+        other: Stream<Q>,
+    ) -> Stream<Inlet<P::Item>> {
+        let mut stream = self.united("union_by_priority", other, Location::caller());
+        if let Some(root) = &mut stream.pipeline {
+            root.make.preferred = 1;
+        }
+        stream
+    }
+
+    fn united<Q: Pipeline<Item = P::Item>>(
+        self,
+        kind: &'static str,
+        other: Stream<Q>,
+        location: &'static Location<'static>,
+    ) -> Stream<Inlet<P::Item>> {
         let (plan, one, mut ops_one, mut meta) = self.into_parts();
         let (plan_two, two, mut ops_two, meta_two) = other.into_parts();
         if !plan.is(&plan_two) {
-            return union_of_jobs(&plan, &plan_two, meta, location);
+            return union_of_jobs(&plan, &plan_two, kind, meta, location);
         }
         let mut p = plan.lock();
-        let op = p.op("union", meta.results.and(meta_two.results), location);
+        let op = p.op(kind, meta.results.and(meta_two.results), location);
         if meta.timed != meta_two.timed {
             let e = BuildError::NoEventTime {
                 op: p.info(op).to_string(),
@@ -183,10 +224,11 @@ impl<P: Pipeline> Stream<P> {
 fn union_of_jobs<T: Send + 'static>(
     plan: &SharedPlan,
     other: &SharedPlan,
+    kind: &'static str,
     meta: Meta,
     location: &'static Location<'static>,
 ) -> Stream<Inlet<T>> {
-    let op = plan.lock().op("union", meta.results, location);
+    let op = plan.lock().op(kind, meta.results, location);
     refuse_two_jobs(plan, other, op);
     inlet(plan, vec![], op, meta)
 }

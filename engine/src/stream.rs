@@ -501,7 +501,7 @@ pub(crate) fn sink_aside<T: Send + 'static, S: Sink<T>>(
     edges: Vec<EdgeId>,
 ) -> StageSpec {
     let root = OperatorRoot {
-        make: MakeForward,
+        make: MakeForward::default(),
         edges,
         input: PhantomData::<fn(T)>,
     };
@@ -538,7 +538,7 @@ pub(crate) fn inlet<T: Send + 'static>(
 ) -> Stream<Inlet<T>> {
     meta.exchanged = true;
     let root = OperatorRoot {
-        make: MakeForward,
+        make: MakeForward::default(),
         edges,
         input: PhantomData,
     };

@@ -1,7 +1,8 @@
 //! The inbound rings of a stage on one shard: takes frames in turn and merges watermarks.
 //!
 //! Laws
-//! 1. Rings are drained in turn, one frame each: no producer can starve another.
+//! 1. Rings are drained in turn, one frame each: no producer can starve another. Where the first of them are *preferred*, the others are looked at only
+//!    when no preferred one gave a frame, or when [`PATIENCE`] looks in a row have got frames of preferred ones: so much, and no more, they wait.
 //! 2. `merged` is the minimum over the channels that are neither idle nor ended, and never falls.
 //! 3. A channel that returns from idleness owes `floor`: V(r) of its records is at least that (SEMANTICS, time, 3).
 //! 4. Once a channel has handed over a barrier it is not read until all others have, or have ended: what is handed out before
@@ -12,6 +13,10 @@ use crate::batch::{Batch, Frame};
 use crate::checkpoint::Cut;
 use crate::push::Cx;
 use crate::time::EventTime;
+use std::ops::Range;
+
+/// Law 1: looks at the preferred channels alone, one after another, that the others wait for at the most.
+pub(crate) const PATIENCE: u32 = 64;
 
 /// The watermark that a channel has told so far, and whether it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +38,12 @@ pub(crate) struct Inbox<T> {
     floors: Vec<EventTime>,
     /// The operator's watermark M.
     merged: EventTime,
-    /// Where to look next (law 1).
-    turn: usize,
+    /// The first channels that are preferred: 0 where none is.
+    preferred: usize,
+    /// Looks in a row that have got frames of preferred channels; at most [`PATIENCE`].
+    passed_over: u32,
+    /// Where to look next, among the preferred channels and among the others (law 1).
+    turns: [usize; 2],
     /// The idle event last told to the stage, so that it is told once.
     told_idle: Option<bool>,
     /// The barrier that some channels have handed over (law 4).
@@ -63,7 +72,10 @@ pub(crate) enum Arrival<T> {
 }
 
 impl<T> Inbox<T> {
-    pub fn new(readers: Vec<EdgeReader<T>>) -> Self {
+    /// Reads all these; the first `preferred` of them before the others.
+    pub fn new(readers: Vec<EdgeReader<T>>, preferred: usize) -> Self {
+        let first = readers.iter().take(preferred);
+        let preferred = first.map(|r| r.channels.len()).sum();
         let channels: Vec<_> = readers.into_iter().flat_map(|r| r.channels).collect();
         let n = channels.len();
         Inbox {
@@ -72,7 +84,9 @@ impl<T> Inbox<T> {
             watermarks: vec![EventTime::BEGINNING; n],
             floors: vec![EventTime::BEGINNING; n],
             merged: EventTime::BEGINNING,
-            turn: 0,
+            preferred,
+            passed_over: 0,
+            turns: [0, preferred],
             told_idle: None,
             aligning: None,
             aligned: vec![false; n],
@@ -119,11 +133,44 @@ impl<T> Inbox<T> {
             self.aligned.fill(false);
             return Ok(Arrival::Barrier(cut));
         }
+        let first = 0..self.preferred;
+        let others = self.preferred..self.channels.len();
+        // Law 1. Their turn has come: then the preferred ones are looked at behind them.
+        let overdue = self.passed_over == PATIENCE;
+        if overdue {
+            self.passed_over = 0;
+        } else if !first.is_empty() {
+            let looked = self.look(0, first.clone(), cx)?;
+            if !matches!(looked, Arrival::Nothing) {
+                self.passed_over += 1;
+                return Ok(looked);
+            }
+            self.passed_over = 0;
+        }
+        let mut looked = self.look(1, others, cx)?;
+        if overdue && matches!(looked, Arrival::Nothing) {
+            looked = self.look(0, first, cx)?;
+        }
+        match looked {
+            // A merge on idleness may have hidden that all are idle; say it once the rings are quiet.
+            Arrival::Nothing => Ok(self.all_idle().unwrap_or(Arrival::Nothing)),
+            arrived => Ok(arrived),
+        }
+    }
+
+    /// Looks at each of these channels at most once, in turn.
+    #[inline]
+    fn look(
+        &mut self,
+        turn: usize,
+        channels: Range<usize>,
+        cx: &mut Cx,
+    ) -> Result<Arrival<T>, Gone> {
         let mut taken = false;
-        for _ in 0..self.channels.len() {
-            let at = self.turn;
-            self.turn = if at + 1 == self.channels.len() {
-                0
+        for _ in channels.clone() {
+            let at = self.turns[turn];
+            self.turns[turn] = if at + 1 == channels.end {
+                channels.start
             } else {
                 at + 1
             };
@@ -174,11 +221,10 @@ impl<T> Inbox<T> {
                 }
             }
         }
-        if taken {
-            return Ok(Arrival::Again);
-        }
-        // A merge on idleness may have hidden that all are idle; say it once the rings are quiet.
-        Ok(self.all_idle().unwrap_or(Arrival::Nothing))
+        Ok(match taken {
+            true => Arrival::Again,
+            false => Arrival::Nothing,
+        })
     }
 
     /// What follows once a channel holds M back no longer: M may rise, or all that are left are idle.
