@@ -12,6 +12,15 @@
 //! Records of both streams ride edges of their own into one operator ([`KeyedStream::connect`](crate::KeyedStream::connect)), so time, lateness and
 //! barriers are those of any keyed operator.
 
+//!
+//! # Keys that are null
+//!
+//! Keys are plain values, and `None` is one of them: with `key_by(|o| o.customer)`, where that is an `Option`, records whose key is `None` are records of
+//! one key. They meet each other in every join, and land on one shard together. SQL has it otherwise: there a null equals nothing, not even another
+//! null. Who wants that drops them before an inner join (`filter(|o| o.customer.is_some())`), and before an outer one parts them from the
+//! rest ([`Stream::side_output`](crate::Stream::side_output)) and makes their rows without the other side, which is what such a join would do.
+//! That costs nothing where keys cannot be null, and hides no heavy key where they can.
+
 mod as_of;
 mod broadcast;
 mod interval;

@@ -25,6 +25,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// the rate of their minute, orders with the address of their day. (The temporal join of Flink SQL, `FOR SYSTEM_TIME AS OF`; the as-of
     /// join of kdb+.)
     ///
+    /// A `None` key meets another, unlike SQL's null: see [`mod@crate::join`].
+    ///
     /// Class ROWS. A row comes when the watermark of both streams has passed its record, with the record's time. State: the records and versions
     /// that wait for that, and a version for each key, kept for ever unless [`AsOfJoin::versions_live`] says otherwise (a warning says so).
     /// Records and versions that are late (t + allowed lateness < V) are counted, meet nobody, and go to [`AsOfJoin::late_to`] where it

@@ -20,6 +20,8 @@ impl<P: Pipeline> Stream<P> {
     /// whole, so the stream need not go to another shard; the table is updated while the job runs. (Flink's broadcast state; the
     /// global table of Kafka Streams.)
     ///
+    /// A `None` key meets another, unlike SQL's null: see [`mod@crate::join`].
+    ///
     /// Class EXEMPT: a record meets the table as it is when it comes, and nothing waits for the table to be there. Where the answer is to depend on
     /// event time alone, use [`KeyedStream::as_of_join`]. The table's own event times do not count, and it holds no watermark back. State: a row for
     /// each key of the table on every shard, until [`BroadcastJoin::removes`] says that it goes, in checkpoints as well. No

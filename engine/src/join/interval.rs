@@ -40,6 +40,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// none is emitted when it is kept no longer, with its own time. Results are never behind the watermark that is passed on, which
     /// trails the input's by the allowed lateness; of an outer join by the outer side's bound as well, if that is positive.
     ///
+    /// A `None` key meets another, unlike SQL's null: see [`mod@crate::join`].
+    ///
     /// Class: ROWS. State: the records of both streams, each with 16 bytes besides and in checkpoints too, so they are [`State`]. A record of the first
     /// goes once the watermark is above its time + upper + allowed lateness, one of the second above time - lower + allowed
     /// lateness; memory is freed by the thousand records, and has room for at most three times the records that are kept, and 8,192 of each

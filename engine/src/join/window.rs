@@ -28,6 +28,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// they are [`State`]; those of one key and window are one entry of a checkpoint, which may have 8 MiB. Late are records that are late for the window: counted, and sent to [`WindowJoin::late_to`] where it is set. A
     /// row has its window's time. O(1) a record and O(1) a row, of which a window has as many as pairs meet.
     ///
+    /// A `None` key meets another, unlike SQL's null: see [`mod@crate::join`].
+    ///
     /// Windows that fire more than once (allowed lateness, early firing) are refused: which rows a second firing replaces could not be
     /// told. Give the watermarks a greater bound instead.
     ///

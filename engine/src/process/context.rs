@@ -83,7 +83,12 @@ impl<K, O> Context<'_, K, O> {
     }
 
     /// Sets a timer of this key for an event time: `on_timer` is called once all records up to and including that time
-    /// have come (M > time). A time that has passed is now. A key has one timer a time. The time that it is set for.
+    /// have come (M > time). A key has one timer a time. The time that it is set for.
+    ///
+    /// A time that has passed is taken for the earliest that has not: M, which says that all below it has come; in event-time order, the record's
+    /// own time; and in a timer, that timer's. So a timer in the past is not lost and not refused. It fires as soon as M rises, what it emits lies
+    /// at or above the watermark that was passed on and is late for nobody, and several in the past are one. Who wants to know asks whether the
+    /// time returned is the one that was given; by it the timer is deleted.
     ///
     /// What has no end (a timer that sets the next one, for ever) must look at [`Context::watermark`]: at the end of the
     /// input all timers fire, those among them that were set by others as well.
@@ -100,12 +105,12 @@ impl<K, O> Context<'_, K, O> {
         time
     }
 
-    /// Deletes the timer of this key for an event time, if there is one.
+    /// Deletes the timer of this key for an event time, if there is one: one that has fired, or was set for another time since this had passed, is not there.
     pub fn delete_timer(&mut self, time: EventTime) {
         self.asks.push(Ask::Delete((false, time.micros())));
     }
 
-    /// Sets a timer of this key for so long after now by the clock: `on_clock_timer` is called then. The clock's time that it
+    /// Sets a timer of this key for so long after now by the clock (a wait below 0 is none): `on_clock_timer` is called then. The clock's time that it
     /// is set for. Timers by the clock that still stand when the input ends do not fire.
     ///
     /// While one fires the next is set for a millisecond later at the least: one that is always due would leave no time for

@@ -34,7 +34,10 @@ fn write(
         .key_by(|r| r.0)
         .process(
             "ruled",
-            (value::<u32>("times"), broadcast_map::<u8, Vec<u32>>("rules")),
+            (
+                value::<u32>("times"),
+                broadcast_map::<u8, Vec<u32>>("rules"),
+            ),
         )
         .states_stay_few()
         // Each entry depends on all that have written it before, in their order.
@@ -52,7 +55,10 @@ fn write(
             let held = rules.get(&row.0).cloned().unwrap_or_default();
             assert_eq!(rules.contains(&row.0), !held.is_empty());
             let keys: Vec<u8> = rules.iter().map(|(key, _)| *key).collect();
-            assert_eq!((rules.len(), rules.is_empty()), (keys.len(), keys.is_empty()));
+            assert_eq!(
+                (rules.len(), rules.is_empty()),
+                (keys.len(), keys.is_empty())
+            );
             let times = times.get().copied().unwrap_or_default();
             cx.emit((row.0, row.1, times, held, keys));
         })
@@ -251,7 +257,10 @@ fn each_record_once_whatever_dies() {
         }
         for mut times in times.into_values() {
             times.sort_unstable();
-            prop_assert!(times.iter().copied().eq(1..=times.len() as u32), "{times:?}");
+            prop_assert!(
+                times.iter().copied().eq(1..=times.len() as u32),
+                "{times:?}"
+            );
         }
         Ok(deaths)
     });
@@ -308,7 +317,10 @@ fn the_builder_refuses_what_nobody_writes_or_reads() {
             .each(|_, _, _| {})
             .sink(testing::collect().1);
     });
-    assert!(error.contains("nothing writes its broadcast state 'rules'"), "{error}");
+    assert!(
+        error.contains("nothing writes its broadcast state 'rules'"),
+        "{error}"
+    );
     let error = refused(&|job| {
         let rules = job.source(sources::items([1u32]));
         keyed(job)

@@ -4,6 +4,7 @@ mod as_of;
 mod broadcast;
 mod regular;
 mod broadcast_state;
+mod nulls;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;

@@ -333,6 +333,109 @@ fn an_entry_that_has_expired_is_a_new_one_when_it_comes_again() {
     assert_eq!(results.take(), expected);
 }
 
+/// Timers in the past, in the order of arrival: set for M, one a key, told by the next watermark, not late, and deleted by the time that they got.
+#[test]
+fn a_timer_in_the_past_fires_at_the_next_watermark() {
+    for shards in [1, 3] {
+        let (feed, source) = feed::<Record>(1);
+        let (fired, sink) = collect();
+        let (set, set_sink) = collect();
+        let (counts, count_sink) = collect();
+        let (late, late_sink) = collect();
+        let job = Job::new("past");
+        let (timers, times) = job
+            .source(source)
+            .event_time(time, Watermarks::bounded(10.seconds()))
+            .key_by(|r| r.0)
+            .process("past", value::<u64>("chained"))
+            .on_timer(|at, chained, cx| {
+                cx.emit(Ok((*cx.key(), second(at), second(cx.time()))));
+                if let Some(_) = chained.take() {
+                    // In the past of a timer: that timer's time, behind it.
+                    let next = cx.timer_at(at - 5.seconds());
+                    cx.emit(Err((2, second(next))));
+                }
+            })
+            .each(|r, chained, cx| match r.2 {
+                0 => {}
+                1 => {
+                    let one = cx.timer_at(cx.time() - 100.seconds());
+                    let two = cx.timer_at(cx.time() - 50.seconds());
+                    assert_eq!(one, two, "both have passed");
+                    assert!(cx.watermark() <= one);
+                    cx.emit(Err((1, second(one))));
+                }
+                2 => {
+                    let set = cx.timer_at(EventTime::from_seconds(0));
+                    // Not by the time that it was asked for.
+                    cx.delete_timer(EventTime::from_seconds(0));
+                    cx.delete_timer(set);
+                }
+                _ => {
+                    chained.set(1);
+                    cx.timer_at(EventTime::from_seconds(-7));
+                    cx.delete_timer(EventTime::from_seconds(-7));
+                }
+            })
+            .side_output(|told: Result<(u8, i64, i64), (u8, i64)>| told);
+        let [timers, windows] = timers.fork();
+        timers.sink(sink);
+        times.sink(set_sink);
+        windows
+            .key_by(|t| t.0)
+            .window(Tumbling::of(1.seconds()))
+            .late_to(late_sink)
+            .aggregate(|a| a.count())
+            .sink(count_sink);
+        let mut stepper = Stepper::new(&job, shards).unwrap();
+        let mut push = |record: Record| {
+            feed.push(0, record);
+            stepper.until_idle().unwrap();
+        };
+        // M = 50.
+        push((9, 60, 0));
+        push((1, 55, 1));
+        push((2, 55, 2));
+        push((3, 55, 3));
+        assert_eq!(set.take(), [(1, 50)]);
+        assert_eq!(fired.take(), [], "M has not risen since");
+        // M = 51.
+        push((9, 61, 0));
+        let mut all = fired.take();
+        all.sort_unstable();
+        assert_eq!(all, [(1, 50, 50), (3, 50, 50), (3, 50, 50)]);
+        assert_eq!(set.take(), [(2, 50)], "behind the timer that set it");
+        drop(feed);
+        stepper.run().unwrap();
+        assert_eq!(late.take(), []);
+        assert_eq!(counts.take().iter().map(|w| w.value).sum::<u64>(), 3);
+        assert_eq!(stepper.counters().invariant_broken, 0);
+    }
+}
+
+/// A wait below 0 is none, and a deleted timer of the clock that has fired is not there.
+#[test]
+fn a_timer_in_the_past_of_the_clock_is_due() {
+    let (feed, source) = feed::<Record>(1);
+    let (results, sink) = collect();
+    let job = Job::new("past of the clock");
+    job.source(source)
+        .key_by(|r| r.0)
+        .process("due", ())
+        .on_clock_timer(|at, _, cx| {
+            cx.delete_clock_timer(at);
+            cx.emit(at == cx.clock());
+        })
+        .each(|_, _, cx| {
+            assert_eq!(cx.clock_timer_after((-5).seconds()), cx.clock());
+        })
+        .sink(sink);
+    let mut stepper = Stepper::new(&job, 1).unwrap();
+    feed.push(0, (1, 0, 0));
+    stepper.until_idle().unwrap();
+    assert_eq!(results.take(), [true]);
+}
+
 /// A time to live and timers by the clock of the stepper.
 #[test]
 fn the_clock_fires_and_expires() {
