@@ -15,6 +15,8 @@ use crate::ingest_log::{self, IngestLogConfig};
 use crate::kappa::{self, KappaConfig};
 use crate::limit;
 use crate::report::{LatencyRun, Ratios, ThroughputRun};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -175,9 +177,24 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads the command line, or says what is wrong with it and ends. Of an unknown option the nearest one is named, or none: clap's hint to pass
+/// it as a value behind `--` would lead to the next error.
+fn command_line<C: Parser>() -> C {
+    C::try_parse().unwrap_or_else(|mut error| {
+        if let Some(ContextValue::StyledStrs(hints)) = error.remove(ContextKind::Suggested) {
+            let is_help = |hint: &StyledStr| !hint.to_string().contains("as a value, use");
+            let hints: Vec<_> = hints.into_iter().filter(is_help).collect();
+            if !hints.is_empty() {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(hints));
+            }
+        }
+        error.exit()
+    })
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match command_line::<Cli>().command {
         Command::Throughput(args) => throughput(&args),
         Command::Latency(args) => latency(&args),
         Command::IngestLog(args) => ingest_log(&args),

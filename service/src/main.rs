@@ -11,6 +11,8 @@ mod flights;
 mod state;
 mod stopped;
 
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use pelton::{BuildError, Config, Driver, JobError};
 use pelton_connectors::lines;
@@ -130,9 +132,24 @@ fn tell(what: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(what.to_string().as_bytes());
 }
 
+/// Reads the command line, or says what is wrong with it and ends. Of an unknown option the nearest one is named, or none: clap's hint to pass
+/// it as a value behind `--` would lead to the next error.
+fn command_line<C: Parser>() -> C {
+    C::try_parse().unwrap_or_else(|mut error| {
+        if let Some(ContextValue::StyledStrs(hints)) = error.remove(ContextKind::Suggested) {
+            let is_help = |hint: &StyledStr| !hint.to_string().contains("as a value, use");
+            let hints: Vec<_> = hints.into_iter().filter(is_help).collect();
+            if !hints.is_empty() {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(hints));
+            }
+        }
+        error.exit()
+    })
+}
+
 fn main() -> ExitCode {
     let started = Instant::now();
-    let Cli { command } = Cli::parse();
+    let Cli { command } = command_line();
     let result = match command {
         Command::Flights(args) => flights::run(&args, started),
         Command::State(args) => state::run(&args),

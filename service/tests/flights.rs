@@ -321,6 +321,14 @@ fn what_cannot_be_done_is_said_in_a_line() {
         2,
         &["unexpected argument '--speed'"],
     );
+    // The nearest option is named; that it could be passed as a value behind `--` is no help.
+    let hint = |option: &str| String::from_utf8(pelton(&["flights", option]).stderr).unwrap();
+    assert!(hint("--latenes").contains("a similar argument exists: '--lateness'"));
+    for option in ["--latenes", "--nosuch"] {
+        let said = hint(option);
+        assert!(!said.contains("as a value"), "{said}");
+        assert!(said.contains(option), "{said}");
+    }
     refuses(&["flights", "--shards", "0"], 2, &["0 is not in 1..=1024"]);
     refuses(
         &["flights", "--cores", "0,0"],
