@@ -371,6 +371,7 @@ where
 }
 
 /// What is done with records of the keyed side alone: no others come to it.
+#[allow(clippy::type_complexity)]
 fn of_left<L, R, K, S, O, F>(
     f: F,
 ) -> impl Fn(&Sides<L, R>, &mut Of<'_, K, S>, &mut Context<'_, K, O>) + Clone + Send + 'static
