@@ -350,7 +350,7 @@ fn a_timer_in_the_past_fires_at_the_next_watermark() {
             .process("past", value::<u64>("chained"))
             .on_timer(|at, chained, cx| {
                 cx.emit(Ok((*cx.key(), second(at), second(cx.time()))));
-                if let Some(_) = chained.take() {
+                if chained.take().is_some() {
                     // In the past of a timer: that timer's time, behind it.
                     let next = cx.timer_at(at - 5.seconds());
                     cx.emit(Err((2, second(next))));
