@@ -2,8 +2,8 @@
 
 pub mod async_map;
 pub mod broadcast_join;
-pub mod calling;
 pub mod broadcast_process;
+pub mod calling;
 pub mod changing;
 pub(crate) mod copies;
 pub mod early;

@@ -2,9 +2,9 @@
 
 mod as_of;
 mod broadcast;
-mod regular;
 mod broadcast_state;
 mod nulls;
+mod regular;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;

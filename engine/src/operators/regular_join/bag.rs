@@ -91,7 +91,16 @@ impl<T: State> Bag<T> {
         let name = name(side, takes_back, tells);
         Bag {
             tells,
-            elements: Elements::open::<K>(Named { name, ttl }, takes_back, build, op),
+            elements: Elements::open::<K>(
+                Named {
+                    name,
+                    ttl,
+                    is_broadcast: false,
+                },
+                takes_back,
+                build,
+                op,
+            ),
             takes_back,
             codec: RefCell::default(),
             bytes: vec![],
