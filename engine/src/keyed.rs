@@ -49,7 +49,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         self.stream.exchange(self.key, self.key_op, self.beside)
     }
 
-    /// Closes the stage before with an exchange by key and opens the stage of a keyed operator.
+    /// Closes the stage before with an exchange by key and opens the stage of a keyed operator, which takes each record for one of its own.
     pub(crate) fn operator<M: MakeOperator<P::Item>>(
         self,
         op: OpId,
@@ -131,8 +131,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     }
 }
 
-/// Refuses an operator with state behind results that later ones replace: until a stream can carry changes, each update
-/// would count as one more record, and how many there are depends on the interleaving.
+/// Refuses an operator that counts records behind results that later ones replace: each update would be one more record, and how
+/// many there are depends on the interleaving.
 fn refuse_updates<P: Pipeline>(stream: &Stream<P>, op: OpId) {
     refuse_updates_of(&stream.plan, &stream.meta, op);
 }

@@ -9,6 +9,7 @@
 extern crate self as pelton;
 
 pub mod aggregate;
+mod applied;
 mod aside;
 pub mod batch;
 mod budget;
@@ -64,6 +65,7 @@ mod watermark;
 pub mod wheel;
 mod window;
 
+pub use applied::Applied;
 pub use budget::StateSize;
 pub use change::Change;
 pub use changelog::Changelog;

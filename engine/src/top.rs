@@ -26,7 +26,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 /// No ranking is longer: what gets in moves all below it in one step.
-const LONGEST: usize = 1_000;
+pub(crate) const LONGEST: usize = 1_000;
 
 /// A record and its place in the ranking of its key.
 #[crate::state(version = 1)]

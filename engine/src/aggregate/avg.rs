@@ -19,7 +19,7 @@ impl<T: 'static> Aggs<T> {
 /// See [`Aggs::avg`].
 #[derive(Clone, Copy, Debug)]
 pub struct Avg<F, V> {
-    f: F,
+    pub(super) f: F,
     value: PhantomData<fn() -> V>,
 }
 

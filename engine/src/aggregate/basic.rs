@@ -64,7 +64,7 @@ macro_rules! extreme {
         #[doc = concat!("See [`Aggs::", $method, "`].")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name<F, V> {
-            f: F,
+            pub(super) f: F,
             value: PhantomData<fn() -> V>,
         }
 

@@ -83,8 +83,8 @@ where
 /// See [`Aggs::map`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mapped<A, F> {
-    aggregate: A,
-    f: F,
+    pub(super) aggregate: A,
+    pub(super) f: F,
 }
 
 impl<T, A, U, F> Aggregate<T> for Mapped<A, F>

@@ -34,6 +34,7 @@ mod exact_sum;
 mod fold;
 mod moments;
 mod ordered;
+mod retract;
 #[cfg(test)]
 pub(crate) mod scramble;
 mod sum;
@@ -49,6 +50,7 @@ pub use exact_sum::{Exact, ExactSum};
 pub use fold::{Fold, Mapped};
 pub use moments::{Deviations, Moments, Real};
 pub use ordered::{Ordered, Rank};
+pub use retract::{Bags, Integer, Own, Retractable, Retracts};
 pub use sum::{Compensated, Number, Sum, Wide};
 pub use top_k::{Best, TopK, TopKBy};
 

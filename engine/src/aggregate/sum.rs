@@ -142,7 +142,7 @@ impl From<i128> for Wide {
 /// See [`Aggs::sum`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sum<F, V> {
-    f: F,
+    pub(super) f: F,
     value: PhantomData<fn() -> V>,
 }
 

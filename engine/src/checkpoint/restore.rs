@@ -31,6 +31,7 @@ const LAYOUT: &str = "layout";
 const COUNTERS: &str = "counters";
 /// There only where there were any: the row of counters has the seven that the format began with.
 const DROPPED_MATCHES: &str = "dropped matches";
+/// There only where there were any.
 const STRAY_RETRACTIONS: &str = "stray retractions";
 
 /// Of a state: its number, uid, whether that was given, operator, name and shape.
@@ -74,13 +75,13 @@ impl Sections {
     pub fn put_counters(sections: &mut BTreeMap<String, Vec<u8>>, counted: &Counted) {
         let row: CountersRow = (counted.counters.row(), counted.began_elsewhere);
         sections.insert(COUNTERS.into(), save(&row));
-        let dropped = counted.counters.dropped_matches;
-        if dropped > 0 {
-            sections.insert(DROPPED_MATCHES.into(), save(&dropped));
-        }
-        let stray = counted.counters.stray_retractions;
-        if stray > 0 {
-            sections.insert(STRAY_RETRACTIONS.into(), save(&stray));
+        for (name, count) in [
+            (DROPPED_MATCHES, counted.counters.dropped_matches),
+            (STRAY_RETRACTIONS, counted.counters.stray_retractions),
+        ] {
+            if count > 0 {
+                sections.insert(name.into(), save(&count));
+            }
         }
     }
 
@@ -111,11 +112,13 @@ impl Sections {
         }
         let (row, began_elsewhere): CountersRow = load(checkpoint, COUNTERS)?;
         let mut counters = Counters::of_row(row);
-        if checkpoint.sections.contains_key(DROPPED_MATCHES) {
-            counters.dropped_matches = load(checkpoint, DROPPED_MATCHES)?;
-        }
-        if checkpoint.sections.contains_key(STRAY_RETRACTIONS) {
-            counters.stray_retractions = load(checkpoint, STRAY_RETRACTIONS)?;
+        for (name, count) in [
+            (DROPPED_MATCHES, &mut counters.dropped_matches),
+            (STRAY_RETRACTIONS, &mut counters.stray_retractions),
+        ] {
+            if checkpoint.sections.contains_key(name) {
+                *count = load(checkpoint, name)?;
+            }
         }
         Ok(Counted {
             counters,

@@ -1,6 +1,7 @@
 //! The operators that stand at the head of a stage: one a file.
 
 pub mod async_map;
+pub mod applying;
 pub mod broadcast_join;
 pub mod broadcast_process;
 pub mod calling;
@@ -13,6 +14,7 @@ pub mod interval_join;
 pub mod late;
 pub mod lookup_join;
 pub mod materialize;
+pub mod multisets;
 pub mod order;
 pub mod pattern;
 pub mod process;

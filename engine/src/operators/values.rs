@@ -42,6 +42,38 @@ impl<K: Key, V: State> Values<K, V> {
         (&mut self.table, self.kept.as_mut())
     }
 
+    /// The keys, each with its value.
+    pub fn table(&self) -> &KeyTable<K, V> {
+        &self.table
+    }
+
+    /// A value comes, of a key that has none; its id.
+    pub fn insert(&mut self, key: &K, value: V) -> u32 {
+        let id = self
+            .table
+            .insert_new(self.table.hash(key), key.clone(), value);
+        if let Some(kept) = &mut self.kept {
+            kept.touch(id, key, || Whole(self.table.value(id)));
+        }
+        id
+    }
+
+    /// A value to be changed; it is told of first.
+    pub fn change(&mut self, id: u32) -> &mut V {
+        if let Some(kept) = &mut self.kept {
+            kept.touch(id, self.table.key(id), || Whole(self.table.value(id)));
+        }
+        self.table.value_mut(id)
+    }
+
+    /// A value goes, which has been told of since it last changed; `vacant` is left in its place.
+    pub fn remove(&mut self, id: u32, vacant: V) {
+        if let Some(kept) = &mut self.kept {
+            kept.gone(id, self.table.key(id));
+        }
+        self.table.remove(id, vacant);
+    }
+
     /// A barrier passes.
     pub fn begin_epoch(&mut self, cut: Cut) {
         let table = &self.table;

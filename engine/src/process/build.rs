@@ -79,6 +79,9 @@ pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
     /// Notes an operator that keeps a value for every key that ever came.
     #[doc(hidden)]
     fn note_kept(&self, kind: &'static str, location: &'static Location<'static>) -> OpId;
+    /// Notes an operator that keeps what stands.
+    #[doc(hidden)]
+    fn note_standing(&self, kind: &'static str, location: &'static Location<'static>) -> OpId;
     /// Tells of an operator noted that it needs event time, or what is wrong with it.
     #[doc(hidden)]
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>);
@@ -88,6 +91,16 @@ pub trait ProcessInput<T: Send + 'static, K: KeyOf<T>>: Sized {
     /// Puts an operator behind it.
     #[doc(hidden)]
     fn place<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>;
+    /// Puts an operator behind it that applies changes: in the order of arrival also where their number is not fixed.
+    #[doc(hidden)]
+    fn place_on_changes<M>(
         self,
         op: OpId,
         results: Results,
@@ -117,6 +130,14 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
 
     fn note_kept(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
         running::note(self, kind, location)
+    }
+
+    fn note_standing(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
+        let op = self.note(kind, location, false);
+        let warning =
+            "state without TTL or window: it keeps what stands for every key whose rows have not all gone";
+        self.stream.plan.lock().warn(op, warning);
+        op
     }
 
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
@@ -149,6 +170,18 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
     {
         self.operator(op, results, make)
     }
+
+    fn place_on_changes<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>,
+    {
+        self.operator_on_changes(op, results, make)
+    }
 }
 
 #[allow(private_interfaces)]
@@ -169,6 +202,10 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
         running::note(self.keyed(), kind, location)
     }
 
+    fn note_standing(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
+        self.keyed().note_standing(kind, location)
+    }
+
     fn check(&self, op: OpId, needs_time: bool, wrong: Option<(String, String)>) {
         self.keyed().check(op, needs_time, wrong);
     }
@@ -186,6 +223,20 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
     where
         M: MakeOperator<T, Op: Operator<T, Out: Send>>,
     {
+        self.behind(op, results, make)
+    }
+
+    fn place_on_changes<M>(
+        self,
+        op: OpId,
+        results: Results,
+        make: impl FnOnce(K) -> M,
+    ) -> Stream<Self::Root<M>>
+    where
+        M: MakeOperator<T, Op: Operator<T, Out: Send>>,
+    {
+        // In the order of time a change may come before the one that it takes back, unless they were made in that order: class ROWS,
+        // behind which nothing is refused.
         self.behind(op, results, make)
     }
 }
