@@ -144,7 +144,12 @@ where
         make: impl FnOnce(&Aggs<T>) -> A,
     ) -> Stream<impl Pipeline<Item = Change<Keyed<K::Key, A::Out>>>> {
         let aggregate = make(&Aggs::new());
-        self.tells("running", Location::caller(), None, MakeAggregates(aggregate))
+        self.tells(
+            "running",
+            Location::caller(),
+            None,
+            MakeAggregates(aggregate),
+        )
     }
 
     /// The `n` rows of the greatest score (1 to 1 000) of each key among those that stand: a row that gets in is a `+I`, after a `-D` of the one that it

@@ -87,7 +87,7 @@ pub enum BuildError {
     },
     /// An operator counts records and its input is results that later ones replace.
     #[error(
-        "[PLT-0011] {op} takes each record for one of its own, and its input is updates of class NET: {because} tells the same result again and again, each time as one more record; make the input final (no allowed lateness, `.one_correction()`, `.in_event_time_order()` before running values), give the updates to a sink, or say `.each_update_is_a_record()` (class EXEMPT)"
+        "[PLT-0011] {op} takes each record for one of its own, and its input is updates of class NET: {because} tells the same result again and again, each time as one more record; make the input final (no allowed lateness, `.one_correction()`, `.in_event_time_order()` before running values), apply them where they are change rows (`.apply_changes()`), give the updates to a sink, or say `.each_update_is_a_record()` (class EXEMPT)"
     )]
     CountsUpdates {
         /// The operator.

@@ -19,7 +19,7 @@ use super::{Aggregate, Aggs, At, Avg, Count, Mapped, Max, Min, Number, Ordered, 
 use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
-use crate::operators::multisets::Multisets;
+use crate::operators::multisets::{LOOKS, Multisets};
 use crate::plan::ShardBuild;
 use crate::push::OpId;
 use crate::state::{LoadError, State};
@@ -191,14 +191,12 @@ pub trait Retracts<T>: Aggregate<T> {
     /// What it keeps apart.
     #[doc(hidden)]
     type Bags<K: Key>: Bags<K>;
+    /// Places in memory that a change looks at, beside the key's.
+    #[doc(hidden)]
+    const LOOKS: usize = 0;
     /// Makes what it keeps apart, of states that are named so.
     #[doc(hidden)]
-    fn bags<K: Key>(
-        &self,
-        name: &str,
-        build: &mut ShardBuild<'_, '_>,
-        op: OpId,
-    ) -> Self::Bags<K>;
+    fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Bags<K>;
     /// Of no rows.
     #[doc(hidden)]
     fn keep(&self) -> Self::Kept;
@@ -309,6 +307,7 @@ macro_rules! extremes {
         impl<T, V: Ordered, F: Fn(&T) -> V + Clone + Send + 'static> Retracts<T> for $name<F, V> {
             type Kept = ();
             type Bags<K: Key> = Multisets<K, Rank<V>>;
+            const LOOKS: usize = LOOKS;
             fn bags<K: Key>(
                 &self,
                 name: &str,
@@ -318,12 +317,7 @@ macro_rules! extremes {
                 Multisets::of_named(name, build, op)
             }
             fn keep(&self) {}
-            fn may_have<K: Key>(
-                &self,
-                bags: &Multisets<K, Rank<V>>,
-                key: &K,
-                record: &T,
-            ) -> bool {
+            fn may_have<K: Key>(&self, bags: &Multisets<K, Rank<V>>, key: &K, record: &T) -> bool {
                 bags.place(bags.id(key), &Rank::of((self.f)(record))).found
             }
             fn take_in<K: Key>(
@@ -349,13 +343,7 @@ macro_rules! extremes {
                 let place = bags.place(id, &value);
                 bags.take(id, place);
             }
-            fn value<K: Key>(
-                &self,
-                (): &(),
-                bags: &Multisets<K, Rank<V>>,
-                key: &K,
-                _: u64,
-            ) -> V {
+            fn value<K: Key>(&self, (): &(), bags: &Multisets<K, Rank<V>>, key: &K, _: u64) -> V {
                 match bags.ends(bags.id(key)) {
                     Some(ends) => {
                         // As the aggregate gives it: every NaN with the same bits.
@@ -405,12 +393,8 @@ where
 {
     type Kept = A::Kept;
     type Bags<K: Key> = A::Bags<K>;
-    fn bags<K: Key>(
-        &self,
-        name: &str,
-        build: &mut ShardBuild<'_, '_>,
-        op: OpId,
-    ) -> A::Bags<K> {
+    const LOOKS: usize = A::LOOKS;
+    fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> A::Bags<K> {
         self.aggregate.bags(name, build, op)
     }
     fn keep(&self) -> A::Kept {
@@ -429,13 +413,7 @@ where
     ) {
         self.aggregate.take_in(kept, bags, key, record, at);
     }
-    fn take_out<K: Key>(
-        &self,
-        kept: &mut A::Kept,
-        bags: &mut A::Bags<K>,
-        key: &K,
-        record: &T,
-    ) {
+    fn take_out<K: Key>(&self, kept: &mut A::Kept, bags: &mut A::Bags<K>, key: &K, record: &T) {
         self.aggregate.take_out(kept, bags, key, record);
     }
     fn value<K: Key>(&self, kept: &A::Kept, bags: &A::Bags<K>, key: &K, rows: u64) -> U {
@@ -473,6 +451,7 @@ macro_rules! tuples {
         impl<T, $($name: Retracts<T>),+> Retracts<T> for ($($name,)+) {
             type Kept = ($($name::Kept,)+);
             type Bags<K: Key> = ($($name::Bags<K>,)+);
+            const LOOKS: usize = 0 $(+ $name::LOOKS)+;
             fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Bags<K> {
                 ($(self.$index.bags(&format!("{name}.{}", $index), build, op),)+)
             }

@@ -70,11 +70,11 @@ impl<T: Send + 'static, K: Key, A: Retracts<T>> Applying<T, K> for Aggregates<T,
         change: &Change<T>,
         at: At,
         to: &mut Vec<Change<Self::Row>>,
-    ) -> bool {
-        let row = &change.row;
+    ) -> Option<usize> {
+        let (row, looked) = (&change.row, Some(1 + A::LOOKS));
         if id == NONE {
             if change.is_retraction() {
-                return false;
+                return None;
             }
             let mut kept = self.aggregate.keep();
             self.aggregate
@@ -82,11 +82,11 @@ impl<T: Send + 'static, K: Key, A: Retracts<T>> Applying<T, K> for Aggregates<T,
             let id = self.values.insert(key, (1, kept));
             let first = self.row(key, self.values.table().value(id));
             to.push(Change::new(Kind::Insert, first));
-            return true;
+            return looked;
         }
         // Law 2.
         if change.is_retraction() && !self.aggregate.may_have(&self.bags, key, row) {
-            return false;
+            return None;
         }
         let before = self.row(key, self.values.table().value(id));
         let (rows, kept) = self.values.change(id);
@@ -100,14 +100,14 @@ impl<T: Send + 'static, K: Key, A: Retracts<T>> Applying<T, K> for Aggregates<T,
         if *rows == 0 {
             self.values.remove(id, (0, self.aggregate.keep()));
             to.push(Change::new(Kind::Delete, before));
-            return true;
+            return looked;
         }
         let after = self.row(key, self.values.table().value(id));
         if !self.aggregate.same(&before.value, &after.value) {
             to.push(Change::new(Kind::UpdateBefore, before));
             to.push(Change::new(Kind::UpdateAfter, after));
         }
-        true
+        looked
     }
 
     fn begin_epoch(&mut self, cut: Cut) {

@@ -13,7 +13,7 @@ use crate::change::{Change, Kind};
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::key::Key;
 use crate::operators::applying::{Applying, MakesApplying};
-use crate::operators::multisets::{Multisets, Sorted};
+use crate::operators::multisets::{LOOKS, Multisets, Sorted};
 use crate::plan::ShardBuild;
 use crate::push::OpId;
 use crate::state::{LoadError, State};
@@ -169,18 +169,19 @@ where
         change: &Change<T>,
         _: At,
         to: &mut Vec<Change<S::Row>>,
-    ) -> bool {
+    ) -> Option<usize> {
         let element = (Rank::of((self.score)(&change.row)), change.row.clone());
         let place = self.rows.place(id, &element);
         if change.is_retraction() && !place.found {
-            return false;
+            return None;
         }
         // One more like others comes behind them, and the last of them goes first.
-        let last = self.rows.rank(id, place, self.n);
+        let (last, mut looked) = self.rows.rank(id, place, self.n);
         let rank = last + usize::from(place.found && change.is_addition());
         if rank < self.n {
             let mut stood = self.rows.iter(id).skip(rank).map(|(_, row)| row);
             S::changes(&mut stood, rank, change, self.n, to);
+            looked += self.n;
         }
         match change.is_addition() {
             true => {
@@ -188,7 +189,7 @@ where
             }
             false => self.rows.take(id, place),
         }
-        true
+        Some(looked + LOOKS)
     }
 
     fn begin_epoch(&mut self, cut: Cut) {

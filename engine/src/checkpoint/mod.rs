@@ -27,6 +27,8 @@
 //! Applications" (2011).
 
 mod arriving;
+#[cfg(test)]
+mod change_tests;
 mod config;
 mod coordinator;
 mod counting;

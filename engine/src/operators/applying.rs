@@ -8,6 +8,7 @@
 //! 3. What stands for a key depends on the rows that stand alone (class NET), and each change on the order of those that came (class ROWS
 //!    behind `.in_event_time_order()`).
 //! 4. A retraction of a row that does not stand changes nothing and is counted.
+//! 5. A step takes changes until these have looked at [`WORK`] places in memory or so: a ranking of a thousand is gone through for one change.
 //!
 //! State: that of rows that stand; a key goes with its last one. In a checkpoint as well.
 
@@ -28,6 +29,9 @@ use crate::table::KeyTable;
 use crate::time::EventTime;
 use std::marker::PhantomData;
 
+/// Places in memory that the changes of a step look at (law 5): some 150 us where none is in the cache.
+const WORK: usize = 2048;
+
 /// What is kept on a shard, and what changes with a change.
 #[allow(private_interfaces)]
 pub trait Applying<T, K: Key>: Send + 'static {
@@ -37,7 +41,8 @@ pub trait Applying<T, K: Key>: Send + 'static {
     type Value;
     /// The keys that have rows.
     fn keys(&self) -> &KeyTable<K, Self::Value>;
-    /// Takes a change of a key that has this id, or [`NONE`](crate::table::NONE); `false` if it takes away what does not stand (law 4).
+    /// Takes a change of a key that has this id, or [`NONE`](crate::table::NONE); about how many places in memory it looked at, or `None` if it takes
+    /// away what does not stand (law 4).
     fn apply(
         &mut self,
         key: &K,
@@ -45,7 +50,7 @@ pub trait Applying<T, K: Key>: Send + 'static {
         change: &Change<T>,
         at: At,
         to: &mut Vec<Change<Self::Row>>,
-    ) -> bool;
+    ) -> Option<usize>;
     /// See [`Operator::begin_epoch`].
     fn begin_epoch(&mut self, cut: Cut);
     /// See [`Operator::sizes`].
@@ -135,12 +140,13 @@ where
     K: KeyOf<Change<T>>,
     M: MakesApplying<T, K::Key>,
 {
-    /// Takes changes `from..to`, at most a chunk, and as many as there is room for; how far it came.
+    /// Takes changes `from..to`, at most a chunk, as many as there is room and work left for; how far it came.
     #[inline(always)]
     fn chunk<O: Push<<Self as Operator<Change<T>>>::Out>>(
         &mut self,
         batch: &Batch<Change<T>>,
         (from, to): (usize, usize),
+        work: &mut usize,
         out: &mut O,
         cx: &mut Cx,
     ) -> usize {
@@ -157,13 +163,14 @@ where
                     origin: Origin::default(),
                 },
             };
-            let stands = blame_at(op, index, || {
+            let looked = blame_at(op, index, || {
                 key_of.with(change, |key| {
                     let id = id_of(applying.keys(), hash, candidate, key);
                     applying.apply(key, id, change, at, changes)
                 })
             });
-            cx.counters.stray_retractions += u64::from(!stands);
+            cx.counters.stray_retractions += u64::from(looked.is_none());
+            *work = work.saturating_sub(looked.unwrap_or(1));
             let stamp = stamps.of(batch, index, cx);
             let parent = cx.origin.emission;
             for (n, change) in changes.drain(..).enumerate() {
@@ -171,7 +178,7 @@ where
                 out.push(change, stamp, cx);
             }
             // A change may make many.
-            if out.blocked() {
+            if out.blocked() || *work == 0 {
                 return index + 1;
             }
         }
@@ -194,10 +201,11 @@ where
         out: &mut O,
         cx: &mut Cx,
     ) {
+        let mut work = WORK;
         while self.done < batch.len() {
             let part = (self.done, (self.done + CHUNK).min(batch.len()));
-            self.done = self.chunk(batch, part, out, cx);
-            if out.blocked() && self.done < batch.len() {
+            self.done = self.chunk(batch, part, &mut work, out, cx);
+            if (out.blocked() || work == 0) && self.done < batch.len() {
                 return;
             }
         }
@@ -227,4 +235,3 @@ where
         self.applying.loaded();
     }
 }
-

@@ -27,6 +27,8 @@ const ELEMENT: u8 = b'E';
 const CHUNK: usize = 512;
 /// Neighbours that are no more than this together become one.
 const FEW: usize = CHUNK / 4;
+/// Places in memory that a change looks at, or so: to find an element, and to put it in or take it out.
+pub(crate) const LOOKS: usize = 32;
 /// Emptied lists that wait for new keys.
 const SPARE: usize = 64;
 
@@ -53,10 +55,7 @@ impl<V: Ordered> Element for Rank<V> {
 impl<V: Ordered, T: Ord + State> Element for (Rank<V>, T) {
     #[inline]
     fn order(&self, other: &Self) -> Ordering {
-        other
-            .0
-            .order(&self.0)
-            .then_with(|| self.1.cmp(&other.1))
+        other.0.order(&self.0).then_with(|| self.1.cmp(&other.1))
     }
 }
 
@@ -213,27 +212,29 @@ impl<K: Key, E: Element> Multisets<K, E> {
         }
     }
 
-    /// How many are before the last of the elements at a place, each as often as it is there; `most` if they are no fewer.
-    pub(crate) fn rank(&self, id: u32, place: Place, most: usize) -> usize {
+    /// How many are before the last of the elements at a place, each as often as it is there, and how many different ones were looked at for
+    /// that; `most` if they are no fewer.
+    pub(crate) fn rank(&self, id: u32, place: Place, most: usize) -> (usize, usize) {
         if id == NONE {
-            return 0;
+            return (0, 0);
         }
         let sorted = self.keys.value(id);
         let different = sorted.before(place, most);
         if different >= most {
-            return most;
+            return (most, 0);
         }
-        let mut rank = 0;
+        let (mut rank, mut looked) = (0, 0);
         for element in sorted.ids().take(different) {
+            looked += 1;
             rank += self.elements.value(element).count;
             if rank >= most as u64 {
-                return most;
+                return (most, looked);
             }
         }
         if place.found {
             rank += self.elements.value(self.at(id, place)).count - 1;
         }
-        rank.min(most as u64) as usize
+        (rank.min(most as u64) as usize, looked)
     }
 
     /// A key's elements in their order, each as often as it is there.
@@ -491,7 +492,7 @@ mod tests {
                 let at = list.partition_point(|&v| v <= value);
                 prop_assert_eq!(place.found, at > 0 && list[at - 1] == value);
                 let last = at - usize::from(place.found);
-                prop_assert_eq!(sets.rank(id, place, 700), last.min(700));
+                prop_assert_eq!(sets.rank(id, place, 700).0, last.min(700));
                 if comes {
                     sets.add(id, &(key as u8), place, Rank::of(value));
                     list.insert(at, value);

@@ -2,6 +2,7 @@
 //! Random jobs are judged by models that keep everything and recompute.
 
 mod append;
+mod applied;
 mod changes;
 mod deduplicate;
 mod early;
