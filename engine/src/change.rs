@@ -15,10 +15,17 @@
 //! 2. What stands in the end is the same in every run (class NET); how many changes led there is not. Behind
 //!    [`KeyedStream::in_event_time_order`](crate::KeyedStream::in_event_time_order) the changes are the same as well (class ROWS).
 //! 3. The changes of one key lie in their order on its shard. An exchange by another key keeps it for rows that share both.
+//! 4. A retraction of a row that does not stand is ignored and counted
+//!    ([`Counters::stray_retractions`](crate::push::Counters::stray_retractions)): which are known for such is said by each operator. Those that are told here
+//!    are none (law 1).
 //!
-//! Their makers are [`KeyedStream::changelog`](crate::KeyedStream::changelog), [`KeyedStream::top`](crate::KeyedStream::top) and
-//! [`KeyedStream::top_with_rank`](crate::KeyedStream::top_with_rank), and [`KeyedStream::regular_join`](crate::KeyedStream::regular_join), which
-//! takes them as well. An append-only sink is refused behind them; what takes them:
+//! Their makers are [`KeyedStream::changelog`](crate::KeyedStream::changelog), [`KeyedStream::top`](crate::KeyedStream::top),
+//! [`KeyedStream::top_with_rank`](crate::KeyedStream::top_with_rank), [`KeyedStream::regular_join`](crate::KeyedStream::regular_join), and what applies
+//! changes, since it tells its own. A source may be one too: all changes of a row have to come in one partition, or a `-D` may overtake its `+I`.
+//!
+//! They are applied by what follows [`KeyedStream::apply_changes`](crate::KeyedStream::apply_changes), aggregates and rankings of the rows that stand, and by
+//! the regular join where it is told of them. Every other operator with state takes a change for a record like others, and is refused behind them where
+//! their number is not fixed. An append-only sink is refused in any case; what takes them:
 //!
 //! - a *changelog*: any sink that is given `.updates()` has each change with its kind, those of a shard in order. In files of lines the
 //!   connectors' `lines::changes(..)` writes the kind before each row.
@@ -26,8 +33,7 @@
 //!   [`sink::upserts`](crate::sink::upserts()) or for lines with tombstones; [`KeyedStream::materialize`](crate::KeyedStream::materialize) keeps
 //!   a [`Table`](crate::sink::Table) in memory.
 //!
-//! Other operators with state do not apply changes yet: they are refused behind them where
-//! their number is not fixed, as behind all updates. The kinds and their names are those of
+//! The kinds and their names are those of
 //! Flink's `RowKind`; rows that are added and taken away are the deltas of incremental view maintenance (Gupta, Mumick and Subrahmanian, 1993).
 
 use std::fmt;

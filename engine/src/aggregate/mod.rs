@@ -24,6 +24,8 @@
 //! | [`Aggs::count_distinct`] | `u64` | 24 bytes, and each distinct value once | |
 //! | [`Aggs::count_distinct_approx`] | `u64`, 1.6 % | 96 bytes, and 32 up to 7 values, growing to 4 KiB at 384 | |
 //! | [`Aggs::fold`], [`Aggs::map`], a type of your own | yours | yours | |
+//!
+//! Some can take records away again ([`Retracts`]), and keep other things for that: see `retract.rs` and [`KeyedStream::apply_changes`](crate::KeyedStream::apply_changes).
 
 mod avg;
 mod basic;

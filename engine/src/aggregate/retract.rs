@@ -177,7 +177,7 @@ impl<K: Key, V: Ordered> Bags<K> for Multisets<K, Rank<V>> {
     }
 }
 
-/// An aggregate that follows changes: see [`mod@crate::change`] for which do. One of your own is made to by [`Aggs::retractable`].
+/// An aggregate that follows changes: see [`Applied::running`](crate::Applied::running) for which do. One of your own is made to by [`Aggs::retractable`].
 #[allow(private_interfaces)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot take a row away again",

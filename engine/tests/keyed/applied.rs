@@ -2,8 +2,11 @@
 
 use crate::{Run, config, run, time, wide_runs};
 use pelton::change::{Change, Kind};
-use pelton::testing::{Sizes, Stepper, collect};
-use pelton::{BuildError, EventTime, Job, Keyed, Ranked, Spans, Watermarks, sink, sources};
+use pelton::testing::{OnDisk, Sizes, Stepper, collect, feed};
+use pelton::{
+    BuildError, Checkpointing, EventTime, Job, Keyed, Ranked, Spans, Watermarks, sink, sources,
+};
+use pelton_storage::{FaultyDisk, MemoryDisk, SharedDisk};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -452,4 +455,70 @@ fn a_step_is_bounded() {
         all > 3_000_000 && most < 20_000,
         "{most} of {all} in one step"
     );
+}
+
+/// What stood and what was counted before a restart stands and counts on, on another number of shards; with another n the job is another.
+#[test]
+fn a_job_goes_on_with_what_stands() {
+    let disk = SharedDisk::new(FaultyDisk::new(MemoryDisk::new()));
+    let (feed, first) = feed::<Change<Row>>(1);
+    let start = |source, shards, n| {
+        let (values, values_sink) = collect();
+        let (best, best_sink) = collect();
+        let job = Job::new("goes on");
+        job.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+        let [one, two] = job.source(source).fork();
+        one.key_by(|c: &Change<Row>| c.row.0)
+            .apply_changes()
+            .running(|a| (a.count(), a.max(|r| r.1)))
+            .uid("values")
+            .sink(values_sink);
+        two.key_by(|c: &Change<Row>| c.row.0)
+            .apply_changes()
+            .top(n, |r| r.1)
+            .uid("best")
+            .sink(best_sink);
+        let stepper = Stepper::on_disk(&job, Sizes::shards(shards), &OnDisk::small(&disk));
+        (stepper, values, best)
+    };
+    let give = |kind, rows: std::ops::Range<i64>| {
+        for row in rows {
+            feed.push(0, Change::new(kind, ((row % 4) as u8, row)));
+        }
+    };
+    let (stepper, ..) = start(first, 1, 2);
+    let mut stepper = stepper.unwrap();
+    give(Kind::Insert, 0..40);
+    // 4 of them do not stand.
+    give(Kind::Delete, 36..44);
+    stepper.until_idle().unwrap();
+    let before = stepper.checkpoints().completed;
+    while stepper.checkpoints().completed == before {
+        stepper.checkpoint();
+        stepper.advance_clock(2.millis());
+        stepper.until_idle().unwrap();
+    }
+    assert_eq!(stepper.counters().stray_retractions, 8);
+    drop(stepper);
+    assert!(
+        start(feed.source(), 3, 3).0.is_err(),
+        "another ranking is another state"
+    );
+    let (stepper, values, best) = start(feed.source(), 3, 2);
+    let mut stepper = stepper.unwrap();
+    assert_eq!(stepper.from().unwrap().1.counters.stray_retractions, 8);
+    // The greatest of key 3 goes, and one that has gone before.
+    give(Kind::Delete, 35..37);
+    drop(feed);
+    stepper.run().unwrap();
+    assert_eq!(stepper.counters().stray_retractions, 10);
+    let key = 3;
+    let row = |count, max| Keyed {
+        key,
+        value: (count, max),
+    };
+    let expected = told(Some(row(9, 35)), Some(row(8, 31)));
+    assert_eq!(values.take(), expected);
+    let expected = told_bare(&[(key, 35), (key, 31)], &[(key, 31), (key, 27)]);
+    assert_eq!(best.take(), expected);
 }
