@@ -12,7 +12,7 @@ use crate::change::Change;
 use crate::changelog::results;
 use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
-use crate::operators::applying::{Applying, MakeApplyingOp, MakesApplying};
+use crate::operators::applying::{MakeApplyingOp, MakesApplying, RowOf};
 use crate::ordered::OrderedStream;
 use crate::pipeline::Pipeline;
 use crate::process::ProcessInput;
@@ -251,7 +251,7 @@ where
         location: &'static Location<'static>,
         wrong: Option<(String, String)>,
         makes: M,
-    ) -> Stream<impl Pipeline<Item = Change<<M::Applying as Applying<T, K::Key>>::Row>>> {
+    ) -> Stream<impl Pipeline<Item = Change<RowOf<T, K::Key, M>>>> {
         let op = self.input.note_standing(kind, location);
         self.input.check(op, false, wrong);
         let results = results(I::IN_ORDER);

@@ -443,7 +443,12 @@ macro_rules! tuples {
                 Saved::All
             }
             fn load(&mut self, frame: &Frame<'_>) -> Result<bool, LoadError> {
-                Ok($(self.$index.load(frame)?)||+)
+                $(
+                    if self.$index.load(frame)? {
+                        return Ok(true);
+                    }
+                )+
+                Ok(false)
             }
         }
 

@@ -74,6 +74,9 @@ pub trait MakesApplying<T, K: Key>: Send + 'static {
     fn make(&mut self, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Applying;
 }
 
+/// A row that is told by what `M` makes.
+pub type RowOf<T, K, M> = <<M as MakesApplying<T, K>>::Applying as Applying<T, K>>::Row;
+
 /// Makes [`ApplyingOp`] on each shard.
 #[derive(Debug)]
 pub struct MakeApplyingOp<T, K, M> {
@@ -119,7 +122,7 @@ where
     applying: M::Applying,
     op: OpId,
     /// Of the change in hand; empty between two.
-    changes: Vec<Change<<M::Applying as Applying<T, K::Key>>::Row>>,
+    changes: Vec<Change<RowOf<T, K::Key, M>>>,
     /// Changes of the batch in hand that have been taken; 0 between batches.
     done: usize,
 }
@@ -192,7 +195,7 @@ where
     K: KeyOf<Change<T>>,
     M: MakesApplying<T, K::Key>,
 {
-    type Out = Change<<M::Applying as Applying<T, K::Key>>::Row>;
+    type Out = Change<RowOf<T, K::Key, M>>;
 
     #[inline]
     fn batch<O: Push<Self::Out>>(
