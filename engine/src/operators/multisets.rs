@@ -523,6 +523,32 @@ mod tests {
         }
     }
 
+    /// A chunk that empties goes, however full those beside it are: from the front, from the back, and in the middle.
+    #[test]
+    fn a_chunk_empties_beside_full_ones() {
+        for gone in [0..400i64, 2_600..3_000, 1_000..1_600] {
+            let mut sets = none();
+            let mut list: Vec<i64> = (0..3_000).collect();
+            for &value in &list {
+                let id = sets.id(&1);
+                let place = sets.place(id, &Rank::of(value));
+                sets.add(id, &1, place, Rank::of(value));
+            }
+            for value in gone {
+                let id = sets.id(&1);
+                let place = sets.place(id, &Rank::of(value));
+                assert!(place.found, "{value}");
+                sets.take(id, place);
+                list.retain(|&v| v != value);
+                let sorted = sets.keys.value(sets.id(&1));
+                assert!(!sorted.first.is_empty());
+                assert!(sorted.rest.iter().all(|chunk| !chunk.is_empty()));
+            }
+            let found: Vec<i64> = sets.iter(sets.id(&1)).map(|r| *r.value()).collect();
+            assert_eq!(found, list);
+        }
+    }
+
     #[test]
     fn what_has_gone_takes_no_place() {
         let mut sets = none();
