@@ -1,7 +1,7 @@
 //! The operators that stand at the head of a stage: one a file.
 
-pub mod async_map;
 pub mod applying;
+pub mod async_map;
 pub mod broadcast_join;
 pub mod broadcast_process;
 pub mod calling;

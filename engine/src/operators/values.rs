@@ -82,11 +82,6 @@ impl<K: Key, V: State> Values<K, V> {
         }
     }
 
-    /// All of them.
-    pub fn table(&self) -> &KeyTable<K, V> {
-        &self.table
-    }
-
     /// Answers an ask from what is kept.
     pub fn answer(&self, ask: &mut Ask) {
         ask.answer(&self.table, &|id| Some(self.table.value(id)));

@@ -134,8 +134,8 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
 
     fn note_standing(&self, kind: &'static str, location: &'static Location<'static>) -> OpId {
         let op = self.note(kind, location, false);
-        let warning = "state without TTL or window: it keeps what stands for every key whose rows have not all gone";
-        self.stream.plan.lock().warn(op, warning);
+        let what = "state without TTL or window: it keeps what stands for every key whose rows have not all gone";
+        self.warn(op, Pitfall::StateGrows, what.into());
         op
     }
 

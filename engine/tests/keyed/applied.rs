@@ -419,7 +419,7 @@ fn exactly_these_follow_changes() {
         };
         let warnings = job.warnings();
         assert!(
-            warnings.iter().any(|w| w.contains("what stands")),
+            warnings.iter().any(|w| w.what.contains("what stands")),
             "{warnings:?}"
         );
         let error = Stepper::new(&job, 1).map(drop).unwrap_err();
