@@ -54,7 +54,7 @@ type ByKey<P, T, K> = KeyedStream<Upserted<P, T, K>, UpsertKey<<K as KeyOf<Chang
 
 impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> KeyedStream<P, K> {
     /// The upserts, yet to be exchanged: a `-U` that its `+U` follows is not sent anywhere.
-    fn to_upserts(self, location: &'static Location<'static>) -> ByKey<P, T, K> {
+    fn into_upserts(self, location: &'static Location<'static>) -> ByKey<P, T, K> {
         let KeyedStream {
             stream,
             key,
@@ -108,7 +108,7 @@ impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> Keye
     /// ```
     #[track_caller]
     pub fn upserts(self) -> Stream<Inlet<Upsert<K::Key, T>>> {
-        self.to_upserts(Location::caller()).exchange()
+        self.into_upserts(Location::caller()).exchange()
     }
 
     /// Keeps a stream of [changes](mod@crate::change) as a table in memory, which other threads read: see [`Table`]. What they see is as of a
@@ -146,7 +146,7 @@ impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> Keye
         K::Key: Sync,
     {
         let location = Location::caller();
-        let upserts = self.to_upserts(location);
+        let upserts = self.into_upserts(location);
         let plan = upserts.stream.plan.clone();
         let op = upserts.note("materialize", location, false);
         let (name, writer) = table.taken(&plan, op);

@@ -259,7 +259,6 @@ impl Ask {
             }
         };
         let (used, count, needs) = (out.used, out.entries, out.needs);
-        drop(out);
         (answer.looked, answer.is_all) = (looked, is_all);
         (answer.used, answer.entries, answer.needs) = (used, count, needs);
         answer.is_answered = true;
