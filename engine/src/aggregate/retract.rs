@@ -194,6 +194,9 @@ pub trait Retracts<T>: Aggregate<T> {
     /// Places in memory that a change looks at, beside the key's.
     #[doc(hidden)]
     const LOOKS: usize = 0;
+    /// Says what it is: what another left is of no use to it, even where it looks alike.
+    #[doc(hidden)]
+    fn kinds(&self, to: &mut String);
     /// Makes what it keeps apart, of states that are named so.
     #[doc(hidden)]
     fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Bags<K>;
@@ -252,6 +255,9 @@ macro_rules! no_bags {
 impl<T> Retracts<T> for Count {
     type Kept = ();
     no_bags!();
+    fn kinds(&self, to: &mut String) {
+        to.push_str("count");
+    }
     #[inline(always)]
     fn keep(&self) {}
     #[inline(always)]
@@ -274,6 +280,9 @@ macro_rules! sums {
         impl<T, V: Integer $($bound)*, F: Fn(&T) -> V + Clone + Send + 'static> Retracts<T> for $name<F, V> {
             type Kept = Wide;
             no_bags!();
+            fn kinds(&self, to: &mut String) {
+                to.push_str(stringify!($name));
+            }
             #[inline(always)]
             fn keep(&self) -> Wide {
                 Wide::default()
@@ -306,6 +315,9 @@ macro_rules! extremes {
         #[allow(private_interfaces)]
         impl<T, V: Ordered, F: Fn(&T) -> V + Clone + Send + 'static> Retracts<T> for $name<F, V> {
             type Kept = ();
+            fn kinds(&self, to: &mut String) {
+                to.push_str(stringify!($name));
+            }
             type Bags<K: Key> = Multisets<K, Rank<V>>;
             const LOOKS: usize = LOOKS;
             fn bags<K: Key>(
@@ -367,6 +379,9 @@ extremes!(Max, 1, least, raise);
 impl<T, A: Retractable<T>> Retracts<T> for Own<A> {
     type Kept = A::Acc;
     no_bags!();
+    fn kinds(&self, to: &mut String) {
+        to.push_str("own");
+    }
     fn keep(&self) -> A::Acc {
         self.0.create()
     }
@@ -394,6 +409,9 @@ where
     type Kept = A::Kept;
     type Bags<K: Key> = A::Bags<K>;
     const LOOKS: usize = A::LOOKS;
+    fn kinds(&self, to: &mut String) {
+        self.aggregate.kinds(to);
+    }
     fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> A::Bags<K> {
         self.aggregate.bags(name, build, op)
     }
@@ -457,6 +475,13 @@ macro_rules! tuples {
             type Kept = ($($name::Kept,)+);
             type Bags<K: Key> = ($($name::Bags<K>,)+);
             const LOOKS: usize = 0 $(+ $name::LOOKS)+;
+            fn kinds(&self, to: &mut String) {
+                $(
+                    to.push_str(if $index == 0 { "(" } else { ", " });
+                    self.$index.kinds(to);
+                )+
+                to.push(')');
+            }
             fn bags<K: Key>(&self, name: &str, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Bags<K> {
                 ($(self.$index.bags(&format!("{name}.{}", $index), build, op),)+)
             }

@@ -26,8 +26,10 @@ impl<T: Send + 'static, K: Key, A: Retracts<T>> MakesApplying<T, K> for MakeAggr
     type Applying = Aggregates<T, K, A>;
     const NEEDS_ORIGINS: bool = A::NEEDS_ORIGINS;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Applying {
+        let mut kinds = String::new();
+        self.0.kinds(&mut kinds);
         Aggregates {
-            values: Values::of_named("rows", build, op),
+            values: Values::of_named(&format!("rows, {kinds}"), build, op),
             bags: self.0.bags("values", build, op),
             aggregate: self.0.clone(),
         }

@@ -25,6 +25,8 @@ use std::marker::PhantomData;
 pub trait Says<T>: Send + 'static {
     /// A row.
     type Row: Send + 'static;
+    /// What its state is called by besides: rows told otherwise cannot be taken back.
+    const NAME: &'static str;
     /// Tells what it is to a ranking of at most `n` that a row comes or goes, at this place: `stood` are those that stood from there on.
     fn changes<'t>(
         stood: &mut dyn Iterator<Item = &'t T>,
@@ -41,6 +43,7 @@ pub struct Bare;
 
 impl<T: Clone + Send + 'static> Says<T> for Bare {
     type Row = T;
+    const NAME: &'static str = "";
     fn changes<'t>(
         stood: &mut dyn Iterator<Item = &'t T>,
         place: usize,
@@ -68,6 +71,7 @@ pub struct Numbered;
 
 impl<T: Clone + Ord + Send + 'static> Says<T> for Numbered {
     type Row = Ranked<T>;
+    const NAME: &'static str = ", with ranks";
     fn changes<'t>(
         stood: &mut dyn Iterator<Item = &'t T>,
         place: usize,
@@ -127,7 +131,7 @@ where
     const NEEDS_ORIGINS: bool = false;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>, op: OpId) -> Self::Applying {
         // With another n the rows that were told are not those that follow from what is kept: such a job is refused.
-        let name = format!("top {} of changes", self.n);
+        let name = format!("top {} of changes{}", self.n, S::NAME);
         Ranking {
             n: self.n,
             score: self.score.clone(),

@@ -56,11 +56,12 @@ impl<P: Pipeline<Item: State>> Stream<P> {
         plan.info_mut(op).detail = options.describe();
         let wrong = options.check(plan.info(op)).err();
         plan.errors.extend(wrong);
-        if self.meta.results.replaced && !options.ordered {
+        if self.meta.results.replaced {
+            // Ordered ones keep their order on a shard; what was in hand at a restart on other shards is on another than what replaces it.
             let e = BuildError::argument(
                 plan.info(op),
-                "results of its input may be replaced later, and unordered results overtake one another: the last would not be the latest",
-                "take Async::ordered()",
+                "results of its input may be replaced later, and what is asked of them may be answered out of turn: the last would not be the latest",
+                "ask before the operator whose results are replaced, or take results that are not (windows without updates, `.in_event_time_order()`)",
             );
             plan.errors.push(e);
         }

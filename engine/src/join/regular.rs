@@ -292,14 +292,18 @@ where
             ttl,
         };
         let types = PhantomData::<fn(L, R, A, B) -> O>;
-        self.connected
-            .operator_on_changes(op, results, move |key| MakeRegularJoin {
-                key,
-                f,
-                rule,
-                op,
-                types,
-            })
+        let decides = ttl.filter(|ttl| ttl.by_clock).map(|_| op);
+        let mut stream =
+            self.connected
+                .operator_on_changes(op, results, move |key| MakeRegularJoin {
+                    key,
+                    f,
+                    rule,
+                    op,
+                    types,
+                });
+        stream.meta.by_clock = stream.meta.by_clock.or(decides);
+        stream
     }
 
     /// Refuses what makes no sense, and says what is joined.
@@ -351,6 +355,10 @@ where
         });
         let wrong = wrong.map(|(what, advice)| BuildError::argument(info, what, advice));
         plan.errors.extend(wrong.into_iter().chain(untimed));
+        plan.joins(self.op, size_of::<A::Row>(), size_of::<B::Row>());
+        if needs_time {
+            plan.waits(&self.connected.stream.meta);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild};
 use crate::process::{Context, KeptStates, OnTimer, States};
 use crate::push::{Cx, OpId, Push, blame_at};
+use crate::query::Ask;
 use crate::sides::Sides;
 use crate::stage::operator::Operator;
 use crate::state::LoadError;
@@ -145,6 +146,9 @@ where
     }
     fn sizes(&self, to: &mut Sizes) {
         self.inner.sizes(to);
+    }
+    fn answer(&self, ask: &mut Ask) {
+        self.inner.answer(ask);
     }
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
         self.inner.save(to)

@@ -25,6 +25,7 @@ use crate::operators::replay::Replay;
 use crate::pipeline::{MakeOperator, OperatorRoot};
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push};
+use crate::query::Ask;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
 use crate::time::{EventTime, Span};
@@ -212,6 +213,10 @@ impl<T: State, K: KeyOf<T>, Op: Operator<T>> Operator<T> for InOrder<T, K, Op> {
     fn sizes(&self, to: &mut Sizes) {
         to.push((self.op, "waiting", self.waiting.size()));
         self.inner.sizes(to);
+    }
+
+    fn answer(&self, ask: &mut Ask) {
+        self.inner.answer(ask);
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {

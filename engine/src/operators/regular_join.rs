@@ -91,8 +91,8 @@ where
     type Op = RegularJoinOp<L, R, A, B, K, F, O>;
     fn make(&mut self, build: &mut ShardBuild<'_, '_>) -> Result<Self::Op, BuildError> {
         let (rule, op) = (self.rule, self.op);
-        let left = (0, A::TAKE_BACK, rule.tells[0]);
-        let right = (1, B::TAKE_BACK, rule.tells[1]);
+        let left = (0, A::TAKE_BACK, rule.tells[0], rule.pairs);
+        let right = (1, B::TAKE_BACK, rule.tells[1], rule.pairs);
         let is_plain = !A::TAKE_BACK && !B::TAKE_BACK;
         let by_clock = rule.ttl.is_some_and(|ttl| ttl.by_clock);
         let by_event = rule.ttl.filter(|ttl| !ttl.by_clock);

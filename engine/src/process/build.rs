@@ -136,6 +136,7 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K>
         let op = self.note(kind, location, false);
         let what = "state without TTL or window: it keeps what stands for every key whose rows have not all gone";
         self.warn(op, Pitfall::StateGrows, what.into());
+        self.stream.plan.lock().sums(op, &self.stream.meta);
         op
     }
 

@@ -225,6 +225,58 @@ fn each_kind_of_value_is_read() {
     }
 }
 
+/// An operator that has another within hands its asks on.
+#[test]
+fn what_lies_behind_an_order_or_beside_a_broadcast_is_read() {
+    for at in [ReadAt::Now, ReadAt::Epoch] {
+        let mut t = Driver::new().shards(2);
+        let (input, rules) = (
+            t.input::<(u32, i64)>("input"),
+            t.input::<(u32, i64)>("rules"),
+        );
+        let (from, beside, out) = (input.clone(), rules.clone(), t.output("out"));
+        t.job(move |job| {
+            let [ordered, ruled] = job
+                .source(from.source())
+                .event_time(|r| EventTime::from_seconds(r.1), Watermarks::monotonous())
+                .fork();
+            ordered
+                .key_by(|r| r.0)
+                .in_event_time_order()
+                .fold(0u64, |n, _| *n += 1)
+                .uid("ordered")
+                .map(|_| ())
+                .sink(out.sink());
+            let states = (
+                value::<u64>("times"),
+                crate::process::broadcast_map::<u32, i64>("rules"),
+            );
+            ruled
+                .key_by(|r| r.0)
+                .process("ruled", states)
+                .connect_broadcast(job.source(beside.source()), |r, ((), rules)| {
+                    rules.insert(r.0, r.1);
+                })
+                .each(|_, (times, _), cx| {
+                    *times.or_default() += 1;
+                    cx.emit(());
+                })
+                .sink(out.sink());
+        })
+        .unwrap();
+        rules.push_all([(1, 1)]);
+        input.push_all([(1, 5), (2, 6), (1, 7), (3, 20)]);
+        t.settle().unwrap();
+        t.advance_watermark(EventTime::from_seconds(30)).unwrap();
+        let ordered = t.query::<u32, u64>("ordered", "keyed").unwrap();
+        let all = ordered.get_all(&[1, 2, 4], at).unwrap().of;
+        assert_eq!(all, [Some(2), Some(1), None]);
+        let times = t.query::<u32, u64>("ruled", "times").unwrap();
+        let all = times.get_all(&[1, 3, 4], at).unwrap().of;
+        assert_eq!(all, [Some(2), Some(1), None]);
+    }
+}
+
 #[test]
 fn what_cannot_be_read_is_told() {
     let (mut t, _) = driven(2);

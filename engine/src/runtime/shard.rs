@@ -33,6 +33,9 @@ pub(crate) const LONG_STEP_NS: u64 = 200_000;
 /// stages keeps within it, one of twenty is cut in pieces.
 const TURN_NS: u64 = LONG_STEP_NS;
 
+/// Asks for state that are answered in a round, between steps: the others wait, however many ask.
+const ASKS: u32 = 2;
+
 /// What a shard is told from outside.
 pub(crate) enum Command {
     Add(Box<ShardJob>),
@@ -224,11 +227,17 @@ impl Shard {
             shutdown: false,
             ended_ns: now.ns,
         };
-        while let Some(command) = self.mailbox.queue.pop() {
+        let mut asks = 0;
+        while asks < ASKS
+            && let Some(command) = self.mailbox.queue.pop()
+        {
             round.worked = true;
             match command {
                 Command::Add(job) => self.jobs.push(*job),
-                Command::Ask(job, ask) => self.ask(job, ask),
+                Command::Ask(job, ask) => {
+                    asks += 1;
+                    self.ask(job, ask);
+                }
                 Command::Shutdown => round.shutdown = true,
             }
         }
@@ -253,8 +262,7 @@ impl Shard {
         round
     }
 
-    /// Hands an ask to the stage that it is for. One for a job that has gone goes back as it came; asks answered in a round are few, since
-    /// askers wait for their answers.
+    /// Hands an ask to the stage that it is for. One for a job that has gone goes back as it came.
     fn ask(&mut self, number: u32, ask: Ask) {
         let Some(at) = self.jobs.iter().position(|j| j.shared.number == number) else {
             return;

@@ -111,7 +111,8 @@ impl<K: Key, T: Clone> Table<K, T> {
         self.read().epoch()
     }
 
-    /// To read several rows as of one commit. Commits wait until it is dropped: see [`Table`].
+    /// To read several rows as of one commit. Commits wait until it is dropped: see [`Table`]. A thread that holds one must not ask the
+    /// [`Table`] itself: a commit may wait between the two, and then neither goes on. Ask the view.
     pub fn read(&self) -> TableView<'_, K, T> {
         TableView(self.shared.shown())
     }
@@ -235,6 +236,8 @@ impl<K: Key + Sync, T: Send + Sync + 'static> Upserts<K, T> for TableWriter<K, T
     }
 
     fn commit(&mut self, epoch: Epoch, _: &[u8]) -> Result<(), CommitError> {
+        // First of both: it may wait for readers, and whoever prepares the next epoch must not.
+        let mut shown = self.shared.shown.write();
         let mut staged = self.shared.staged();
         if staged.owner != self.owner {
             return Ok(());
@@ -245,7 +248,6 @@ impl<K: Key + Sync, T: Send + Sync + 'static> Upserts<K, T> for TableWriter<K, T
             // Another share has brought it along, or it was committed before the crash: law 2.
             return Ok(());
         }
-        let mut shown = self.shared.shown.write();
         let shown = shown.as_mut().unwrap_or_else(|e| e.get_mut());
         if std::mem::take(&mut staged.is_whole) {
             shown.rows = KeyTable::new();
@@ -266,6 +268,7 @@ impl<K: Key + Sync, T: Send + Sync + 'static> Upserts<K, T> for TableWriter<K, T
     }
 
     fn recover(&mut self, last: Option<Epoch>) -> Result<(), String> {
+        let mut shown = self.shared.shown.write();
         let mut staged = self.shared.staged();
         if staged.owner != self.owner {
             return Ok(());
@@ -273,10 +276,79 @@ impl<K: Key + Sync, T: Send + Sync + 'static> Upserts<K, T> for TableWriter<K, T
         staged.shares.clear();
         staged.is_whole = true;
         if last.is_none() {
-            let mut shown = self.shared.shown.write();
             let shown = shown.as_mut().unwrap_or_else(|e| e.get_mut());
             (shown.rows, shown.epoch) = (KeyTable::new(), None);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(writer: &mut TableWriter<u8, i64>, epoch: u64, rows: &[(u8, Option<i64>)]) {
+        for &(key, row) in rows {
+            match row {
+                Some(row) => writer.upsert(key, row).unwrap(),
+                None => writer.delete(key).unwrap(),
+            }
+        }
+        writer.pre_commit(Epoch(epoch)).unwrap();
+    }
+
+    fn rows(table: &Table<u8, i64>) -> Vec<(u8, i64)> {
+        let view = table.read();
+        let mut rows: Vec<_> = view.iter().map(|(k, row)| (*k, *row)).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Law 1: between the commits of two shares of an epoch nobody sees one of them alone, nor anything of the next epoch.
+    #[test]
+    fn the_first_share_that_is_committed_shows_all_of_its_epoch() {
+        let table = Table::new("table");
+        let plan = SharedPlan::new("job".into());
+        let (_, mut committer) = table.taken(&plan, OpId(0));
+        let (mut one, mut two) = (committer.clone(), committer.clone());
+        committer.recover(None).unwrap();
+        told(&mut one, 1, &[(1, Some(-5))]);
+        told(&mut two, 1, &[(2, Some(5))]);
+        told(&mut one, 2, &[(1, None)]);
+        assert_eq!((rows(&table), table.epoch()), (vec![], None));
+        committer.commit(Epoch(1), &[]).unwrap();
+        assert_eq!(rows(&table), [(1, -5), (2, 5)]);
+        assert_eq!(table.epoch(), Some(Epoch(1)));
+        // The other share, and again after a crash.
+        committer.commit(Epoch(1), &[]).unwrap();
+        told(&mut two, 2, &[(2, None)]);
+        assert_eq!(rows(&table), [(1, -5), (2, 5)]);
+        committer.commit(Epoch(2), &[]).unwrap();
+        assert_eq!((rows(&table), table.epoch()), (vec![], Some(Epoch(2))));
+    }
+
+    /// Law 3: what a job before has on its way is neither shown nor in the way.
+    #[test]
+    fn who_took_the_table_last_writes_it() {
+        let table = Table::new("table");
+        let take = |name: &str| table.taken(&SharedPlan::new(name.into()), OpId(0)).1;
+        let mut old = take("old");
+        told(&mut old, 1, &[(1, Some(1))]);
+        let mut new = take("new");
+        new.recover(None).unwrap();
+        old.commit(Epoch(1), &[]).unwrap();
+        assert_eq!(rows(&table), []);
+        old.upsert(2, 2).unwrap();
+        assert!(
+            old.pre_commit(Epoch(2))
+                .unwrap_err()
+                .contains("another job")
+        );
+        told(&mut new, 1, &[(3, Some(3))]);
+        old.recover(None).unwrap();
+        old.commit(Epoch(9), &[]).unwrap();
+        assert_eq!(rows(&table), [], "the new one's are not its own to show");
+        new.commit(Epoch(1), &[]).unwrap();
+        assert_eq!(rows(&table), [(3, 3)]);
     }
 }

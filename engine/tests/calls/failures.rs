@@ -389,11 +389,11 @@ fn what_makes_no_sense_is_refused() {
             .key_by(|n| *n)
             .running(|a| a.count())
             .map(|c| c.value)
-            .async_map(Panicking, Async::unordered(), |n| *n)
+            .async_map(Panicking, Async::ordered(), |n| *n)
             .results(|_, r| r)
             .sink(sink);
     });
-    assert!(updates.contains("Async::ordered()"), "{updates}");
+    assert!(updates.contains("may be replaced later"), "{updates}");
     let threads = refused(|job| {
         let (_, sink) = testing::collect();
         let client = calls::blocking(0, |n: u64| Ok::<_, String>(Some(n)));

@@ -504,6 +504,24 @@ fn a_job_goes_on_with_what_stands() {
         start(feed.source(), 3, 3).0.is_err(),
         "another ranking is another state"
     );
+    // What looks alike and is of another aggregate is of no use: the greatest of rows that only were counted is not known.
+    let other = Job::new("goes on");
+    other.checkpoints(Checkpointing::in_folder("in memory").every(1.millis()));
+    let [one, two] = other.source(feed.source()).fork();
+    let (_, sink) = collect();
+    one.key_by(|c: &Change<Row>| c.row.0)
+        .apply_changes()
+        .running(|a| (a.max(|r| r.1), a.count()))
+        .uid("values")
+        .sink(sink);
+    let (_, sink) = collect();
+    two.key_by(|c: &Change<Row>| c.row.0)
+        .apply_changes()
+        .top(2, |r| r.1)
+        .uid("best")
+        .sink(sink);
+    let refused = Stepper::on_disk(&other, Sizes::shards(1), &OnDisk::small(&disk));
+    assert!(refused.is_err(), "another aggregate is another state");
     let (stepper, values, best) = start(feed.source(), 3, 2);
     let mut stepper = stepper.unwrap();
     assert_eq!(stepper.from().unwrap().1.counters.stray_retractions, 8);

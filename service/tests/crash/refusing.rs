@@ -24,6 +24,9 @@ impl<T, S: Sink<T>> Sink<T> for Refusing<S> {
     fn needs_event_time(&self) -> Option<String> {
         self.inner.needs_event_time()
     }
+    fn in_two_phases(&self) -> bool {
+        self.inner.in_two_phases()
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         Some(Box::new(Refuses {
             inner: self.inner.committer()?,

@@ -67,28 +67,32 @@ pub(super) struct Bag<T> {
     other: RefCell<Vec<u8>>,
 }
 
-/// The state of a side. A side whose rows are found, or told of, finds nothing of use in what one left whose rows are not.
-fn name(side: usize, takes_back: bool, tells: Tells) -> &'static str {
-    match (side, takes_back, tells == Tells::Nothing) {
-        (0, false, true) => "left",
-        (0, false, false) => "left, told of",
-        (0, true, true) => "left, changes",
-        (0, true, false) => "left, changes, told of",
-        (_, false, true) => "right",
-        (_, false, false) => "right, told of",
-        (_, true, true) => "right, changes",
-        (_, true, false) => "right, changes, told of",
+/// The state of a side. A side whose rows are found, or told of in another way, finds nothing of use in what one left whose rows are not.
+fn name(side: usize, takes_back: bool, tells: Tells, pairs: bool) -> &'static str {
+    match (side, takes_back, tells, pairs) {
+        (0, false, Tells::Nothing, _) => "left",
+        (0, false, Tells::Alone, true) => "left, told of while alone",
+        (0, false, Tells::Alone, false) => "left, told of only while alone",
+        (0, false, Tells::Met, _) => "left, told of while met",
+        (0, true, Tells::Nothing, _) => "left, changes",
+        (0, true, Tells::Alone, true) => "left, changes, told of while alone",
+        (0, true, Tells::Alone, false) => "left, changes, told of only while alone",
+        (0, true, Tells::Met, _) => "left, changes, told of while met",
+        (_, false, Tells::Nothing, _) => "right",
+        (_, false, ..) => "right, told of while alone",
+        (_, true, Tells::Nothing, _) => "right, changes",
+        (_, true, ..) => "right, changes, told of while alone",
     }
 }
 
 impl<T: State> Bag<T> {
     pub fn open<K: Key>(
-        (side, takes_back, tells): (usize, bool, Tells),
+        (side, takes_back, tells, pairs): (usize, bool, Tells, bool),
         ttl: Option<Ttl>,
         build: &mut ShardBuild<'_, '_>,
         op: OpId,
     ) -> Self {
-        let name = name(side, takes_back, tells);
+        let name = name(side, takes_back, tells, pairs);
         Bag {
             tells,
             elements: Elements::open::<K>(

@@ -45,6 +45,9 @@ impl<H: Upserts<u64, u64>> Sink<u64> for Numbers<H> {
         let writers = self.0.open(ports)?;
         Ok(writers.into_iter().map(NumbersWriter).collect())
     }
+    fn in_two_phases(&self) -> bool {
+        self.0.in_two_phases()
+    }
     fn committer(&mut self) -> Option<Box<dyn Committer>> {
         self.0.committer()
     }
