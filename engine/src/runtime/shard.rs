@@ -228,15 +228,16 @@ impl Shard {
             ended_ns: now.ns,
         };
         let mut asks = 0;
-        while asks < ASKS
-            && let Some(command) = self.mailbox.queue.pop()
-        {
+        while let Some(command) = self.mailbox.queue.pop() {
             round.worked = true;
             match command {
                 Command::Add(job) => self.jobs.push(*job),
                 Command::Ask(job, ask) => {
-                    asks += 1;
                     self.ask(job, ask);
+                    asks += 1;
+                    if asks == ASKS {
+                        break;
+                    }
                 }
                 Command::Shutdown => round.shutdown = true,
             }
@@ -263,6 +264,7 @@ impl Shard {
     }
 
     /// Hands an ask to the stage that it is for. One for a job that has gone goes back as it came.
+    #[cold]
     fn ask(&mut self, number: u32, ask: Ask) {
         let Some(at) = self.jobs.iter().position(|j| j.shared.number == number) else {
             return;
