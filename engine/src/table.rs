@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, Hash};
 mod hasher;
 mod index;
 
-pub use index::{Home, OnePage};
+pub use index::{Home, OnePage, Pages};
 
 /// Keys that a table without an index page holds at most (law 4).
 const UNINDEXED: usize = 8;
@@ -193,6 +193,22 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline(always)]
     pub fn one_page(&self) -> Option<OnePage<'_>> {
         self.index.one_page()
+    }
+
+    /// The pages of the index of a larger one, for the same.
+    ///
+    /// ```
+    /// # let mut table = pelton::table::KeyTable::new();
+    /// # for key in 0..10_000u64 { table.find_or_insert(table.hash(&key), &key, || 0); }
+    /// let pages = table.several_pages().expect("it has many keys");
+    /// for key in [1u64, 2, 3] {
+    ///     let hash = table.hash(&key);
+    ///     assert_eq!(pages.home(hash).candidate(hash), table.candidate(hash));
+    /// }
+    /// ```
+    #[inline(always)]
+    pub fn several_pages(&self) -> Option<Pages<'_>> {
+        self.index.several_pages()
     }
 
     /// Asks the cache for the bucket that [`KeyTable::candidate_in`] will look at; its page of the index.

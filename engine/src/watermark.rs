@@ -54,6 +54,13 @@ pub trait WatermarkGenerator<T>: Clone + Send + 'static {
     type State: State;
     /// A record with this time has been read.
     fn on_record(&mut self, record: &T, time: EventTime);
+    /// Records have been read whose times ascend, and the last has this one: `true` where they have been taken in so, at once. For a
+    /// generator that looks at times only, of which the greatest alone counts, and whose watermark is never above that. Others have
+    /// nothing to do: by default the records are given to [`WatermarkGenerator::on_record`] one by one.
+    fn on_ascending(&mut self, last: EventTime) -> bool {
+        let _ = last;
+        false
+    }
     /// No record with a time below this is expected any more. May fall; Pelton keeps the greatest.
     fn watermark(&self) -> EventTime;
     /// What it has learned so far.
@@ -70,15 +77,28 @@ pub struct Bounded {
     watermark: EventTime,
 }
 
-impl<T> WatermarkGenerator<T> for Bounded {
-    type State = EventTime;
+impl Bounded {
     #[inline(always)]
-    fn on_record(&mut self, _: &T, time: EventTime) {
+    fn saw(&mut self, time: EventTime) {
         // Within ±2^62 less at most 2^60: no overflow.
         let told = EventTime::from_micros(time.micros() - self.bound.micros());
         if told > self.watermark {
             self.watermark = told;
         }
+    }
+}
+
+impl<T> WatermarkGenerator<T> for Bounded {
+    type State = EventTime;
+    #[inline(always)]
+    fn on_record(&mut self, _: &T, time: EventTime) {
+        self.saw(time);
+    }
+    #[inline(always)]
+    fn on_ascending(&mut self, last: EventTime) -> bool {
+        // A bound is not negative, so the watermark is not above the greatest time.
+        self.saw(last);
+        true
     }
     #[inline(always)]
     fn watermark(&self) -> EventTime {

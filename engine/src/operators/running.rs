@@ -178,10 +178,16 @@ pub(crate) fn probe<T, K: KeyOf<T>, V>(
         }
         return probes;
     }
+    let Some(pages) = table.several_pages() else {
+        // All keys hash alike, or nearly so: each is looked for by itself.
+        let hashed = records.iter().zip(&mut probes);
+        hashed.for_each(|(record, probe)| probe.0 = hash(record));
+        return probes;
+    };
     let mut homes = [Home::default(); CHUNK];
     for ((record, probe), home) in records.iter().zip(&mut probes).zip(&mut homes) {
         probe.0 = hash(record);
-        *home = table.home(probe.0);
+        *home = pages.home(probe.0);
         home.prefetch();
     }
     for ((hash, found), home) in probes.iter_mut().zip(&homes).take(records.len()) {

@@ -161,6 +161,24 @@ impl<'a> OnePage<'a> {
     }
 }
 
+/// The pages of a table that has several, for a loop over hashes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pages<'a> {
+    directory: &'a [u32],
+    /// 64 - depth of the directory, which is not 0.
+    shift: u32,
+    pages: &'a [Page],
+}
+
+impl<'a> Pages<'a> {
+    /// Where what has this hash is at home.
+    #[inline(always)]
+    pub fn home(self, hash: u64) -> Home<'a> {
+        let page = self.directory[(hash >> self.shift) as usize];
+        Home(self.pages[page as usize].home(hash))
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
@@ -232,6 +250,16 @@ impl Index {
             [page] => Some(OnePage(&page.buckets)),
             _ => None,
         }
+    }
+
+    /// The pages, where there are several: the directory then names none that is not there.
+    #[inline(always)]
+    pub(super) fn several_pages(&self) -> Option<Pages<'_>> {
+        (self.shift < 63).then_some(Pages {
+            directory: &self.directory,
+            shift: self.shift + 1,
+            pages: &self.pages,
+        })
     }
 
     /// The id that has this hash and that `same` says yes to, or [`NONE`].

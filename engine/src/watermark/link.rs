@@ -160,28 +160,34 @@ where
             behind,
             ..
         } = batch;
-        let mut refused = false;
         times.clear();
         times.extend(records.iter().enumerate().map(|(index, record)| {
             let time = blame_at(op, index, || time_of(record)).into_event_time();
-            let time = time.unwrap_or(EventTime::BEGINNING);
-            refused |= !time.is_valid();
-            time
+            time.unwrap_or(EventTime::BEGINNING)
         }));
-        // A loop of its own, which has what it carries on in registers: with the calls above it would go through memory.
-        for (index, (record, &time)) in records.iter().zip(times.iter()).enumerate() {
-            if refused && !time.is_valid() {
-                // Taken out below, where its reason is had again.
-                continue;
+        let mut refused = false;
+        if in_order(times, watermark)
+            && let Some(&last) = times.last()
+            && blame(op, || generator.on_ascending(last))
+        {
+            watermark = watermark.max(blame(op, || generator.watermark()));
+        } else {
+            refused = times.iter().any(|time| !time.is_valid());
+            // A loop of its own, which has what it carries on in registers: with the calls above it would go through memory.
+            for (index, (record, &time)) in records.iter().zip(times.iter()).enumerate() {
+                if refused && !time.is_valid() {
+                    // Taken out below, where its reason is had again.
+                    continue;
+                }
+                if time < watermark {
+                    note(behind, index, watermark);
+                }
+                let told = blame_at(op, index, || {
+                    generator.on_record(record, time);
+                    generator.watermark()
+                });
+                watermark = watermark.max(told);
             }
-            if time < watermark {
-                note(behind, index, watermark);
-            }
-            let told = blame_at(op, index, || {
-                generator.on_record(record, time);
-                generator.watermark()
-            });
-            watermark = watermark.max(told);
         }
         let part = &mut self.parts[cx.partition];
         (part.generator, part.watermark) = (generator, watermark);
@@ -462,6 +468,15 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
     }
 }
 
+/// Whether records with these times come in order, and none is behind a watermark, or has a time that no record may have.
+#[inline]
+fn in_order(times: &[EventTime], watermark: EventTime) -> bool {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else {
+        return false;
+    };
+    *first >= watermark && first.is_valid() && last.is_valid() && times.is_sorted()
+}
+
 /// Out of the loop, so that the common case keeps the registers.
 #[cold]
 #[inline(never)]
@@ -471,3 +486,6 @@ fn note(behind: &mut Vec<Behind>, index: usize, watermark: EventTime) {
         watermark,
     });
 }
+
+#[cfg(test)]
+mod tests;

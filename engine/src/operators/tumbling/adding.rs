@@ -7,6 +7,7 @@ use crate::key::KeyOf;
 use crate::operators::early::Changed;
 use crate::push::{OpId, blame_at};
 use crate::table::{CACHED, Home, KeyTable, NONE};
+use crate::time::EventTime;
 
 /// Records that are looked up together: enough to hide the misses of one another.
 const MANY: usize = 64;
@@ -53,8 +54,9 @@ pub(super) fn add_run<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>>
                 let record = &batch.records[index];
                 let hash = key_of.with(record, |key| table.hash(key));
                 let candidate = table.candidate(hash);
+                let at = at_of::<T, A>(batch, index, batch.times[index]);
                 add_one::<_, _, _, _, false>(
-                    table, key_of, aggregate, batch, index, candidate, touch,
+                    table, key_of, aggregate, record, at, candidate, touch,
                 );
             },
         );
@@ -96,7 +98,10 @@ fn add_some<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>, const N: 
     from: usize,
     touch: &mut C,
 ) {
-    let Some(records) = batch.records[from..].first_chunk::<N>() else {
+    // Arrays: their lengths are known, so that nothing is checked for each record.
+    let (records, times) = (&batch.records[from..], &batch.times[from..]);
+    let (Some(records), Some(times)) = (records.first_chunk::<N>(), times.first_chunk::<N>())
+    else {
         unreachable!("as many records as asked for")
     };
     let mut found = [NONE; N];
@@ -106,21 +111,15 @@ fn add_some<T, K: KeyOf<T>, A: Aggregate<T>, C: Touch<K::Key, A::Acc>, const N: 
         look_up::<_, _, _, N, false>(table, key_of, op, from, records, &mut found);
     }
     touch.touch_all(found.iter().copied(), table);
-    for (n, &candidate) in found.iter().enumerate() {
+    for n in 0..N {
         blame_at(
             op,
             from + n,
             #[inline(always)]
             || {
-                add_one::<_, _, _, _, true>(
-                    table,
-                    key_of,
-                    aggregate,
-                    batch,
-                    from + n,
-                    candidate,
-                    touch,
-                );
+                let at = at_of::<T, A>(batch, from + n, times[n]);
+                let (record, candidate) = (&records[n], found[n]);
+                add_one::<_, _, _, _, true>(table, key_of, aggregate, record, at, candidate, touch);
             },
         );
     }
@@ -148,6 +147,29 @@ fn look_up<T, K: KeyOf<T>, V, const N: usize, const LARGE: bool>(
         }
         return;
     }
+    if LARGE {
+        let Some(pages) = table.several_pages() else {
+            // All keys hash alike, or nearly so: each is looked for by itself.
+            return;
+        };
+        let mut hashes = [0; N];
+        let mut homes = [Home::default(); N];
+        for n in 0..N {
+            hashes[n] = blame_at(
+                op,
+                from + n,
+                #[inline(always)]
+                || key_of.with(&records[n], |key| table.hash(key)),
+            );
+            homes[n] = pages.home(hashes[n]);
+            homes[n].prefetch();
+        }
+        for n in 0..N {
+            found[n] = homes[n].candidate(hashes[n]);
+            table.prefetch_entry(found[n]);
+        }
+        return;
+    }
     // Filled in place: an array that is made and then moved is read back in other pieces than it was stored in, which the processor
     // waits for.
     let mut hashes = [0; N];
@@ -160,16 +182,21 @@ fn look_up<T, K: KeyOf<T>, V, const N: usize, const LARGE: bool>(
             || key_of.with(&records[n], |key| table.hash(key)),
         );
         homes[n] = table.home(hashes[n]);
-        if LARGE {
-            homes[n].prefetch();
-        }
     }
     for n in 0..N {
         found[n] = homes[n].candidate(hashes[n]);
-        if LARGE {
-            table.prefetch_entry(found[n]);
-        }
     }
+}
+
+/// What an aggregate is told of a record's place.
+#[inline(always)]
+fn at_of<T, A: Aggregate<T>>(batch: &Batch<T>, index: usize, time: EventTime) -> At {
+    let origin = if A::NEEDS_ORIGINS {
+        batch.origin(index)
+    } else {
+        Origin::default()
+    };
+    At { time, origin }
 }
 
 /// Adds one record to the entry that `candidate` very likely is, and that has been touched already if `TOUCHED`.
@@ -179,8 +206,8 @@ fn add_one<T, K, A, C, const TOUCHED: bool>(
     table: &mut KeyTable<K::Key, A::Acc>,
     key_of: &K,
     aggregate: &A,
-    batch: &Batch<T>,
-    index: usize,
+    record: &T,
+    at: At,
     candidate: u32,
     touch: &mut C,
 ) where
@@ -188,16 +215,6 @@ fn add_one<T, K, A, C, const TOUCHED: bool>(
     A: Aggregate<T>,
     C: Touch<K::Key, A::Acc>,
 {
-    let origin = if A::NEEDS_ORIGINS {
-        batch.origin(index)
-    } else {
-        Origin::default()
-    };
-    let record = &batch.records[index];
-    let at = At {
-        time: batch.times[index],
-        origin,
-    };
     key_of.with(
         record,
         #[inline(always)]
