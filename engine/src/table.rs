@@ -382,8 +382,16 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
 
     /// Removes an entry. Its value is replaced by `empty`; its key stays in memory until the id is reused.
     pub fn remove(&mut self, id: u32, empty: V) -> V {
+        let hash = match self.has_index {
+            true => self.hash(self.key(id)),
+            false => 0,
+        };
+        self.remove_as(hash, id, empty)
+    }
+
+    /// The same where the hash of its key is at hand.
+    pub(crate) fn remove_as(&mut self, hash: u64, id: u32, empty: V) -> V {
         if self.has_index {
-            let hash = self.hash(self.key(id));
             self.index.remove(hash, id);
         }
         if self.removed.len() * 64 <= id as usize {

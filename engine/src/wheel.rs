@@ -174,6 +174,8 @@ pub struct Wheel<V> {
     slots: Vec<Slot<V>>,
     /// A bit for each slot that holds timers.
     occupied: Vec<[u64; SLOTS / 64]>,
+    /// A bit for each level that holds any.
+    held: u32,
     /// The slot whose timers are being moved.
     moving: Option<usize>,
     /// What a move has brought near so far, at most [`MANY`].
@@ -190,10 +192,12 @@ pub struct Wheel<V> {
 }
 
 impl<V: Copy> Wheel<V> {
-    /// An empty wheel whose finest slots are 2^`grain` units of time wide (1 to 40). A good grain is a sixteenth of how
-    /// far ahead most timers are set: then they are moved once. The order is exact whatever the grain.
+    /// An empty wheel with slots of 2^`grain` units of time (1 to 40) on one of its levels. A good grain is a sixteenth of how far
+    /// ahead most timers are set: then they are moved once, where a slot holds few enough to be sorted as a whole. Where it holds
+    /// more they are spread over 256 slots of the level below, and so on: the finest are of 2 to 256 units. The order is exact
+    /// whatever the grain.
     pub fn new(grain: u32) -> Self {
-        let grain = grain.clamp(1, 40);
+        let grain = (grain.clamp(1, 40) - 1) % BITS + 1;
         let levels = (64 - grain).div_ceil(BITS) as usize;
         let empty = |_| Slot {
             open: vec![],
@@ -204,6 +208,7 @@ impl<V: Copy> Wheel<V> {
             cursor: 0,
             slots: (0..=levels * SLOTS).map(empty).collect(),
             occupied: vec![[0; SLOTS / 64]; levels],
+            held: 0,
             moving: None,
             gathered: vec![],
             run: vec![],
@@ -330,7 +335,7 @@ impl<V: Copy> Wheel<V> {
     }
 
     /// No timer is due before this time, which may have passed: ask [`Wheel::pop`]. It lies above what `pop` was last asked
-    /// for, if that found nothing more and no timer has been set since. `None` without timers. O(levels).
+    /// for, if that found nothing more and no timer has been set since. `None` without timers. O(1).
     pub fn next_at(&self) -> Option<i64> {
         if self.moving.is_some() || !self.slots[self.incoming()].open.is_empty() {
             return Some(i64::MIN);
@@ -411,10 +416,10 @@ impl<V: Copy> Wheel<V> {
     }
 
     fn first_slot(&self) -> Option<(usize, usize)> {
-        self.occupied.iter().enumerate().find_map(|(level, words)| {
-            let word = words.iter().position(|&w| w != 0)?;
-            Some((level, word * 64 + words[word].trailing_zeros() as usize))
-        })
+        let level = self.held.trailing_zeros() as usize;
+        let words = self.occupied.get(level)?;
+        let word = words.iter().position(|&w| w != 0)?;
+        Some((level, word * 64 + words[word].trailing_zeros() as usize))
     }
 
     /// The slot of a granule beyond the cursor.
@@ -472,6 +477,7 @@ impl<V: Copy> Wheel<V> {
         if before.is_empty() {
             if let Some(words) = self.occupied.get_mut(number / SLOTS) {
                 words[number % SLOTS / 64] |= 1 << (number % 64);
+                self.held |= 1 << (number / SLOTS);
             }
         } else {
             slot.full.push(before);
@@ -486,6 +492,9 @@ impl<V: Copy> Wheel<V> {
             && let Some(words) = self.occupied.get_mut(number / SLOTS)
         {
             words[number % SLOTS / 64] &= !(1 << (number % 64));
+            if *words == [0; SLOTS / 64] {
+                self.held &= !(1 << (number / SLOTS));
+            }
         }
         std::mem::replace(&mut slot.open, next)
     }
@@ -618,8 +627,10 @@ fn compare<V: Copy, T: Timers<V>>(a: &Due<V>, b: &Due<V>, timers: &T) -> Orderin
         .then_with(|| timers.order(a.value, b.value))
 }
 
+mod calendar;
 mod paged;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use calendar::Calendar;
 pub(crate) use paged::Paged;

@@ -251,6 +251,13 @@ where
         self.rows.rows.value(id).is_empty(S::Kept::is_empty)
     }
 
+    /// Looks for rows that have nothing; whether none is left that may have lost its last thing.
+    #[inline(always)]
+    fn look_at_rows(&mut self) -> bool {
+        let full = self.states.keys_at_least();
+        self.rows.look_where(full, S::Kept::is_empty)
+    }
+
     /// Law 6, a piece; whether nothing is left to be cleared.
     #[inline(always)]
     fn clear(&mut self, budget: &mut u32) -> bool {
@@ -394,14 +401,14 @@ where
             return self.arm(cx);
         }
         // Also where each call leaves something to clear, and the look behind it is never reached.
-        self.rows.look(S::Kept::is_empty);
+        self.look_at_rows();
         while self.done < batch.len() {
             let to = (self.done + CHUNK).min(batch.len());
             self.done = self.chunk(batch, (self.done, to), &mut budget, out, cx);
             if self.states.is_clearing() {
                 return self.arm(cx);
             }
-            self.rows.look(S::Kept::is_empty);
+            self.look_at_rows();
             if self.done < to || (out.blocked() && to < batch.len()) {
                 return self.arm(cx);
             }
@@ -419,7 +426,7 @@ where
     fn resume<P: Push<O>>(&mut self, out: &mut P, cx: &mut Cx) -> bool {
         let mut budget = PIECE;
         // Before the next timers take more from their rows.
-        if !self.clear(&mut budget) || !self.rows.look(S::Kept::is_empty) {
+        if !self.clear(&mut budget) || !self.look_at_rows() {
             return false;
         }
         if !self.fire(self.target.saturating_sub(1), &mut budget, out, cx) {
@@ -431,7 +438,7 @@ where
         {
             return false;
         }
-        if !self.rows.look(S::Kept::is_empty) {
+        if !self.look_at_rows() {
             return false;
         }
         self.arm(cx);

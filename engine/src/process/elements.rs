@@ -541,7 +541,7 @@ impl<E: ElementKey, V: State> Elements<E, V> {
                 let node = table.value(id);
                 node.value.as_ref().map(|_| node.until)
             };
-            match expiry.next(now, budget, until) {
+            match expiry.next(now, budget, until, |id| table.prefetch_entry(id)) {
                 Popped::Due { value: id, .. } => {
                     let row = self.table.key(id).row;
                     let (key, head) = rows.entry(row);

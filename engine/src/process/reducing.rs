@@ -231,6 +231,9 @@ impl<K: Key, A: Adding> KeptStates<K> for KeptAdding<A> {
     fn is_empty(place: &Values<A>) -> bool {
         place.value.is_none()
     }
+    fn keys_at_least(&self) -> u64 {
+        KeptStates::<K>::keys_at_least(&self.values)
+    }
     fn begin_epoch(&mut self, cut: Cut, rows: &mut dyn Rows<K, Values<A>>) {
         self.values.begin_epoch(cut, rows);
     }

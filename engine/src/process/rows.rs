@@ -3,7 +3,8 @@
 //! Laws
 //! 1. A record costs one probe of this table; its states are reached by the row, or from it by an entry's id.
 //! 2. A row that never had anything stays for its key's return until a new key comes: each of these pays for a look at two
-//!    rows, so that rows without anything are never many more than the others, and none is looked for while no key is new.
+//!    rows, so that rows without anything are never many more than the others, and none is looked for while no key is new, or while
+//!    they are known to be few.
 //! 3. A row whose last thing goes (it expires, fires or is taken out) goes with it, at the next look: while sources are held no new
 //!    key comes, and what has been freed must not count.
 //! 4. A look is at so many rows and no more, and what was loaded owes none: a step is short after a restore, too.
@@ -15,6 +16,8 @@ use crate::table::{KeyTable, NONE};
 
 /// Rows looked at in one go: law 4.
 const LOOKS: u32 = 128;
+/// Rows that are looked at together, so that the cache is asked for what all of them need.
+const GROUP: usize = 16;
 
 /// What a key has. `S` is the places of its states.
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ pub trait Rows<K, S> {
     fn make(&mut self, key: &K) -> u32;
     /// A row has lost something: it is to be looked at.
     fn lost(&mut self, id: u32);
+    /// A row will be asked for soon: a chance to ask the cache for it.
+    fn soon(&self, id: u32);
 }
 
 /// The places of one state, or of all, to be read.
@@ -127,31 +132,69 @@ impl<K: Key, S: Default> Table<K, S> {
 
     /// Laws 2 to 4; whether no row is left that may have lost its last thing. Ids that were found before may be stale after it.
     pub fn look(&mut self, is_empty: impl Fn(&S) -> bool) -> bool {
-        let mut left = LOOKS;
-        while left > 0
-            && let Some(id) = self.poorer.pop()
-        {
-            left -= 1;
-            self.look_at(id, &is_empty);
+        self.look_where(0, is_empty)
+    }
+
+    /// The same where so many rows at the least have something.
+    #[inline]
+    pub fn look_where(&mut self, full: u64, is_empty: impl Fn(&S) -> bool) -> bool {
+        if self.rows.len() as u64 <= full + full / 8 {
+            self.looks = 0;
+        }
+        if self.poorer.is_empty() && self.looks == 0 {
+            return true;
+        }
+        self.look_some(is_empty)
+    }
+
+    fn look_some(&mut self, is_empty: impl Fn(&S) -> bool) -> bool {
+        let mut left = LOOKS as usize;
+        while left > 0 && !self.poorer.is_empty() {
+            left -= self.look_at_poorer(left.min(GROUP), &is_empty);
         }
         let end = self.rows.id_end();
-        for _ in 0..left.min(self.looks) {
+        for _ in 0..(left as u32).min(self.looks) {
             self.looks -= 1;
             self.hand = if self.hand + 1 < end {
                 self.hand + 1
             } else {
                 0
             };
-            self.look_at(self.hand, &is_empty);
+            if self.has_nothing(self.hand, &is_empty) {
+                self.rows.remove(self.hand, Row::default());
+            }
         }
         self.poorer.is_empty()
     }
 
-    fn look_at(&mut self, id: u32, is_empty: impl Fn(&S) -> bool) {
-        let is_live = id < self.rows.id_end() && self.rows.is_live(id);
-        if is_live && self.rows.value(id).is_empty(is_empty) {
-            self.rows.remove(id, Row::default());
+    /// Looks at a group of rows that have lost something; how many.
+    fn look_at_poorer(&mut self, most: usize, is_empty: impl Fn(&S) -> bool) -> usize {
+        let mut bare = [(0, NONE); GROUP];
+        let mut count = 0;
+        let from = self.poorer.len().saturating_sub(most);
+        for &id in self.poorer[from..].iter().rev() {
+            if self.has_nothing(id, &is_empty) {
+                let hash = self.rows.hash(self.rows.key(id));
+                self.rows.prefetch_slot(hash);
+                bare[count] = (hash, id);
+                count += 1;
+            }
         }
+        for (hash, id) in bare.into_iter().take(count) {
+            // One may have lost something twice.
+            if self.rows.is_live(id) {
+                self.rows.remove_as(hash, id, Row::default());
+            }
+        }
+        let looked = self.poorer.len() - from;
+        self.poorer.truncate(from);
+        looked
+    }
+
+    #[inline(always)]
+    fn has_nothing(&self, id: u32, is_empty: impl Fn(&S) -> bool) -> bool {
+        let is_live = id < self.rows.id_end() && self.rows.is_live(id);
+        is_live && self.rows.value(id).is_empty(is_empty)
     }
 }
 
@@ -182,6 +225,9 @@ impl<K: Key, S: Default> Rows<K, S> for Table<K, S> {
     fn lost(&mut self, id: u32) {
         self.poorer.push(id);
     }
+    fn soon(&self, id: u32) {
+        self.rows.prefetch_entry(id);
+    }
 }
 
 /// The places of the timers.
@@ -210,6 +256,9 @@ impl<K: Key, S: Default> Rows<K, Head> for TimersOf<'_, K, S> {
     }
     fn lost(&mut self, id: u32) {
         self.0.lost(id);
+    }
+    fn soon(&self, id: u32) {
+        self.0.soon(id);
     }
 }
 
@@ -250,6 +299,9 @@ impl<K, S, T> Rows<K, T> for Part<'_, K, S, T> {
     fn lost(&mut self, id: u32) {
         self.rows.lost(id);
     }
+    fn soon(&self, id: u32) {
+        self.rows.soon(id);
+    }
 }
 
 #[cfg(test)]
@@ -261,7 +313,7 @@ mod tests {
     proptest! {
         /// Law 2: of keys that come and leave nothing few are there, and of the others all.
         #[test]
-        fn rows_without_anything_are_not_many(keys in proptest::collection::vec((0u32..2_000, any::<bool>()), 0..4_000)) {
+        fn rows_without_anything_are_not_many(keys in proptest::collection::vec((0u32..2_000, any::<bool>()), 0..4_000), is_known: bool) {
             let mut table = Table::<u32, Option<u8>>::new();
             let (mut full, mut most) = (BTreeSet::new(), 0);
             for (n, (key, stays)) in keys.into_iter().enumerate() {
@@ -276,7 +328,8 @@ mod tests {
                 }
                 most = most.max(full.len());
                 if n % 7 == 0 {
-                    table.look(Option::is_none);
+                    let known = if is_known { full.len() as u64 } else { 0 };
+                    table.look_where(known, Option::is_none);
                 }
                 prop_assert!(table.rows.len() <= 2 * most + 64, "{} rows", table.rows.len());
             }

@@ -78,6 +78,10 @@ pub trait KeptStates<K: Key>: Send + 'static {
     fn of<'a>(&'a mut self, place: &'a mut Self::Place, who: Who<'a, K>) -> Self::Of<'a>;
     /// Whether a key has nothing in them.
     fn is_empty(place: &Self::Place) -> bool;
+    /// So many keys at the least have something in them; O(1), and 0 where that is not counted.
+    fn keys_at_least(&self) -> u64 {
+        0
+    }
     /// Whether something of the key last shown is being cleared.
     #[inline(always)]
     fn is_clearing(&self) -> bool {
@@ -181,6 +185,9 @@ macro_rules! tuples {
             }
             fn is_empty(place: &Self::Place) -> bool {
                 $($name::is_empty(&place.$index))&&+
+            }
+            fn keys_at_least(&self) -> u64 {
+                [$(self.$index.keys_at_least()),+].into_iter().fold(0, u64::max)
             }
             #[inline(always)]
             fn is_clearing(&self) -> bool {

@@ -45,6 +45,9 @@ pub(crate) struct Standing {
     places: Paged<Option<Timer>>,
     event: Wheel<u32>,
     clock: Wheel<u32>,
+    /// No timer by event time is due before this time. Told of when one is set and when none was found: it is asked for with every
+    /// record.
+    next_event: i64,
     /// The clock as a checkpoint has it.
     kept_clock: i64,
 }
@@ -61,6 +64,7 @@ impl Standing {
             places: Paged::new(),
             event: Wheel::new(GRAIN),
             clock: Wheel::new(GRAIN),
+            next_event: i64::MAX,
             kept_clock: i64::MIN,
         }
     }
@@ -75,6 +79,9 @@ impl Standing {
     /// Puts a timer that is in the table into its wheel.
     fn place(&mut self, id: u32, (by_clock, time): When) {
         let timer = self.wheel(by_clock).insert(time, id);
+        if !by_clock {
+            self.next_event = self.next_event.min(time);
+        }
         while self.places.len() <= id as usize {
             self.places.push(None);
         }
@@ -85,8 +92,9 @@ impl Standing {
     pub fn asked<K: Key, S: Default>(&mut self, ask: Ask, row: u32, rows: &mut Table<K, S>) {
         match ask {
             Ask::Set(key) => {
-                if self.all.find(row, &key).is_none() {
-                    let (row_key, has) = rows.rows.entry_mut(row);
+                let (row_key, has) = rows.rows.entry_mut(row);
+                // Most keys have one timer at most.
+                if has.timers.len == 0 || self.all.find(row, &key).is_none() {
                     let of = Of { row, key };
                     let id = self.all.push(&mut has.timers, of, row_key, (), NEVER);
                     self.place(id, key);
@@ -137,14 +145,19 @@ impl Standing {
                 self.all.remove(&mut of.timers, id, key);
                 Popped::Due { time, value: row }
             }
-            other => other,
+            other => {
+                if other == Popped::Nothing && !by_clock {
+                    self.next_event = self.event.next_at().unwrap_or(i64::MAX);
+                }
+                other
+            }
         }
     }
 
     /// No timer by event time is due before this time.
-    #[inline]
+    #[inline(always)]
     pub fn next_event(&self) -> i64 {
-        self.event.next_at().unwrap_or(i64::MAX)
+        self.next_event
     }
 
     /// No timer by the clock is due before this time of it.

@@ -3,8 +3,8 @@
 //! Laws
 //! 1. What has expired is never seen: each look compares its time with the one at which it expires, whether it has been
 //!    cleaned away or not.
-//! 2. It is cleaned away by a wheel, a bounded piece a step. Its timer is lazy: what is used again and again is put off
-//!    without a word to the wheel, which asks when the timer comes up.
+//! 2. It is cleaned away by a calendar, a bounded piece a step, once its time has come and in no order that could be told. Its timer is
+//!    lazy: what is used again and again is put off without a word to the calendar; when the timer comes up it is put in anew.
 //! 3. An id has one timer, which may outlive the entry that it was set for: whoever has the id then is served by it, since what
 //!    is written later expires later, or is cleaned a little after it has expired.
 //! 4. What was loaded from before there was a time to live lives it from the first time that is known: the clock's, or M. At the
@@ -12,7 +12,7 @@
 
 use super::states::Who;
 use crate::time::{EventTime, Span};
-use crate::wheel::{Popped, Timers, Wheel};
+use crate::wheel::{Calendar, Popped};
 
 /// It does not expire.
 pub(crate) const NEVER: i64 = i64::MAX;
@@ -71,7 +71,7 @@ pub(crate) struct Expiry {
     span: i64,
     by_clock: bool,
     pub on_read: bool,
-    wheel: Wheel<u32>,
+    calendar: Calendar,
     /// Ids that have a timer: law 3.
     armed: Vec<u64>,
     /// Ids whose life has yet to begin: law 4. One may have been used or have gone since.
@@ -85,8 +85,7 @@ impl Expiry {
             span,
             by_clock: ttl.by_clock,
             on_read: ttl.on_read,
-            // A life ahead is sixteen slots.
-            wheel: Wheel::new((span / 16).max(1).ilog2()),
+            calendar: Calendar::new(),
             armed: vec![],
             endless: vec![],
         }
@@ -127,29 +126,35 @@ impl Expiry {
         }
         if self.armed[word] & bit == 0 {
             self.armed[word] |= bit;
-            self.wheel.insert(until, id);
+            self.calendar.insert(until, id);
         }
     }
 
-    /// The next id that has expired, given until when each lives, if it is one's; or whether there are more than `budget`.
+    /// The next id that has expired, given until when each lives, if it is one's; or whether there are more than `budget`. `soon` is
+    /// told of ids that will be asked for.
     pub fn next(
         &mut self,
         now: Now,
         budget: &mut u32,
         until: impl Fn(u32) -> Option<i64>,
+        soon: impl Fn(u32),
     ) -> Popped<u32> {
         let now = self.pick(now);
-        let until = Until(until);
         loop {
-            let popped = self.wheel.pop(now, &until, budget);
+            let popped = self.calendar.pop(now, budget, &soon);
             let Popped::Due { value: id, .. } = popped else {
                 return popped;
             };
-            self.armed[id as usize / 64] &= !(1 << (id % 64));
-            // An id that is nobody's had its timer left by one that went: law 3.
-            if let Some(until) = (until.0)(id) {
-                debug_assert!(until <= now, "the wheel has asked for its deadline");
-                return popped;
+            match until(id) {
+                // Law 2.
+                Some(until) if until > now => self.calendar.insert(until, id),
+                expired => {
+                    self.armed[id as usize / 64] &= !(1 << (id % 64));
+                    // An id that is nobody's had its timer left by one that went: law 3.
+                    if expired.is_some() {
+                        return popped;
+                    }
+                }
             }
         }
     }
@@ -194,7 +199,7 @@ impl Expiry {
             return None;
         }
         match self.endless.is_empty() {
-            true => self.wheel.next_at(),
+            true => self.calendar.next_at(),
             false => Some(i64::MIN),
         }
     }
@@ -205,12 +210,4 @@ impl Expiry {
 pub(crate) struct Now {
     pub event: i64,
     pub clock: i64,
-}
-
-struct Until<F>(F);
-
-impl<F: Fn(u32) -> Option<i64>> Timers<u32> for Until<F> {
-    fn deadline(&self, id: u32, set: i64) -> i64 {
-        (self.0)(id).unwrap_or(set)
-    }
 }

@@ -196,6 +196,11 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
         place.value.is_none()
     }
 
+    #[inline(always)]
+    fn keys_at_least(&self) -> u64 {
+        self.len
+    }
+
     fn begin_epoch(&mut self, cut: Cut, rows: &mut dyn Rows<K, Place<V>>) {
         if let Some(kept) = &mut self.kept {
             let has = |id| rows.is_live(id) && rows.place(id).value.is_some();
@@ -270,7 +275,7 @@ impl<K: Key, V: State> KeptStates<K> for KeptValue<V> {
                 let place = rows.place(id);
                 place.value.as_ref().map(|_| place.until)
             };
-            match expiry.next(now, budget, until) {
+            match expiry.next(now, budget, until, |id| rows.soon(id)) {
                 Popped::Due { value: id, .. } => {
                     let (key, place) = rows.entry(id);
                     self.remove(id, key, place);

@@ -126,6 +126,7 @@ fn run(grain: u32, ops: Vec<Op>) {
     assert!(model.is_empty() && wheel.is_empty());
     assert_eq!(wheel.heap.len, 0);
     assert!(wheel.occupied.iter().flatten().all(|w| *w == 0));
+    assert_eq!(wheel.held, 0);
 }
 
 proptest! {
@@ -173,19 +174,21 @@ fn many_timers_of_one_slot_fire_in_order_in_pieces() {
 
 #[test]
 fn near_timers_are_cancelled_out_of_run_and_heap() {
-    let mut wheel = Wheel::new(30);
+    let mut wheel = Wheel::new(8);
     let mut timers = vec![];
-    let scattered = |n: u32| i64::from(n.wrapping_mul(2_654_435_761) % 90_000);
+    // All of one of the finest slots, which are of 256.
+    let slot = 400 * 256;
+    let scattered = |n: u32| 1 + i64::from(n.wrapping_mul(2_654_435_761) % 250);
     for n in 0..6000u32 {
-        timers.push((wheel.insert(100_000 + scattered(n), n), n));
+        timers.push((wheel.insert(slot + scattered(n), n), n));
     }
     // Near, but not due: one slot of too many for a run.
-    assert_eq!(drain(&mut wheel, 0, 100).0, []);
+    assert_eq!(drain(&mut wheel, slot, 100).0, []);
     assert!(wheel.heap.len > 4000 && wheel.run.len() == MANY);
     let mut expected = vec![];
     for (timer, n) in timers {
         if scattered(n) % 3 == 0 {
-            expected.push((100_000 + scattered(n), n));
+            expected.push((slot + scattered(n), n));
         } else {
             assert!(wheel.cancel(timer, &Plain));
         }
@@ -233,14 +236,31 @@ fn the_memory_of_a_full_wheel_is_used_again() {
 
 #[test]
 fn cancelling_near_the_cursor_again_and_again_leaves_nothing_behind() {
-    let mut wheel = Wheel::new(20);
+    let mut wheel = Wheel::new(8);
     for n in 0..100_000u32 {
         let timer = wheel.insert(1000, n);
-        // Moves it to the heap, but it is not due.
+        // Moves it near, but it is not due.
         let mut budget = 10;
-        assert_eq!(wheel.pop(500, &Plain, &mut budget), Popped::Nothing);
+        assert_eq!(wheel.pop(900, &Plain, &mut budget), Popped::Nothing);
+        assert!(wheel.run.len() + wheel.heap.len > 0);
         assert!(wheel.cancel(timer, &Plain));
     }
     assert!(wheel.run.len() + wheel.heap.len <= 1);
     assert!(wheel.is_empty());
+}
+
+/// However coarse the grain, a heap is for those that are too many within the finest slot: it costs ten times a slot's sort.
+#[test]
+fn a_crowded_slot_is_spread_and_not_heaped() {
+    let mut wheel = Wheel::new(24);
+    for n in 0..60_000u32 {
+        wheel.insert((1 << 25) + i64::from(n) * 100, n);
+    }
+    let mut fired = 0;
+    for until in (1 << 25..(1 << 25) + 6_000_000).step_by(10_000) {
+        fired += drain(&mut wheel, until, 100).0.len();
+        assert_eq!(wheel.heap.len, 0);
+    }
+    assert_eq!(fired, 59_901);
+    assert_eq!(wheel.len(), 99);
 }
