@@ -158,7 +158,7 @@ fn few_moves_and_no_new_memory() {
 fn a_crowd_is_taken_in_pieces() {
     let mut calendar = Calendar::new();
     for id in 0..50_000 {
-        calendar.insert(1_000_000 + i64::from(id % 2), id);
+        calendar.insert(1_000_000 + i64::from(id >= 25_000), id);
     }
     let (mut gone, mut more) = (0, 0);
     let chunks = |calendar: &Calendar| {
