@@ -211,3 +211,61 @@ pub(crate) struct Now {
     pub event: i64,
     pub clock: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Spans;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Laws 2 and 3: whatever is put off, goes by itself or comes anew under the same id, what has expired is cleaned away once it
+        /// has, and nothing else is.
+        #[test]
+        fn what_has_expired_goes_and_nothing_else(
+            ops in proptest::collection::vec((0u32..40, 0u8..10, 0i64..60), 0..400),
+            piece in 1u32..20,
+        ) {
+            let mut expiry = Expiry::of(Ttl::event_time(100.micros()));
+            let mut ends: BTreeMap<u32, i64> = BTreeMap::new();
+            let mut now = 0;
+            for (id, what, by) in ops {
+                match what {
+                    0..6 => {
+                        let until = expiry.until(now + by, ends.get(&id).copied());
+                        ends.insert(id, until);
+                        expiry.arm(id, until);
+                    }
+                    6..8 => {
+                        ends.remove(&id);
+                    }
+                    _ => {
+                        now += by;
+                        let at = Now { event: now, clock: i64::MIN };
+                        loop {
+                            let until = |id| ends.get(&id).copied();
+                            match expiry.next(at, &mut piece.clone(), until, |_| {}) {
+                                Popped::Due { value, .. } => {
+                                    let end = ends.remove(&value);
+                                    prop_assert!(end.is_some_and(|end| end <= now));
+                                }
+                                Popped::More => {}
+                                Popped::Nothing => break,
+                            }
+                        }
+                        // Law 3: the timer of one that went may be later, by as much as it was ahead.
+                        prop_assert!(ends.values().all(|&end| end + 60 > now), "{ends:?} at {now}");
+                    }
+                }
+            }
+            let at = Now { event: now + 1_000, clock: i64::MIN };
+            let until = |id| ends.get(&id).copied();
+            let mut gone = 0;
+            while let Popped::Due { .. } = expiry.next(at, &mut 10_000, until, |_| {}) {
+                gone += 1;
+            }
+            prop_assert_eq!(gone, ends.len());
+        }
+    }
+}
