@@ -17,7 +17,8 @@
 //!    it is through ([`Under`]).
 //!
 //! Cost: a record one probe, and a step for each partner, for each of the other side's that is later than what it reaches, and for each
-//! of its own that is later than itself. State: `side.rs`; a record and 16 bytes, in pages that have room for at most three times as
+//! of its own that is later than itself, or that lies between it and where its key's chain was last entered, if these are fewer (two
+//! steps each then; `side.rs`, law 5). State: `side.rs`; a record and 16 bytes, in pages that have room for at most three times as
 //! many (`room.rs`). In checkpoints: `kept.rs`. How a record is taken: `meeting.rs`.
 //!
 //! After the interval join of Flink's DataStream API; a chain by key in a log of pages is what log-structured stores of streams do (FASTER,

@@ -147,6 +147,50 @@ fn late_records_are_taken_as_far_as_their_output_has_room() {
     assert_eq!(m.cx.counters.late, 200);
 }
 
+/// Two producers' records of one key, one far behind the other: what comes late is not looked for from the newest on, each time anew.
+#[test]
+fn a_place_among_many_is_looked_for_from_the_last_one() {
+    // More keys than are remembered drive one another out, so they come one after another.
+    for keys in [1u8, 2, 5] {
+        let mut m = machine(0, 100_000, [false, false]);
+        let each = 600i64;
+        let mut number = 0;
+        let mut record = |t, key| {
+            number += 1;
+            Sides::Left((t, key, number))
+        };
+        for key in 0..keys {
+            let ahead: Vec<_> = (0..each).map(|t| record(1000 + 2 * t, key)).collect();
+            m.take(ahead);
+        }
+        for key in 0..keys {
+            // Times of their own, times that are there already, and two steps back at the end.
+            let mut behind: Vec<_> = (0..each).map(|t| record(1000 + 2 * t - t % 2, key)).collect();
+            behind.extend([record(1500, key), record(1499, key)]);
+            let calls = m.take(behind);
+            let steps = calls * (STEPS * ROUNDS) as usize;
+            assert!(steps < 8 * each as usize, "{steps} steps for {each} records");
+        }
+        chains_hold_together(&m.op.left, &m.op.rows, 0);
+        for key in 0..keys {
+            let row = m.op.rows.find(m.op.rows.hash(&key), &key);
+            let (mut at, mut newer) = (m.op.rows.value(row)[0], (i64::MAX, i64::MAX));
+            while let Some(element) = m.op.left.log.get(at) {
+                let place = (element.time, element.record.2);
+                assert!(place < newer, "those of one time by arrival");
+                (at, newer) = (element.before, place);
+            }
+        }
+        // Elements leave and move; the same again finds them.
+        m.watermark(101_300);
+        for key in 0..keys {
+            m.take((0..each).map(|t| record(1400 + 2 * t, key)).collect::<Vec<_>>());
+            m.watermark(101_300 + i64::from(key));
+        }
+        chains_hold_together(&m.op.left, &m.op.rows, 0);
+    }
+}
+
 /// Each element that has not expired knows who has the link to it, and chains descend.
 fn chains_hold_together<T: State>(side: &Side<T>, keys: &KeyTable<u8, Heads>, which: usize) {
     let mut live = 0;

@@ -1,7 +1,7 @@
 //! How a record is taken: it meets what is kept of the other side, and is put into its own. Laws 1, 5 and 6 of [`super`].
 
 use super::IntervalJoinOp;
-use super::side::New;
+use super::side::{New, Toward};
 use super::which::Which;
 use crate::batch::Stamp;
 use crate::key::KeyOf;
@@ -24,6 +24,8 @@ pub(super) struct Under {
     /// The next element of the chain, and in its own the one above that.
     at: u32,
     above: u32,
+    /// A second search for the place, from where the key's chain was entered last: its next element. [`NONE`]: none is under way.
+    near: u32,
 }
 
 /// A record in hand.
@@ -110,6 +112,19 @@ where
                 return false;
             }
             *steps -= 1;
+            // Two searches in turn: the place costs no more than twice what the nearer one takes.
+            if under.above == NONE {
+                under.near = mine.last_place(under.row);
+            }
+            if under.near != NONE {
+                match mine.toward(under.near, hand.time) {
+                    Toward::On(next) => under.near = next,
+                    Toward::Here(above, at) => {
+                        (under.above, under.at) = (above, at);
+                        break;
+                    }
+                }
+            }
             (under.above, under.at) = (under.at, element.before);
         }
         if let Some(record) = records.pop_front().and_then(S::mine) {
@@ -150,6 +165,7 @@ where
             placing: false,
             at,
             above: NONE,
+            near: NONE,
         }
     }
 

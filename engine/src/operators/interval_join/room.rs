@@ -204,6 +204,7 @@ impl<T> Side<T> {
 
     fn begin_emptying(&mut self, emptying: Emptying) {
         let slot = emptying.slot;
+        self.forget_places();
         self.turns.remove(slot);
         self.alone.remove(slot);
         self.close(slot);

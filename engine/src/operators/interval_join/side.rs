@@ -6,9 +6,12 @@
 //!    all that was behind it, and a search stops at the first element that lies too low.
 //! 3. What has not expired knows who has the link to it ([`Above`]), so it can move in O(1). What is above an element never expires before it.
 //! 4. How elements leave, and what pages hold: `room.rs`. What an element is in a checkpoint: [`super::kept`].
+//! 5. Where a chain was last entered below its newest is remembered for a few keys ([`Side::places`]), since what one producer sends
+//!    ascends: while another is ahead, each record goes right above the one before it, and is not looked for from the newest on. Forgotten
+//!    when an element leaves or moves, so what is remembered is there, and of that key.
 
 use super::kept::KeptSide;
-use super::log::{Above, Element, Log, PAGE, Turn, id, link};
+use super::log::{Above, Element, Holder, Log, PAGE, Turn, id, link};
 use super::turns::Turns;
 use crate::budget::Size;
 use crate::table::NONE;
@@ -16,6 +19,9 @@ use std::collections::VecDeque;
 
 /// By side, the link of a key's newest element, or [`NONE`].
 pub(super) type Heads = [u32; 2];
+
+/// Keys whose last place is remembered. Few where this is tested, so that they drive one another out.
+const PLACES: usize = if cfg!(test) { 2 } else { 64 };
 
 /// See the module.
 pub(super) struct Side<T> {
@@ -43,6 +49,10 @@ pub(super) struct Side<T> {
     pub(super) alone: Turns,
     /// Elements that wait for their turn in pages.
     pub(super) waiting: usize,
+    /// Law 5: a key's entry and the link of its element that was last put below another, at the entry's low bits.
+    places: [(u32, u32); PLACES],
+    /// Whether there is one.
+    has_places: bool,
     /// Room for a page's times or places.
     pub(super) times: Vec<(i64, u16)>,
     /// The greatest time so far.
@@ -81,6 +91,8 @@ impl<T> Side<T> {
             first_stays_to: 0,
             alone: Turns::default(),
             waiting: 0,
+            places: [(NONE, NONE); PLACES],
+            has_places: false,
             times: vec![],
             greatest: i64::MIN,
             kept,
@@ -135,8 +147,53 @@ impl<T> Side<T> {
         };
         let link = self.enter(element, tie, met);
         match self.log.get_mut(after) {
-            Some(after) => after.before = link,
+            Some(after) => {
+                after.before = link;
+                self.places[row as usize % PLACES] = (row, link);
+                self.has_places = true;
+            }
             None => *head = link,
+        }
+    }
+
+    /// Where a key's chain was last entered below its newest, if that is remembered and has not expired; or [`NONE`].
+    #[inline]
+    pub fn last_place(&self, row: u32) -> u32 {
+        let (of, link) = self.places[row as usize % PLACES];
+        let has_not_expired = |e: &Element<T>| e.time >= self.limit;
+        match of == row && self.log.get(link).is_some_and(has_not_expired) {
+            true => link,
+            false => NONE,
+        }
+    }
+
+    /// One step along a chain, from an element that has not expired to where one of this time belongs.
+    pub fn toward(&self, link: u32, time: i64) -> Toward {
+        let Some(element) = self.log.get(link) else {
+            debug_assert!(false, "what is remembered is there");
+            return Toward::On(NONE);
+        };
+        if element.time > time {
+            return match self.log.get(element.before) {
+                Some(before) if before.time > time => Toward::On(element.before),
+                _ => Toward::Here(link, element.before),
+            };
+        }
+        match element.above.holder() {
+            Holder::Newer(above) => match self.log.get(above) {
+                Some(newer) if newer.time <= time => Toward::On(above),
+                _ => Toward::Here(above, link),
+            },
+            Holder::Key(_) => Toward::Here(NONE, link),
+        }
+    }
+
+    /// Law 5: an element leaves or moves.
+    #[inline]
+    pub(super) fn forget_places(&mut self) {
+        if self.has_places {
+            self.places = [(NONE, NONE); PLACES];
+            self.has_places = false;
         }
     }
 
@@ -247,6 +304,15 @@ impl<T> Side<T> {
         }
         self.log.page_mut(slot).set_met(at);
     }
+}
+
+/// What a step along a chain comes to: see [`Side::toward`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Toward {
+    /// This is the next element to step from.
+    On(u32),
+    /// It belongs below the one and above the other, of which either may be [`NONE`].
+    Here(u32, u32),
 }
 
 /// A record on its way into a side.
