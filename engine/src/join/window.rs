@@ -187,7 +187,10 @@ where
         O: Send + 'static,
         F: Fn(Option<&L>, Option<&R>) -> O + Clone + Send + 'static,
     {
-        let met = self.windows.aggregate_with(Meeting(PhantomData));
+        let met = self.windows.aggregate_with(Meeting {
+            join,
+            types: PhantomData,
+        });
         met.flat_map(move |windowed: Windowed<K::Key, Met<L, R>>| Rows {
             key: windowed.key,
             window: windowed.window,
@@ -224,21 +227,92 @@ pub enum Join {
     Anti,
 }
 
-/// What a window holds of both sides: each record with its place.
-#[crate::state(version = 1)]
+impl Join {
+    /// Whether any rows come of so many of both sides.
+    fn gives_rows(self, lefts: usize, rights: usize) -> bool {
+        match self {
+            Join::Inner | Join::Semi => lefts > 0 && rights > 0,
+            Join::Left => lefts > 0,
+            Join::Right => rights > 0,
+            Join::Full => true,
+            Join::Anti => lefts > 0 && rights == 0,
+        }
+    }
+}
+
+/// What a window holds of both sides.
+#[crate::state(version = 2)]
 #[derive(Clone, Debug)]
 pub struct Met<L, R> {
-    left: Vec<(At, L)>,
-    right: Vec<(At, R)>,
+    left: Few<L>,
+    right: Few<R>,
+}
+
+/// Records of a key and window, each with its place. Most often there is one, and it takes no memory of its own.
+#[crate::state(version = 1)]
+#[derive(Clone, Debug)]
+pub struct Few<T> {
+    first: Option<(At, T)>,
+    /// Empty where there is no first.
+    rest: Vec<(At, T)>,
+}
+
+impl<T> Few<T> {
+    const EMPTY: Few<T> = Few {
+        first: None,
+        rest: vec![],
+    };
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    #[inline]
+    fn push(&mut self, record: (At, T)) {
+        match self.first {
+            None => self.first = Some(record),
+            Some(_) => self.rest.push(record),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<&T> {
+        let record = match at.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(at) => self.rest.get(at),
+        };
+        record.map(|(_, record)| record)
+    }
+
+    /// By their places: as they most often are.
+    fn sort(&mut self) {
+        if let Some(first) = self.first.take_if(|first| match self.rest.first() {
+            Some(second) => first.0 > second.0 || !self.rest.is_sorted_by_key(|(at, _)| *at),
+            None => false,
+        }) {
+            self.rest.push(first);
+            self.rest.sort_by_key(|(at, _)| *at);
+            self.first = Some(self.rest.remove(0));
+        }
+    }
+}
+
+impl<T: Clone> Few<T> {
+    fn extend(&mut self, other: &Few<T>) {
+        let records = other.first.iter().chain(&other.rest);
+        records.for_each(|record| self.push(record.clone()));
+    }
 }
 
 /// Collects both sides.
 #[allow(missing_debug_implementations)]
-struct Meeting<L, R>(PhantomData<fn() -> (L, R)>);
+struct Meeting<L, R> {
+    join: Join,
+    types: PhantomData<fn() -> (L, R)>,
+}
 
 impl<L, R> Clone for Meeting<L, R> {
     fn clone(&self) -> Self {
-        Meeting(PhantomData)
+        Meeting { ..*self }
     }
 }
 
@@ -249,8 +323,8 @@ impl<L: Clone + State, R: Clone + State> Aggregate<Sides<L, R>> for Meeting<L, R
     const GROWS: bool = true;
     fn create(&self) -> Met<L, R> {
         Met {
-            left: vec![],
-            right: vec![],
+            left: Few::EMPTY,
+            right: Few::EMPTY,
         }
     }
     #[inline]
@@ -261,14 +335,17 @@ impl<L: Clone + State, R: Clone + State> Aggregate<Sides<L, R>> for Meeting<L, R
         }
     }
     fn merge(&self, met: &mut Met<L, R>, other: &Met<L, R>) {
-        met.left.extend_from_slice(&other.left);
-        met.right.extend_from_slice(&other.right);
+        met.left.extend(&other.left);
+        met.right.extend(&other.right);
     }
-    /// Law 2.
+    /// Law 2. Of what no row comes of nothing is told.
     fn finish(&self, met: &Met<L, R>) -> Met<L, R> {
+        if !self.join.gives_rows(met.left.len(), met.right.len()) {
+            return self.create();
+        }
         let mut met = met.clone();
-        met.left.sort_by_key(|(at, _)| *at);
-        met.right.sort_by_key(|(at, _)| *at);
+        met.left.sort();
+        met.right.sort();
         met
     }
 }
@@ -328,8 +405,8 @@ impl<K: Key, L, R, O, F: Fn(Option<&L>, Option<&R>) -> O> Iterator for Rows<K, L
 
     fn next(&mut self) -> Option<Windowed<K, O>> {
         let (left, right) = self.next_places()?;
-        let left = left.map(|at| &self.met.left[at].1);
-        let right = right.map(|at| &self.met.right[at].1);
+        let left = left.and_then(|at| self.met.left.get(at));
+        let right = right.and_then(|at| self.met.right.get(at));
         Some(Windowed {
             key: self.key.clone(),
             window: self.window,
