@@ -52,17 +52,16 @@ fn at(at: u64) -> EventTime {
 
 fn bids(job: &Job, config: &ThroughputConfig) -> Stream<impl Pipeline<Item = Bid>> {
     events(job, config, |_, event| event)
-        .event_time(|e| at_ms(e.ts()), Watermarks::monotonous())
-        .flat_map(|event| match event {
+        .filter_map(|event| match event {
             Event::Bid(bid) => Some(bid),
             _ => None,
         })
+        .event_time(|bid| at_ms(bid.ts), Watermarks::monotonous())
 }
 
 fn offers(job: &Job, config: &ThroughputConfig) -> Stream<impl Pipeline<Item = Offer>> {
     events(job, config, |id, event| (id, event))
-        .event_time(|(id, _)| at(*id), Watermarks::monotonous())
-        .flat_map(|(at, event)| match event {
+        .filter_map(|(at, event)| match event {
             Event::Bid(bid) => Some(Offer {
                 at,
                 auction: bid.auction,
@@ -71,6 +70,7 @@ fn offers(job: &Job, config: &ThroughputConfig) -> Stream<impl Pipeline<Item = O
             }),
             _ => None,
         })
+        .event_time(|offer| at(offer.at), Watermarks::monotonous())
 }
 
 /// Persons and auctions, each as a stream.
@@ -83,8 +83,8 @@ fn sellers_and_sales(
     Stream<impl Pipeline<Item = Sale>>,
 ) {
     events(job, config, |_, event| event)
-        .event_time(|e| at_ms(e.ts()), Watermarks::monotonous())
-        .flat_map(of)
+        .filter_map(of)
+        .event_time(|record| at_ms(record.ts()), Watermarks::monotonous())
         .side_output(|record| match record {
             SellerOrSale::Seller(seller) => Ok(seller),
             SellerOrSale::Sale(sale) => Err(sale),
@@ -179,8 +179,8 @@ pub fn q19(job: &Job, config: &ThroughputConfig, mut tally: Tally) {
 }
 
 pub fn q20(job: &Job, config: &ThroughputConfig, mut tally: Tally) {
-    let (lots, offers) = events(job, config, nexmark::q20)
-        .flat_map(|record| record)
+    let (lots, offers) = events(job, config, |id, event| (id, event))
+        .filter_map(|(id, event)| nexmark::q20(id, event))
         .event_time(|record| at(record.at()), Watermarks::monotonous())
         .side_output(|record| match record {
             LotOrOffer::Lot(lot) => Ok(lot),

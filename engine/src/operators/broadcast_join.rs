@@ -8,7 +8,7 @@
 //!
 //! State: a row for each key, until it is removed. O(1) a record.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Stamp};
 use crate::budget::Sizes;
 use crate::checkpoint::{Cut, Frame, Saved, Snapshot};
 use crate::error::BuildError;
@@ -21,7 +21,7 @@ use crate::push::{Cx, OpId, Push, blame, blame_at};
 use crate::sides::Sides;
 use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
-use crate::table::NONE;
+use crate::table::{CACHED, NONE};
 use crate::time::EventTime;
 use std::marker::PhantomData;
 
@@ -81,13 +81,72 @@ where
     R: Clone + State,
     K: KeyOf<Sides<L, R>>,
     D: Fn(&R) -> bool,
+    F: Fn(&L, Option<&R>) -> Option<O>,
 {
-    /// A record of the table has come.
-    fn update(&mut self, key: &K::Key, row: &R) {
-        if blame(self.op, || (self.removes)(row)) {
-            self.table.remove(key);
-        } else {
-            self.table.set(key, row.clone());
+    /// Records of the table have come.
+    fn update(&mut self, records: &[Sides<L, R>]) {
+        for record in records {
+            let Sides::Right(row) = record else { continue };
+            let removes = blame(self.op, || (self.removes)(row));
+            let key = blame(self.op, || self.key.with(record, K::Key::clone));
+            if removes {
+                self.table.remove(&key);
+            } else {
+                self.table.set(&key, row.clone());
+            }
+        }
+    }
+
+    /// Records `from..to` of the stream have come. `PLAIN`: none of the batch has an origin or a mark of its own.
+    #[inline(always)]
+    fn meet<P: Push<O>, const PLAIN: bool>(
+        &mut self,
+        batch: &Batch<Sides<L, R>>,
+        (from, to): (usize, usize),
+        out: &mut P,
+        cx: &mut Cx,
+    ) {
+        let (key_of, row, op) = (&self.key, &self.row, self.op);
+        let records = &batch.records[from..to];
+        let table = self.table.table();
+        // A table that lies in the cache is looked up as records come, so that each key is made once.
+        let large = table.len() >= CACHED;
+        let probes = large.then(|| probe(table, key_of, op, records));
+        let mut stamps = Stamps::from(batch, from);
+        if PLAIN {
+            cx.origin = batch.last;
+        }
+        let times = &batch.times[from..to];
+        for (n, (record, &time)) in records.iter().zip(times).enumerate() {
+            let Sides::Left(left) = record else { continue };
+            let index = from + n;
+            let stamp = match PLAIN {
+                true => Stamp::at(time),
+                false => stamps.of(batch, index, cx),
+            };
+            let row = blame_at(op, index, || {
+                key_of.with(record, |key| {
+                    let (hash, candidate) = match &probes {
+                        Some(probes) => probes[n],
+                        None => {
+                            let hash = table.hash(key);
+                            (hash, table.candidate(hash))
+                        }
+                    };
+                    // Most often the first look finds it.
+                    if let Some(held) = table.verified(candidate, key) {
+                        return row(left, held.as_ref());
+                    }
+                    let held = match table.find(hash, key) {
+                        NONE => None,
+                        id => table.value(id).as_ref(),
+                    };
+                    row(left, held)
+                })
+            });
+            if let Some(row) = row {
+                out.push(row, stamp, cx);
+            }
         }
     }
 }
@@ -105,42 +164,15 @@ where
 
     #[inline]
     fn batch<P: Push<O>>(&mut self, batch: &mut Batch<Sides<L, R>>, out: &mut P, cx: &mut Cx) {
+        // A batch holds records of one side (`sides.rs`).
+        let of_table = matches!(batch.records.first(), Some(Sides::Right(_)));
+        let is_plain = batch.origins.is_empty() && batch.behind.is_empty();
         while self.done < batch.len() {
             let (from, to) = (self.done, (self.done + CHUNK).min(batch.len()));
-            let probes = probe(
-                self.table.table(),
-                &self.key,
-                self.op,
-                &batch.records[from..to],
-            );
-            let mut stamps = Stamps::from(batch, from);
-            for (index, (hash, candidate)) in (from..to).zip(probes) {
-                let left = match &batch.records[index] {
-                    Sides::Left(left) => left,
-                    side @ Sides::Right(row) => {
-                        let key = self.key.with(side, K::Key::clone);
-                        self.update(&key, row);
-                        continue;
-                    }
-                };
-                let stamp = stamps.of(batch, index, cx);
-                let row = blame_at(self.op, index, || {
-                    self.key.with(&batch.records[index], |key| {
-                        let table = self.table.table();
-                        let id = match table.verified(candidate, key) {
-                            Some(_) => candidate,
-                            None => table.find(hash, key),
-                        };
-                        let held = match id {
-                            NONE => None,
-                            id => table.value(id).as_ref(),
-                        };
-                        (self.row)(left, held)
-                    })
-                });
-                if let Some(row) = row {
-                    out.push(row, stamp, cx);
-                }
+            match (of_table, is_plain) {
+                (true, _) => self.update(&batch.records[from..to]),
+                (false, true) => self.meet::<P, true>(batch, (from, to), out, cx),
+                (false, false) => self.meet::<P, false>(batch, (from, to), out, cx),
             }
             self.done = to;
             if out.blocked() && to < batch.len() {

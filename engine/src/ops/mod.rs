@@ -2,6 +2,7 @@
 
 mod event_time;
 mod filter;
+mod filter_map;
 mod flat_map;
 mod inspect;
 mod map;
@@ -9,6 +10,7 @@ mod upserted;
 
 pub use event_time::EventTimed;
 pub use filter::Filtered;
+pub use filter_map::FilterMapped;
 pub use flat_map::FlatMapped;
 pub use inspect::Inspected;
 pub use map::Mapped;

@@ -165,11 +165,16 @@ fn a_place_among_many_is_looked_for_from_the_last_one() {
         }
         for key in 0..keys {
             // Times of their own, times that are there already, and two steps back at the end.
-            let mut behind: Vec<_> = (0..each).map(|t| record(1000 + 2 * t - t % 2, key)).collect();
+            let mut behind: Vec<_> = (0..each)
+                .map(|t| record(1000 + 2 * t - t % 2, key))
+                .collect();
             behind.extend([record(1500, key), record(1499, key)]);
             let calls = m.take(behind);
             let steps = calls * (STEPS * ROUNDS) as usize;
-            assert!(steps < 8 * each as usize, "{steps} steps for {each} records");
+            assert!(
+                steps < 8 * each as usize,
+                "{steps} steps for {each} records"
+            );
         }
         chains_hold_together(&m.op.left, &m.op.rows, 0);
         for key in 0..keys {
@@ -184,7 +189,11 @@ fn a_place_among_many_is_looked_for_from_the_last_one() {
         // Elements leave and move; the same again finds them.
         m.watermark(101_300);
         for key in 0..keys {
-            m.take((0..each).map(|t| record(1400 + 2 * t, key)).collect::<Vec<_>>());
+            m.take(
+                (0..each)
+                    .map(|t| record(1400 + 2 * t, key))
+                    .collect::<Vec<_>>(),
+            );
             m.watermark(101_300 + i64::from(key));
         }
         chains_hold_together(&m.op.left, &m.op.rows, 0);

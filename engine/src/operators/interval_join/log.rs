@@ -89,6 +89,8 @@ pub(super) struct Page<T> {
     /// The least and greatest time in it.
     pub least: i64,
     pub most: i64,
+    /// No element of it is earlier than the one before it.
+    pub ascends: bool,
     /// Why it is looked at next, once it is full.
     pub turn: Turn,
     /// Its elements wait for their turn to leave, one by one.
@@ -243,6 +245,7 @@ impl<T> Log<T> {
                 serial,
                 least: i64::MAX,
                 most: i64::MIN,
+                ascends: true,
                 turn: Turn::Begins,
                 leaving: false,
                 waiting: vec![],
@@ -251,7 +254,7 @@ impl<T> Log<T> {
         });
         let page = &mut self.pages[slot as usize];
         page.serial = serial;
-        (page.least, page.most) = (i64::MAX, i64::MIN);
+        (page.least, page.most, page.ascends) = (i64::MAX, i64::MIN, true);
         (page.turn, page.leaving) = (Turn::Begins, false);
         self.order.push_back(slot);
         slot
@@ -262,6 +265,7 @@ impl<T> Log<T> {
     pub fn push(&mut self, slot: u32, element: Element<T>, tie: Option<u64>) -> usize {
         let page = &mut self.pages[slot as usize];
         let at = page.elements.len();
+        page.ascends &= element.time >= page.most;
         page.least = page.least.min(element.time);
         page.most = page.most.max(element.time);
         page.elements.push(element);
@@ -276,6 +280,14 @@ impl<T> Log<T> {
         let element = self.pages[slot as usize].elements.pop();
         self.len -= usize::from(element.is_some());
         element
+    }
+
+    /// Drops the last element of a page that is being emptied, where it lies.
+    pub fn drop_last(&mut self, slot: u32) {
+        let elements = &mut self.pages[slot as usize].elements;
+        let before = elements.len();
+        elements.truncate(before.saturating_sub(1));
+        self.len -= before - elements.len();
     }
 
     /// What was given with an element.

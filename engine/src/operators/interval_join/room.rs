@@ -166,10 +166,14 @@ impl<T> Side<T> {
 
     /// When this lies below the limit, half of a page's elements have expired.
     fn half_gone_at(&mut self, slot: u32) -> i64 {
-        let elements = &self.log.page(slot).elements;
+        let page = self.log.page(slot);
+        let elements = &page.elements;
+        let middle = (elements.len() - 1) / 2;
+        if page.ascends {
+            return elements[middle].time;
+        }
         self.times.clear();
         self.times.extend(elements.iter().map(|e| (e.time, 0)));
-        let middle = (elements.len() - 1) / 2;
         let (_, &mut (time, _), _) = self.times.select_nth_unstable(middle);
         self.times.clear();
         time
@@ -228,17 +232,20 @@ impl<T> Side<T> {
                 return false;
             }
             *budget -= 1;
-            let moves = self.log.page(slot).elements[at].time >= self.limit;
+            let element = &self.log.page(slot).elements[at];
+            let (moves, above) = (element.time >= self.limit, element.above);
             if let Some(kept) = &mut self.kept {
                 kept.leaves(id(slot, at), moves, &self.log);
             }
-            let (met, tie) = (self.log.page(slot).has_met(at), self.log.tie_of(slot, at));
-            let Some(element) = self.log.pop(slot) else {
-                break;
-            };
             if moves {
-                self.relocate(element, tie, met, rows);
-            } else if let Holder::Key(row) = element.above.holder() {
+                let (met, tie) = (self.log.page(slot).has_met(at), self.log.tie_of(slot, at));
+                if let Some(element) = self.log.pop(slot) {
+                    self.relocate(element, tie, met, rows);
+                }
+                continue;
+            }
+            self.log.drop_last(slot);
+            if let Holder::Key(row) = above.holder() {
                 let heads = rows.value_mut(row);
                 debug_assert_eq!(
                     heads[self.which],

@@ -126,7 +126,8 @@ impl<T> Side<T> {
     }
 
     /// Puts a record into its key's chain: behind `after`, or first, and before `next`, which may have gone.
-    #[inline]
+    // It and what it calls: inlined, so that the record is moved once, from its batch into its page.
+    #[inline(always)]
     pub fn insert(&mut self, head: &mut u32, (after, next): (u32, u32), new: New<T>) {
         let New {
             row,
@@ -198,7 +199,7 @@ impl<T> Side<T> {
     }
 
     /// Puts an element that has come into its page, and below it what it has the link to; its own link.
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, element: Element<T>, tie: Option<u64>, met: bool) -> u32 {
         let slot = match self.open {
             NONE => self.open_page(),
@@ -223,7 +224,7 @@ impl<T> Side<T> {
 
     /// Puts an element into a page that is not full, above the one that it has the link to, if that is there; its own link. Who has the
     /// link to this one is to be told.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(
         &mut self,
         slot: u32,
