@@ -265,3 +265,100 @@ fn a_partitioner_of_ones_own() {
         }
     }
 }
+
+/// (time, key, number)
+type Timed = (i64, u32, u32);
+
+/// Records whose times go back and forth, some of them late, of four partitions.
+fn timed(keys: u32) -> Vec<Vec<Timed>> {
+    let record = |p: u32, n: u32| {
+        let r = (n * 4 + p).wrapping_mul(0x9E37_79B9) >> 8;
+        (
+            i64::from(n / 6) - i64::from(r % 13),
+            r / 13 % keys,
+            n * 4 + p,
+        )
+    };
+    let partition = |p| (0..500).map(|n| record(p, n)).collect();
+    (0..4).map(partition).collect()
+}
+
+/// The rows of a table of so many keys with records, in the order of event time, and those that are late for a window; and the same of the
+/// records alone.
+fn in_order(keys: u32, sizes: Sizes) -> [(Vec<Timed>, Vec<Timed>); 2] {
+    [true, false].map(|is_joined| {
+        let (ordered, ordered_sink) = testing::collect();
+        let (late, late_sink) = testing::collect();
+        let (counts, counts_sink) = testing::collect();
+        let (feed, records) = testing::feed::<Timed>(4);
+        let (table, rows) = testing::feed::<(u32, u32)>(2);
+        let job = Job::new("marks and origins");
+        let at = |r: &Timed| pelton::EventTime::from_micros(r.0);
+        let records = job
+            .source(records)
+            .event_time(at, Watermarks::bounded(3.micros()));
+        let rows = job.source(rows);
+        macro_rules! rest {
+            ($records:expr) => {{
+                let [to_order, to_window] = $records.fork();
+                to_order.in_event_time_order().records().sink(ordered_sink);
+                to_window
+                    .key_by(|r| r.1)
+                    .window(Tumbling::of(4.micros()))
+                    .late_to(late_sink)
+                    .aggregate(|a| a.count())
+                    .sink(counts_sink);
+            }};
+        }
+        if is_joined {
+            rest!(
+                records
+                    .broadcast_join(rows.key_by(|r| r.0), |r| r.1)
+                    .left_outer(|r, row| {
+                        // Every third key has no row.
+                        let expected = (r.1 % 3 > 0).then(|| r.1 + 7);
+                        assert_eq!(row.map(|row| row.1), expected);
+                        *r
+                    })
+            );
+        } else {
+            rows.sink(pelton::sink::callback("none", |_, _| {}));
+            rest!(records.map(|r| r));
+        }
+        let mut stepper = Stepper::with(&job, sizes.clone()).unwrap();
+        for key in (0..keys).filter(|key| key % 3 > 0) {
+            table.push(key as usize % 2, (key, key + 7));
+        }
+        drop(table);
+        stepper.until_idle().unwrap();
+        for (p, records) in timed(keys).into_iter().enumerate() {
+            records.into_iter().for_each(|r| feed.push(p, r));
+        }
+        drop(feed);
+        stepper.run().unwrap();
+        assert_eq!(stepper.counters().invariant_broken, 0);
+        let mut late = late.take();
+        late.sort();
+        let counted: u64 = counts.take().iter().map(|w| w.value).sum();
+        assert_eq!(counted as usize + late.len(), 4 * 500);
+        (ordered.take(), late)
+    })
+}
+
+/// Small tables are looked up as records come, large ones many at a time; either way a record's time, mark and origin go with it.
+#[test]
+fn marks_and_origins_go_along_whatever_the_size_of_the_table() {
+    for keys in [1, 50, 20_000] {
+        for shards in [1, 3] {
+            for batch_size in [1, 7, 300] {
+                let sizes = Sizes {
+                    batch_size,
+                    ..Sizes::shards(shards)
+                };
+                let [joined, alone] = in_order(keys, sizes);
+                assert!(!alone.1.is_empty() && alone.0.len() < 4 * 500);
+                assert_eq!(joined, alone, "{keys} keys, {shards} shards");
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod deduplicate;
 mod early;
 mod early_session;
 mod early_sliding;
+mod filter_map;
 mod global;
 mod order;
 mod over;
