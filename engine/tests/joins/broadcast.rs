@@ -325,7 +325,7 @@ fn in_order(keys: u32, sizes: Sizes) -> [(Vec<Timed>, Vec<Timed>); 2] {
             rows.sink(pelton::sink::callback("none", |_, _| {}));
             rest!(records.map(|r| r));
         }
-        let mut stepper = Stepper::with(&job, sizes.clone()).unwrap();
+        let mut stepper = Stepper::with(&job, sizes).unwrap();
         for key in (0..keys).filter(|key| key % 3 > 0) {
             table.push(key as usize % 2, (key, key + 7));
         }
