@@ -152,8 +152,10 @@ impl<T, K: Key, R: Running<T>> Changing<T, K> for Told<R> {
         state: &mut R::State,
         record: &T,
         at: At,
+        touch: impl FnOnce(&R::State),
         to: &mut Vec<Change<Self::Row>>,
     ) {
+        touch(state);
         to.push(tell(Kind::UpdateBefore, key, self.0.value(state)));
         self.0.add(state, record, at);
         to.push(tell(Kind::UpdateAfter, key, self.0.value(state)));

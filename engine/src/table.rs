@@ -225,6 +225,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
+    /// The value of what may be an entry.
+    #[inline(always)]
+    pub fn get(&self, candidate: u32) -> Option<&V> {
+        let page = self.entries.get(candidate as usize / PAGE_ENTRIES)?;
+        let entry = page.get(candidate as usize % PAGE_ENTRIES)?;
+        Some(&entry.value)
+    }
+
     /// The key of an entry.
     #[inline(always)]
     pub fn key(&self, id: u32) -> &K {

@@ -22,11 +22,18 @@ use crate::process::ProcessInput;
 use crate::push::OpId;
 use crate::state::State;
 use crate::stream::Stream;
+use pelton_ring::prefetch_tail;
 use std::marker::PhantomData;
 use std::panic::Location;
 
 /// No ranking is longer: what gets in moves all below it in one step.
 pub(crate) const LONGEST: usize = 1_000;
+/// Room that a ranking gets at once, and what it grows by at least.
+const ROOM_BYTES: usize = 1 << 10;
+/// Records that are compared one by one.
+const FEW: usize = 16;
+/// Cache lines of a ranking that are asked for before it is looked at.
+const ASKED_LINES: usize = 4;
 
 /// A record and its place in the ranking of its key.
 #[crate::state(version = 1)]
@@ -151,16 +158,21 @@ where
     input.place(op, results(I::IN_ORDER), move |key| maker(key, top, op))
 }
 
+/// A record that stands, with what its place goes by.
+pub(crate) type Row<V, T> = (Rank<V>, At, T);
+
 /// The rows of a ranking: with ranks or without.
+#[allow(private_interfaces)]
 pub trait Says<T>: Send + 'static {
     /// A row.
     type Row: Send + 'static;
-    /// Tells that `ranking`, which holds at most `n`, takes in a record at `place`, before it does.
-    fn enters(
-        ranking: &mut dyn Iterator<Item = &T>,
+    /// Tells that `ranking`, which is full if one is driven out, takes in a record at `place`, before it does. Who is driven out has left
+    /// it.
+    fn enters<V: Ordered>(
+        ranking: &[Row<V, T>],
         place: usize,
         record: &T,
-        n: usize,
+        driven_out: Option<T>,
         to: &mut Vec<Change<Self::Row>>,
     );
 }
@@ -169,17 +181,19 @@ pub trait Says<T>: Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Bare;
 
+#[allow(private_interfaces)]
 impl<T: Clone + Send + 'static> Says<T> for Bare {
     type Row = T;
-    fn enters(
-        ranking: &mut dyn Iterator<Item = &T>,
+    #[inline(always)]
+    fn enters<V: Ordered>(
+        _: &[Row<V, T>],
         _: usize,
         record: &T,
-        n: usize,
+        driven_out: Option<T>,
         to: &mut Vec<Change<T>>,
     ) {
-        if let Some(driven_out) = ranking.nth(n - 1) {
-            to.push(Change::new(Kind::Delete, driven_out.clone()));
+        if let Some(driven_out) = driven_out {
+            to.push(Change::new(Kind::Delete, driven_out));
         }
         to.push(Change::new(Kind::Insert, record.clone()));
     }
@@ -189,13 +203,14 @@ impl<T: Clone + Send + 'static> Says<T> for Bare {
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered;
 
+#[allow(private_interfaces)]
 impl<T: Clone + Send + 'static> Says<T> for Numbered {
     type Row = Ranked<T>;
-    fn enters(
-        ranking: &mut dyn Iterator<Item = &T>,
+    fn enters<V: Ordered>(
+        ranking: &[Row<V, T>],
         place: usize,
         record: &T,
-        n: usize,
+        driven_out: Option<T>,
         to: &mut Vec<Change<Ranked<T>>>,
     ) {
         let mut enters = record;
@@ -204,13 +219,14 @@ impl<T: Clone + Send + 'static> Says<T> for Numbered {
             let row = row.clone();
             to.push(Change::new(kind, Ranked { rank, row }));
         };
-        for stood in ranking.skip(place) {
+        let stood = ranking[place..].iter().map(|(_, _, row)| row);
+        for stood in stood.chain(&driven_out) {
             rank += 1;
             say(Kind::UpdateBefore, rank, stood);
             say(Kind::UpdateAfter, rank, enters);
             enters = stood;
         }
-        if (rank as usize) < n {
+        if driven_out.is_none() {
             say(Kind::Insert, rank + 1, enters);
         }
     }
@@ -243,47 +259,86 @@ where
     S: Says<T>,
 {
     /// Best first.
-    type State = Vec<(Rank<V>, At, T)>;
+    type State = Vec<Row<V, T>>;
     type Row = S::Row;
     const NEEDS_ORIGINS: bool = true;
+    const LIES_APART: bool = true;
 
     /// With another n the rows that a ranking told are not those that it holds: such a job is refused.
     fn state_name(&self) -> String {
         format!("top {}", self.n)
     }
+
     fn first(&self, key: &K, record: &T, at: At, to: &mut Vec<Change<S::Row>>) -> Self::State {
         let mut ranking = vec![];
-        self.add(key, &mut ranking, record, at, to);
+        self.add(key, &mut ranking, record, at, |_| (), to);
         ranking
     }
 
-    #[inline]
-    fn leaves(&self, ranking: &Self::State, record: &T, at: At) -> bool {
-        ranking.len() == self.n
-            && ranking.last().is_some_and(|(worst, stood, _)| {
-                let (worst, score) = (worst.value(), (self.score)(record));
-                score.before(worst) || (!worst.before(&score) && *stood < at)
-            })
+    /// The last ones: a record is compared with them first, and most get in near the end.
+    #[inline(always)]
+    fn ask_for(&self, ranking: &Self::State) {
+        prefetch_tail(ranking, ASKED_LINES);
     }
 
+    #[inline(always)]
     fn add(
         &self,
         _: &K,
         ranking: &mut Self::State,
         record: &T,
         at: At,
+        touch: impl FnOnce(&Self::State),
         to: &mut Vec<Change<S::Row>>,
     ) {
         let score = (self.score)(record);
-        // Those that stay above it.
-        let place = ranking.partition_point(|(other, stood, _)| {
-            let other = other.value();
-            score.before(other) || (!other.before(&score) && *stood < at)
-        });
-        debug_assert!(place < self.n, "it gets in");
-        let mut rows = ranking.iter().map(|(_, _, row)| row);
-        S::enters(&mut rows, place, record, self.n, to);
-        ranking.truncate(self.n - 1);
+        let is_full = ranking.len() == self.n;
+        if is_full && ranking.last().is_some_and(|last| stays(last, &score, at)) {
+            return;
+        }
+        touch(ranking);
+        let driven_out = match is_full {
+            true => ranking.pop().map(|(_, _, row)| row),
+            false => {
+                self.make_room(ranking);
+                None
+            }
+        };
+        let place = place_of(ranking, &score, at);
+        S::enters(ranking, place, record, driven_out, to);
         ranking.insert(place, (Rank::of(score), at, record.clone()));
     }
+}
+
+impl<V, F, S> Top<V, F, S> {
+    /// Room for one more: for all n at once where they are small, so that a ranking that fills is never moved.
+    #[inline(always)]
+    fn make_room<R>(&self, ranking: &mut Vec<R>) {
+        if ranking.len() == ranking.capacity() {
+            let at_once = (ROOM_BYTES / size_of::<R>().max(1)).max(ranking.len()).max(1);
+            ranking.reserve_exact((self.n - ranking.len()).min(at_once));
+        }
+    }
+}
+
+/// Whether a record that stands stays above one of this score and place that comes.
+#[inline(always)]
+fn stays<V: Ordered, T>((stands, stood, _): &Row<V, T>, score: &V, at: At) -> bool {
+    let stands = stands.value();
+    score.before(stands) || (!stands.before(score) && *stood < at)
+}
+
+/// How many stay above a record of this score and place. The last few one by one, since what is below the record moves anyway, and which of
+/// them it is to be among is all that the processor has to guess.
+#[inline(always)]
+fn place_of<V: Ordered, T>(ranking: &[Row<V, T>], score: &V, at: At) -> usize {
+    let few = ranking.len().saturating_sub(FEW);
+    let mut place = ranking.len();
+    while place > few {
+        if stays(&ranking[place - 1], score, at) {
+            return place;
+        }
+        place -= 1;
+    }
+    ranking[..few].partition_point(|row| stays(row, score, at))
 }

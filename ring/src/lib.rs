@@ -8,7 +8,7 @@
 //! - [`Sleeper`] and [`Doorbell`] let the thread that has run out of work sleep, and let the others wake it.
 //!   Ringing costs a fence and a load while nobody sleeps.
 //! - [`hand_over`] moves values into a buffer that another core reads.
-//! - [`prefetch_read`], [`prefetch_ends`], [`prefetch_ends_of`] and [`prefetch_slice_at`] are hints to the cache.
+//! - [`prefetch_read`], [`prefetch_ends`], [`prefetch_ends_of`], [`prefetch_tail`] and [`prefetch_slice_at`] are hints to the cache.
 //! - [`lanes_equal`] compares eight numbers at once.
 //!
 //! The ring knows nothing of the doorbell: a program that never sleeps pays for no fence.
@@ -75,7 +75,7 @@ pub use lanes::lanes_equal;
 #[cfg(loom)]
 #[doc(hidden)]
 pub use order::mutants;
-pub use prefetch::{prefetch_ends, prefetch_ends_of, prefetch_read, prefetch_slice_at};
+pub use prefetch::{prefetch_ends, prefetch_ends_of, prefetch_read, prefetch_slice_at, prefetch_tail};
 pub use producer::{Claim, Producer};
 #[cfg(any(test, loom))]
 #[doc(hidden)]

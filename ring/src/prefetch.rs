@@ -52,6 +52,25 @@ pub fn prefetch_ends_of<T>(slice: &[T], index: usize) {
     prefetch_line(address.wrapping_add(size_of::<T>().saturating_sub(1)));
 }
 
+/// Asks for the last cache lines that `slice` lies on, `lines` of them or all.
+///
+/// ```
+/// let rows = vec![(1u64, [0u8; 40]); 100];
+/// pelton_ring::prefetch_tail(&rows, 4);
+/// pelton_ring::prefetch_tail(&rows[..0], 4);
+/// ```
+#[inline(always)]
+pub fn prefetch_tail<T>(slice: &[T], lines: usize) {
+    /// Lines are no shorter where we run; a longer one is asked for twice.
+    const LINE: usize = 64;
+    let bytes = size_of_val(slice);
+    // Only addresses are made, and they are never read.
+    let end: *const u8 = slice.as_ptr().cast::<u8>().wrapping_add(bytes);
+    for n in 0..lines.min(bytes.div_ceil(LINE)) {
+        prefetch_line(end.wrapping_sub(1 + n * LINE));
+    }
+}
+
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

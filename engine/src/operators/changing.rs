@@ -49,18 +49,20 @@ pub trait Changing<T, K: Key>: Clone + Send + 'static {
         at: At,
         changes: &mut Vec<Change<Self::Row>>,
     ) -> Self::State;
-    /// Whether a further record changes nothing: then it is no change to a checkpoint, either.
+    /// Whether a state holds memory apart, which is worth asking for.
+    const LIES_APART: bool = false;
+    /// Asks the cache for what a further record will look at there.
     #[inline(always)]
-    fn leaves(&self, _state: &Self::State, _record: &T, _at: At) -> bool {
-        false
-    }
-    /// Takes a further record that changes something.
+    fn ask_for(&self, _state: &Self::State) {}
+    /// Takes a further record. `touch` is called before the state changes; where nothing changes it is not, and then that is no change to a
+    /// checkpoint, either.
     fn add(
         &self,
         key: &K,
         state: &mut Self::State,
         record: &T,
         at: At,
+        touch: impl FnOnce(&Self::State),
         changes: &mut Vec<Change<Self::Row>>,
     );
 }
@@ -144,6 +146,13 @@ where
         let (key_of, changing, op) = self.user;
         let (table, changes) = (&mut *self.table, &mut *self.changes);
         let probes = probe(table, key_of, op, &batch.records[from..to]);
+        if C::LIES_APART {
+            for (_, candidate) in &probes[..to - from] {
+                if let Some(state) = table.get(*candidate) {
+                    changing.ask_for(state);
+                }
+            }
+        }
         let mut stamps = Stamps::from(batch, from);
         for (index, (hash, candidate)) in (from..to).zip(probes) {
             let record = &batch.records[index];
@@ -169,14 +178,15 @@ where
                             id
                         }
                     };
+                    let told = |state: &R| touch.touch(id, key, state);
                     let state = table.value_mut(id);
-                    if changing.leaves(state, record, at) {
-                        return;
-                    }
-                    touch.touch(id, key, state);
-                    changing.add(key, state, record, at, changes);
+                    changing.add(key, state, record, at, told, changes);
                 });
             });
+            if changes.is_empty() {
+                stamps.pass(index, batch);
+                continue;
+            }
             let stamp = stamps.of(batch, index, cx);
             let parent = cx.origin.emission;
             for (n, change) in changes.drain(..).enumerate() {

@@ -227,6 +227,16 @@ impl Stamps {
         }
         stamp
     }
+
+    /// Record `index` has nothing to be stamped.
+    #[inline(always)]
+    pub fn pass<T>(&mut self, index: usize, batch: &Batch<T>) {
+        if let Some(b) = batch.behind.get(self.mark)
+            && b.index as usize == index
+        {
+            self.mark += 1;
+        }
+    }
 }
 
 impl<T: Send + 'static, K: KeyOf<T>, R: Running<T>> RunningOp<T, K, R> {

@@ -46,12 +46,14 @@ use crate::operators::late::{Late, LateTo};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Cx, OpId, Push, blame_at};
-use crate::table::{CACHED, KeyTable, NONE};
+use crate::table::{CACHED, Home, KeyTable, NONE};
 use crate::time::{EventTime, Span};
 use crate::window::{Firing, LateMode, Lateness, Window, Windowed};
 
-/// Records between asking the cache and using what was asked for. A power of two.
-const AHEAD: usize = 16;
+/// Records of a batch that are looked up together: enough to hide the misses of one another.
+const MANY: usize = 64;
+/// The same of what is left, and of small batches.
+const FEW: usize = 8;
 /// Merges, or the like, done in one step.
 const WORK: i64 = 4096;
 /// What a visit to a key counts for.
@@ -209,43 +211,57 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         }
     }
 
-    /// Adds records `from..to` to their slices.
-    ///
-    /// In a large table each record's slot and entry are asked of the cache well before they are used: a record is hashed
-    /// two times [`AHEAD`] records before it is added, and looked up in between, so that misses overlap with one another and
-    /// with the work on other records. A candidate may be stale when its turn comes, since records before it add keys: it is
-    /// verified. `KEEPS`: the job takes checkpoints.
+    /// Adds records `from..to` to their slices. `KEEPS`: the job takes checkpoints.
     fn add_all<const KEEPS: bool>(&mut self, batch: &Batch<T>, from: usize, to: usize) {
-        let (records, times) = (&batch.records[from..to], &batch.times[from..to]);
+        let mut at = from;
         if self.state.table.len() < CACHED {
-            for (n, (record, &time)) in records.iter().zip(times).enumerate() {
-                let hash = self.hash(record, from + n);
+            for index in at..to {
+                let hash = self.hash(&batch.records[index], index);
                 let candidate = self.state.table.candidate(hash);
-                self.add::<KEEPS>(batch, from + n, record, time, hash, candidate);
+                self.add::<KEEPS>(batch, index, hash, candidate);
             }
             return;
         }
-        const RING: usize = 2 * AHEAD;
-        let mut hashes = [0u64; RING];
-        // First the page of each key's slot, then the candidate found there.
-        let mut found = [NONE; RING];
-        for n in 0..records.len() + RING {
-            if let Some(n) = n.checked_sub(RING) {
-                let (hash, candidate) = (hashes[n % RING], found[n % RING]);
-                self.add::<KEEPS>(batch, from + n, &records[n], times[n], hash, candidate);
-            }
-            if let Some(record) = records.get(n) {
-                hashes[n % RING] = self.hash(record, from + n);
-                found[n % RING] = self.state.table.prefetch_slot(hashes[n % RING]);
-            }
-            if let Some(n) = n.checked_sub(AHEAD).filter(|n| *n < records.len()) {
-                let candidate = self
-                    .state
-                    .table
-                    .candidate_in(found[n % RING], hashes[n % RING]);
-                found[n % RING] = candidate;
-                self.state.table.prefetch_entry(candidate);
-            }
+        while to - at >= MANY {
+            self.add_some::<KEEPS, MANY>(batch, at, at + MANY);
+            at += MANY;
+        }
+        while at < to {
+            let end = to.min(at + FEW);
+            self.add_some::<KEEPS, FEW>(batch, at, end);
+            at = end;
+        }
+    }
+
+    /// Adds records `from..to`, no more than N, to a large table. In three passes: hash, look the entry up, add. What one record needs is
+    /// asked of the cache in the pass before, so that misses overlap. A candidate may be stale when its turn comes, since
+    /// records before it add keys: it is verified.
+    #[inline(always)]
+    fn add_some<const KEEPS: bool, const N: usize>(
+        &mut self,
+        batch: &Batch<T>,
+        from: usize,
+        to: usize,
+    ) {
+        let records = &batch.records[from..to];
+        let mut hashes = [0u64; N];
+        let mut found = [NONE; N];
+        let table = &self.state.table;
+        let mut homes = [Home::default(); N];
+        for (n, ((record, hash), home)) in
+            records.iter().zip(&mut hashes).zip(&mut homes).enumerate()
+        {
+            *hash = self.hash(record, from + n);
+            *home = table.home(*hash);
+            home.prefetch();
+        }
+        let looks = hashes.iter().zip(&homes).zip(&mut found);
+        for ((hash, home), found) in looks.take(records.len()) {
+            *found = home.candidate(*hash);
+            table.prefetch_entry(*found);
+        }
+        for (n, (hash, found)) in hashes.into_iter().zip(found).enumerate().take(to - from) {
+            self.add::<KEEPS>(batch, from + n, hash, found);
         }
     }
 
@@ -263,11 +279,10 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         &mut self,
         batch: &Batch<T>,
         index: usize,
-        record: &T,
-        time: EventTime,
         hash: u64,
         candidate: u32,
     ) {
+        let (record, time) = (&batch.records[index], batch.times[index]);
         let (state, key_of, aggregate) = (&mut self.state, &self.key, &self.aggregate);
         let mut slice = state.current;
         if time.micros().wrapping_sub(slice) as u64 >= state.current_length {
@@ -382,8 +397,20 @@ impl<T, K: KeyOf<T>, A: Aggregate<T>> SlidingOp<T, K, A> {
         true
     }
 
-    /// Goes on with the changes under way; `true` when there are none left.
+    /// Goes on with the changes under way; `true` when there are none left. Asked at each visit to a key, and there are seldom any.
+    #[inline(always)]
     fn change<O: Push<Windowed<K::Key, A::Out>>>(
+        &mut self,
+        work: &mut i64,
+        out: &mut O,
+        cx: &mut Cx,
+    ) -> bool {
+        self.changes.is_none() || self.change_on(work, out, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn change_on<O: Push<Windowed<K::Key, A::Out>>>(
         &mut self,
         work: &mut i64,
         out: &mut O,
