@@ -315,7 +315,9 @@ impl<V, F, S> Top<V, F, S> {
     #[inline(always)]
     fn make_room<R>(&self, ranking: &mut Vec<R>) {
         if ranking.len() == ranking.capacity() {
-            let at_once = (ROOM_BYTES / size_of::<R>().max(1)).max(ranking.len()).max(1);
+            let at_once = (ROOM_BYTES / size_of::<R>().max(1))
+                .max(ranking.len())
+                .max(1);
             ranking.reserve_exact((self.n - ranking.len()).min(at_once));
         }
     }
@@ -341,4 +343,122 @@ fn place_of<V: Ordered, T>(ranking: &[Row<V, T>], score: &V, at: At) -> usize {
         place -= 1;
     }
     ranking[..few].partition_point(|row| stays(row, score, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Origin;
+    use crate::time::EventTime;
+    use proptest::prelude::*;
+
+    /// Score, time, offset.
+    type Record = (i64, i64, u64);
+
+    fn at(record: &Record) -> At {
+        At {
+            time: EventTime::from_micros(record.1),
+            origin: Origin {
+                offset: record.2,
+                ..Origin::default()
+            },
+        }
+    }
+
+    fn stands(ranking: &[Row<i64, Record>]) -> Vec<Record> {
+        ranking.iter().map(|(_, _, row)| *row).collect()
+    }
+
+    /// Adds a record; whether it was told that the ranking, which was this then, is to change, and the changes.
+    fn add<S: Says<Record>>(
+        top: &Top<i64, fn(&Record) -> i64, S>,
+        ranking: &mut Vec<Row<i64, Record>>,
+        record: &Record,
+    ) -> (Option<Vec<Record>>, Vec<Change<S::Row>>) {
+        let (mut touched, mut changes) = (None, vec![]);
+        let touch = |ranking: &Vec<_>| touched = Some(stands(ranking));
+        top.add(&(), ranking, record, at(record), touch, &mut changes);
+        (touched, changes)
+    }
+
+    fn top<S>(n: usize) -> Top<i64, fn(&Record) -> i64, S> {
+        Top {
+            n,
+            score: |r| r.0,
+            types: PhantomData,
+        }
+    }
+
+    proptest! {
+        /// Short and long ones, many of one score and time: what stands, what is told, and that the first touch sees what stood.
+        #[test]
+        fn it_is_what_sorting_gives(
+            n in prop_oneof![1usize..12, 12usize..60],
+            scores in 1i64..30,
+            records in prop::collection::vec((0i64..30, 0i64..5), 0..200),
+        ) {
+            let (bare, numbered) = (top::<Bare>(n), top::<Numbered>(n));
+            let (mut rows, mut ranks) = (vec![], vec![]);
+            let mut model: Vec<Record> = vec![];
+            for (offset, (score, time)) in (0..).zip(records) {
+                // Offsets fall with the time at hand, so that ties go either way.
+                let record = (score % scores, time, offset ^ 7);
+                let stood = model.clone();
+                model.push(record);
+                model.sort_by_key(|r| (std::cmp::Reverse(r.0), r.1, r.2));
+                model.truncate(n);
+                let changed = model != stood;
+
+                let (touched, told) = add(&bare, &mut rows, &record);
+                prop_assert_eq!(stands(&rows), model.clone());
+                prop_assert_eq!(touched, changed.then(|| stood.clone()));
+                let driven_out = stood.iter().filter(|r| !model.contains(r));
+                let mut expected: Vec<_> = driven_out.map(|r| Change::new(Kind::Delete, *r)).collect();
+                expected.extend(changed.then(|| Change::new(Kind::Insert, record)));
+                prop_assert_eq!(told, expected);
+
+                let (touched, told) = add(&numbered, &mut ranks, &record);
+                prop_assert_eq!(stands(&ranks), model.clone());
+                prop_assert_eq!(touched, changed.then(|| stood.clone()));
+                let mut expected = vec![];
+                for (rank, row) in (1..).zip(&model) {
+                    let say = |kind, row: &Record| Change::new(kind, Ranked { rank, row: *row });
+                    match stood.get(rank as usize - 1) {
+                        Some(had) if had == row => {}
+                        Some(had) => {
+                            expected.push(say(Kind::UpdateBefore, had));
+                            expected.push(say(Kind::UpdateAfter, row));
+                        }
+                        None => expected.push(say(Kind::Insert, row)),
+                    }
+                }
+                prop_assert_eq!(told, expected);
+            }
+        }
+    }
+
+    /// Small rankings get their room once, and no more than they need; a large one grows.
+    #[test]
+    fn room_is_made_once_and_fits() {
+        let size = size_of::<Row<i64, Record>>();
+        for (n, first) in [(1, 1), (10, 10), (1_000, ROOM_BYTES / size)] {
+            let (top, mut ranking) = (top::<Bare>(n), vec![]);
+            for offset in 0..3_000 {
+                add(&top, &mut ranking, &(offset as i64, 0, offset));
+                if offset == 0 {
+                    assert_eq!(ranking.capacity(), first);
+                }
+            }
+            assert_eq!(ranking.capacity(), n);
+        }
+        // What a restore has loaded has no room left.
+        let (top, mut ranking) = (
+            top::<Bare>(3),
+            vec![(Rank::of(5), at(&(5, 0, 0)), (5, 0, 0))],
+        );
+        for offset in 1..9 {
+            add(&top, &mut ranking, &(offset as i64, 0, offset));
+        }
+        assert_eq!((ranking.len(), ranking.capacity()), (3, 3));
+    }
 }

@@ -75,7 +75,9 @@ pub use lanes::lanes_equal;
 #[cfg(loom)]
 #[doc(hidden)]
 pub use order::mutants;
-pub use prefetch::{prefetch_ends, prefetch_ends_of, prefetch_read, prefetch_slice_at, prefetch_tail};
+pub use prefetch::{
+    prefetch_ends, prefetch_ends_of, prefetch_read, prefetch_slice_at, prefetch_tail,
+};
 pub use producer::{Claim, Producer};
 #[cfg(any(test, loom))]
 #[doc(hidden)]
