@@ -1,6 +1,6 @@
 //! Holds a run against what the model says, by class.
 
-use crate::model::Outcome;
+use crate::model::{Outcome, changes};
 use crate::record::{More, Rec, Row};
 use crate::run::{self, Out, Run};
 use crate::spec::{Case, End, Spec};
@@ -23,6 +23,40 @@ pub fn check(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// Runs a case whose partitions fall silent: what is late depends on when they did, and nothing else. Each record is counted or late and never both, and
+/// no watermark passes what is not. How many runs had other records late than they would have without silence.
+pub fn check_silent(case: &Case) -> Result<u64, String> {
+    let outcome = crate::model::judge(&case.spec);
+    let mut others = 0;
+    for shards in SHARDS {
+        let run = run::run(&case.spec, shards, case.seed ^ (shards as u64) << 32)?;
+        let told = |what| format!("{what}\nin the run with {:?}", run.sizes);
+        compare_silent(&case.spec, &outcome, &run).map_err(told)?;
+        others += u64::from(sorted(&outcome.late) != sorted(&run.out.late));
+    }
+    Ok(others)
+}
+
+fn compare_silent(spec: &Spec, model: &Outcome, run: &Run) -> Result<(), String> {
+    let c = &run.counters;
+    equal("records read", &model.read, &run.read)?;
+    equal("counted in", &model.read, &c.records_in)?;
+    equal("times M > V(r)", &0, &c.invariant_broken)?;
+    equal("malformed", &(model.dead.len() as u64), &c.malformed)?;
+    same(
+        "dead letters",
+        sorted(&model.dead),
+        sorted(&dead(&run.out)?),
+    )?;
+    match spec.end {
+        End::Window(_) | End::Running | End::Ordered(_) | End::Process(_) => {
+            equal("late", &(run.out.late.len() as u64), &c.late)?;
+            accounted(model, &run.out)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn compare(spec: &Spec, model: &Outcome, run: &Run) -> Result<(), String> {
     equal("records read", &model.read, &run.read)?;
     compare_counters(model, &run.counters)?;
@@ -33,6 +67,8 @@ fn compare(spec: &Spec, model: &Outcome, run: &Run) -> Result<(), String> {
 pub fn compare_counters(model: &Outcome, c: &Counters) -> Result<(), String> {
     equal("counted in", &model.read, &c.records_in)?;
     equal("times M > V(r)", &0, &c.invariant_broken)?;
+    // No operator tells a retraction of what does not stand, and none overtakes what it takes back.
+    equal("stray retractions", &0, &c.stray_retractions)?;
     equal("malformed", &(model.dead.len() as u64), &c.malformed)?;
     let late = model.late.len() as u64 + model.late_elsewhere;
     equal("late", &late, &c.late)?;
@@ -44,6 +80,10 @@ pub fn compare_out(spec: &Spec, model: &Outcome, run: &Out) -> Result<(), String
     same("dead letters", sorted(&model.dead), sorted(&dead(run)?))?;
     same("late records", sorted(&model.late), sorted(&run.late))?;
     same("records", sorted(&model.records), sorted(&run.records))?;
+    if let Some(expected) = &model.stands {
+        let expected = expected.iter().map(changes::place).collect();
+        return same("what stands", expected, changes::stands(&run.rows)?);
+    }
     match model.class() {
         Class::Net => {
             growing(run)?;

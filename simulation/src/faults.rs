@@ -162,6 +162,7 @@ fn spec() -> Spec {
             before: Fused::default(),
             generator: Generator::Bounded(20),
             max_drift: None,
+            idle_after: None,
             after: Fused::default(),
         }],
         steps: vec![Step::Rebalance(Fused::default())],

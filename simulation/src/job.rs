@@ -8,6 +8,7 @@ use crate::random::Random;
 use crate::record::{Folded, Fused, More, Rec, Row, Value, fold};
 use crate::source::Uneven;
 use crate::spec::{End, Generator, Kind, Late, SourceSpec, Spec, Step, WindowSpec};
+use crate::{asked, changes};
 use pelton::aggregate::{Aggregate, At};
 use pelton::process::{Ttl, aggregating, list, map, reducing, value};
 use pelton::push::DeadLetter;
@@ -123,6 +124,7 @@ macro_rules! source {
         let source = Uneven {
             partitions: $spec.partitions.clone(),
             seed: $seed,
+            naps: $spec.idle_after.is_some(),
             meter: $meter.clone(),
         };
         let stream = $job.source(source);
@@ -146,29 +148,33 @@ macro_rules! timed {
         let time = |r: &Rec| r.time.map(EventTime::from_micros);
         match $spec.generator {
             Generator::Bounded(0) => {
-                let strategy = drift(Watermarks::monotonous(), $spec);
+                let strategy = aligned(Watermarks::monotonous(), $spec);
                 $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Bounded(bound) => {
-                let strategy = drift(Watermarks::bounded(Span::from_micros(bound)), $spec);
+                let strategy = aligned(Watermarks::bounded(Span::from_micros(bound)), $spec);
                 $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Punctuated => {
                 let mark = |r: &Rec| r.mark.map(EventTime::from_micros);
-                let strategy = drift(Watermarks::punctuated(mark), $spec);
+                let strategy = aligned(Watermarks::punctuated(mark), $spec);
                 $then($after!(stream.event_time(time, strategy), $spec.after))
             }
             Generator::Custom(behind) => {
-                let strategy = drift(Watermarks::custom(LastEven { behind, last: None }), $spec);
+                let strategy = aligned(Watermarks::custom(LastEven { behind, last: None }), $spec);
                 $then($after!(stream.event_time(time, strategy), $spec.after))
             }
         }
     }};
 }
 
-fn drift<G>(strategy: Watermarks<G>, spec: &SourceSpec) -> Watermarks<G> {
-    match spec.max_drift {
+fn aligned<G>(strategy: Watermarks<G>, spec: &SourceSpec) -> Watermarks<G> {
+    let strategy = match spec.max_drift {
         Some(drift) => strategy.max_drift(Span::from_micros(drift)),
+        None => strategy,
+    };
+    match spec.idle_after {
+        Some(silence) => strategy.idle_after(Span::from_micros(silence)),
         None => strategy,
     }
 }
@@ -237,6 +243,7 @@ fn one_step(stream: Stream<Inlet<Rec>>, step: Step) -> Stream<Inlet<Rec>> {
             let two = two.map(|r| r.with_copy(3)).key_by(|r| r.value).exchange();
             fused!(one, with).union(two)
         }
+        Step::Ask(ask) => asked::ask(stream, ask),
     }
 }
 
@@ -394,6 +401,7 @@ fn end<P: Pipeline<Item = Rec>>(stream: Stream<P>, how: &End, sinks: Sinks) {
             .sink(sinks.rows),
         End::Process(lateness) => process(stream, lateness, sinks),
         End::Operator(operator, lateness) => operators::end(stream, operator, lateness, sinks),
+        End::Changes(table, then) => changes::end(stream.rebalance(), table, then, sinks),
     }
 }
 

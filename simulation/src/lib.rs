@@ -13,7 +13,9 @@
 
 #![forbid(unsafe_code)]
 
+mod asked;
 pub mod cases;
+mod changes;
 pub mod compare;
 pub mod faults;
 mod job;

@@ -69,6 +69,27 @@ impl Rec {
     }
 }
 
+/// A row of a table that changes. Many are equal, so that it matters how many there are.
+#[pelton::state(version = 1)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fact {
+    /// What it is grouped by.
+    pub key: u32,
+    /// What it has of the left.
+    pub left: i64,
+    /// What it has of the right.
+    pub right: i64,
+    /// The value.
+    pub value: i64,
+}
+
+impl Fact {
+    /// The group of a key: others share it.
+    pub fn group(key: u32) -> u32 {
+        key % 3
+    }
+}
+
 /// What the aggregates of a window gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Value {

@@ -69,6 +69,7 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
     let job = build(spec, random.bits() >> 1, &meter, &outputs);
     let mut stepper = Stepper::with(&job, sizes).map_err(|e| format!("not built: {e}"))?;
     let mut schedule = Schedule::new(random.bits());
+    let naps = spec.sources.iter().any(|s| s.idle_after.is_some());
     let (mut steps, mut still) = (0, 0);
     while !stepper.all_done() {
         steps += 1;
@@ -80,6 +81,9 @@ pub fn run(spec: &Spec, shards: usize, seed: u64) -> Result<Run, String> {
             Ok(Progress::Worked) => still = 0,
             Ok(_) => still += 1,
             Err(e) => return Err(format!("{e}, {sizes:?}")),
+        }
+        if naps && random.one_in(50) {
+            stepper.advance_clock(Span::from_micros(random.between(1, 3_000)));
         }
         if still > 100 * stepper.tasklets() {
             stepper.advance_clock(Span::from_micros(1_000));

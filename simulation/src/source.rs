@@ -14,6 +14,8 @@ pub struct Uneven {
     pub partitions: Vec<Vec<Rec>>,
     /// Of the portions.
     pub seed: u64,
+    /// Its partitions are silent for a while now and then.
+    pub naps: bool,
     /// What is read and may be.
     pub meter: Meter,
 }
@@ -30,6 +32,10 @@ pub struct UnevenReader {
     random: Random,
     /// Reads in portions this large at most; 0: as much as it may.
     portion: i64,
+    /// One read in so many begins a silence; 0: none does.
+    naps_one_in: u64,
+    /// Reads for which it is silent yet.
+    nap: i64,
     /// Says that its offsets are regular, so that its records may travel as batches.
     regular: bool,
     meter: Meter,
@@ -43,6 +49,7 @@ impl Source for Uneven {
     }
     fn open(&mut self, _: &mut Ports<'_>) -> Result<Vec<UnevenReader>, String> {
         let mut random = Random::new(self.seed);
+        let naps = self.naps;
         Ok(std::mem::take(&mut self.partitions)
             .into_iter()
             .enumerate()
@@ -53,6 +60,8 @@ impl Source for Uneven {
                 ahead: VecDeque::new(),
                 portion: random.pick(&[0, 0, 1, 3, 30]),
                 regular: random.one_in(2),
+                naps_one_in: if naps { random.pick(&[0, 5, 20]) } else { 0 },
+                nap: 0,
                 random: Random::new(random.bits()),
                 meter: self.meter.clone(),
             })
@@ -96,6 +105,13 @@ impl Reader for UnevenReader {
         Ok(())
     }
     fn read<E: Emit<Rec>>(&mut self, max: usize, out: &mut E) -> Result<Read, ReadError> {
+        if self.nap > 0 {
+            self.nap -= 1;
+            return Ok(Read::Pending { until_ns: None });
+        }
+        if self.naps_one_in > 0 && self.random.one_in(self.naps_one_in) {
+            self.nap = self.random.between(1, 100);
+        }
         let mut portion = max;
         if self.portion > 0 {
             portion = portion.min(self.random.between(0, self.portion) as usize);

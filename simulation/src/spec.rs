@@ -25,6 +25,9 @@ pub struct SourceSpec {
     pub generator: Generator,
     /// How far a partition may run ahead.
     pub max_drift: Option<i64>,
+    /// After which silence a partition is idle, in microseconds; its partitions are silent now and then where that is set. What is late depends on it
+    /// (class EXEMPT).
+    pub idle_after: Option<i64>,
     /// Steps after event times are assigned, in the same stage.
     pub after: Fused,
 }
@@ -42,6 +45,23 @@ pub enum Step {
     SplitUnion(Fused),
     /// Each record goes both ways, as another copy, and they meet again.
     ForkUnion(Fused),
+    /// Each record waits for an answer from outside.
+    Ask(Ask),
+}
+
+/// How it is asked: an async map where nothing is cached and all are wanted, else a lookup join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// When answers come.
+    pub seed: u64,
+    /// Whether records leave in order.
+    pub ordered: bool,
+    /// How many wait on a shard; at least 2.
+    pub capacity: usize,
+    /// Rows that a shard remembers.
+    pub cached: usize,
+    /// Whether those are dropped of which nothing is known.
+    pub known_only: bool,
 }
 
 /// A kind of window with its sizes, in microseconds.
@@ -101,6 +121,58 @@ pub enum End {
     Process(i64),
     /// A join, a pattern, or another operator, with this lateness.
     Operator(Operator, i64),
+    /// A table told as changes, and what applies them.
+    Changes(Table, Then),
+}
+
+/// What is told as changes. Of two sides even ids are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Running aggregates by key: one row each, which is replaced.
+    Counts,
+    /// The regular join of both sides' records.
+    Join {
+        /// Which rows are wanted.
+        meet: Meet,
+        /// How near two have to lie, in microseconds of event time.
+        ttl: Option<i64>,
+    },
+    /// The regular join of running aggregates of the left, which are taken back, with records of the right, by a coarser key.
+    CountsJoin {
+        /// Which rows are wanted.
+        meet: Meet,
+    },
+}
+
+/// Which rows of a regular join are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Meet {
+    Inner,
+    Left,
+    Right,
+    Full,
+    Semi,
+    Anti,
+}
+
+/// What applies changes, by a coarser key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing: they are the results.
+    Nothing,
+    /// Aggregates of the rows that stand.
+    Aggregates,
+    /// The best rows that stand.
+    Top {
+        /// How many.
+        n: usize,
+    },
+    /// The same with ranks.
+    Ranks {
+        /// How many.
+        n: usize,
+    },
 }
 
 /// An operator other than a window, with its sizes in microseconds. Of those with two sides even ids are left.
@@ -161,6 +233,7 @@ pub enum KindName {
     Ordered,
     Process,
     Operator,
+    Changes,
 }
 
 impl Case {
@@ -178,11 +251,26 @@ impl Case {
         Case::shaped(seed, kinds, random, shape)
     }
 
+    /// One whose partitions fall silent and are idle then, and return.
+    pub fn silent(seed: u64, kinds: &[KindName]) -> Case {
+        let mut case = Case::draw(seed, kinds);
+        for source in &mut case.spec.sources {
+            source.idle_after = Some(1_000);
+            // Silence takes steps.
+            source.partitions.iter_mut().for_each(|p| p.truncate(150));
+        }
+        case
+    }
+
     fn shaped(seed: u64, kinds: &[KindName], mut random: Random, mut shape: Shape) -> Case {
         let r = &mut random;
         if kinds.contains(&KindName::Running) {
             // Each result holds the names of all records before it.
             shape.records = shape.records.min(60);
+        }
+        if kinds.contains(&KindName::Changes) {
+            // Each record of a key meets all of the other side.
+            shape.records = shape.records.min(40);
         }
         let mut id = 0;
         let two = r.one_in(4);
@@ -196,6 +284,7 @@ impl Case {
             (KindName::Ordered, _) => End::Ordered(r.pick(&[0, 0, 10, 300])),
             (KindName::Process, _) => End::Process(r.pick(&[0, 0, 10, 300])),
             (KindName::Operator, _) => End::Operator(operator(r), r.pick(&[0, 0, 10, 300])),
+            (KindName::Changes, _) => End::Changes(table(r), then(r)),
             _ if r.one_in(12) => End::Records,
             // The corrections of sessions take results back, which a window behind does not know.
             (name, window)
@@ -214,10 +303,13 @@ impl Case {
             End::Window(w) | End::Chained(w, _) => w.more,
             _ => false,
         };
-        let steps = match ordered {
-            true => steps.into_iter().filter(|s| !tied(s)).collect(),
-            false => steps,
-        };
+        // What is corrected behind answers from outside is class EXEMPT, and no window takes it.
+        let unasked = matches!(end, End::Chained(w, _) if w.late != Late::Drop);
+        let asks = |s: &Step| matches!(s, Step::Ask(_));
+        let steps = steps
+            .into_iter()
+            .filter(|s| !(ordered && tied(s)) && !(unasked && asks(s)))
+            .collect();
         Case {
             seed,
             spec: Spec {
@@ -289,11 +381,18 @@ fn fused(r: &mut Random) -> Fused {
 
 fn step(r: &mut Random) -> Step {
     let with = fused(r);
-    match r.below(5) {
+    match r.below(6) {
         0 => Step::Rebalance(with),
         1 => Step::Exchange(with),
         2 => Step::ReKey(r.pick(&[1, 3, 11])),
         3 => Step::SplitUnion(with),
+        4 => Step::Ask(Ask {
+            seed: r.bits(),
+            ordered: r.one_in(2),
+            capacity: r.pick(&[2, 3, 16]),
+            cached: r.pick(&[0, 0, 2, 8]),
+            known_only: r.one_in(4),
+        }),
         _ => Step::ForkUnion(with),
     }
 }
@@ -318,6 +417,7 @@ fn source(r: &mut Random, shape: &Shape, id: &mut u64) -> SourceSpec {
             4 => Generator::Punctuated,
             _ => Generator::Custom(r.pick(&[0, 5, 60])),
         },
+        idle_after: None,
         max_drift: r.one_in(4).then(|| r.pick(&[0, 1, 100])),
         after: if plain { Fused::default() } else { fused(r) },
     }
@@ -408,6 +508,35 @@ fn operator(r: &mut Random) -> Operator {
     }
 }
 
+fn table(r: &mut Random) -> Table {
+    let meet = r.pick(&[
+        Meet::Inner,
+        Meet::Left,
+        Meet::Right,
+        Meet::Full,
+        Meet::Semi,
+        Meet::Anti,
+    ]);
+    match r.below(6) {
+        0 => Table::Counts,
+        1 | 2 => Table::CountsJoin { meet },
+        _ => Table::Join {
+            meet,
+            ttl: r.one_in(2).then(|| r.pick(&[1, 20, 100, 2_000])),
+        },
+    }
+}
+
+fn then(r: &mut Random) -> Then {
+    let n = r.pick(&[1, 2, 5]);
+    match r.below(4) {
+        0 => Then::Nothing,
+        1 => Then::Aggregates,
+        2 => Then::Top { n },
+        _ => Then::Ranks { n },
+    }
+}
+
 fn window(r: &mut Random, name: KindName, wide: i64) -> WindowSpec {
     let step = r.pick(&[1, 7, 10, 50, 100]) * wide;
     let offset = r.pick(&[0, 0, 3, -5, 1_000_003]);
@@ -416,7 +545,8 @@ fn window(r: &mut Random, name: KindName, wide: i64) -> WindowSpec {
         | KindName::Running
         | KindName::Ordered
         | KindName::Process
-        | KindName::Operator => Kind::Tumbling {
+        | KindName::Operator
+        | KindName::Changes => Kind::Tumbling {
             size: r.pick(&[step, 10 * wide, 100 * wide, 1_000]),
             offset,
         },

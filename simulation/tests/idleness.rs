@@ -3,8 +3,10 @@
 
 use pelton::testing::{Collected, Feed, Sizes, Stepper, collect, feed};
 use pelton::{Bounded, EventTime, Job, Span, Tumbling, Watermarks};
-use pelton_simulation::cases::numbers;
+use pelton_simulation::cases::{each_drawn, numbers};
+use pelton_simulation::compare::check_silent;
 use pelton_simulation::random::Random;
+use pelton_simulation::spec::{Case, KindName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -294,4 +296,29 @@ fn silence_at_random() {
         );
         f.sound();
     }
+}
+
+/// The same of drawn jobs of every kind whose records are accounted for.
+#[test]
+fn silence_in_drawn_jobs() {
+    let kinds = [
+        KindName::Tumbling,
+        KindName::Sliding,
+        KindName::Session,
+        KindName::Ordered,
+        KindName::Process,
+    ];
+    let seeds = numbers(100);
+    let cases = seeds.end - seeds.start;
+    let mut others = 0;
+    let draw = |seed| Case::silent(seed, &kinds);
+    each_drawn("silence_in_drawn_jobs", seeds, draw, |case| {
+        others += check_silent(case)?;
+        Ok(())
+    });
+    // Each case is run four times.
+    assert!(
+        cases < 50 || others > cases / 5,
+        "silence mattered in {others} runs of {cases} cases"
+    );
 }

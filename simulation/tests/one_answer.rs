@@ -42,3 +42,12 @@ fn process_functions() {
 fn joins_patterns_and_others() {
     each("joins_patterns_and_others", &[KindName::Operator], 200);
 }
+
+#[test]
+fn tables_and_what_applies_their_changes() {
+    each(
+        "tables_and_what_applies_their_changes",
+        &[KindName::Changes],
+        150,
+    );
+}

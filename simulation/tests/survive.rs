@@ -104,6 +104,22 @@ fn joins_patterns_and_others_survive() {
     happened.least("losses of power", all.power_losses, 3);
 }
 
+/// Regular joins, changelogs, and what applies changes, judged by what stands in the end.
+#[test]
+fn tables_and_what_applies_their_changes_survive() {
+    let kinds = [KindName::Changes];
+    let name = "tables_and_what_applies_their_changes_survive";
+    let suite = (name, 80, some_numbers(80));
+    let draw = |seed| Case::draw(seed, &kinds);
+    let Some(happened) = live_through(suite, draw, Manner::Any) else {
+        return;
+    };
+    let all = &happened.all;
+    happened.least("recoveries", all.recoveries, 2);
+    happened.least("recoveries with other shards", all.rescaled, 2);
+    happened.least("losses of power", all.power_losses, 3);
+}
+
 /// Windows whose entries are slices that several windows share, and sessions, which grow into one another.
 #[test]
 fn sliding_and_session_windows_survive() {
@@ -133,6 +149,7 @@ fn sweeps_lose_nothing() {
         KindName::Session,
         KindName::Running,
         KindName::Process,
+        KindName::Changes,
     ];
     let suite = ("sweeps_lose_nothing", 100, some_numbers(100));
     let draw = |seed| Case::long_lived(seed, &kinds);
@@ -162,6 +179,8 @@ fn savepoints_and_drains_leave_no_trace() {
         KindName::Session,
         KindName::Running,
         KindName::Process,
+        KindName::Operator,
+        KindName::Changes,
     ];
     let suite = ("savepoints_and_drains_leave_no_trace", 60, some_numbers(60));
     let draw = |seed| Case::long_lived(seed, &kinds);

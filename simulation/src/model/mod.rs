@@ -3,12 +3,14 @@
 //! V(r) is had partition by partition ([`watermark`]), windows from their definition ([`window`]), values from the
 //! records kept ([`value`]). Nothing here knows an order of arrival, except the order within a partition.
 
+pub mod changes;
 pub mod operators;
 pub mod process;
 pub mod value;
 pub mod watermark;
 pub mod window;
 
+use crate::asked;
 use crate::record::{Folded, Rec, Row, Value, fold};
 use crate::spec::{End, Kind, Late, Spec, Step, WindowSpec};
 use pelton::{Class, Firing};
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub last: Option<Vec<(Row, i64)>>,
     /// Whether the results are final rows or changes.
     pub net: bool,
+    /// Where they add rows to a bag and take them away ([`pelton::change`]): what stands in it in the end.
+    pub stands: Option<Vec<Row>>,
     /// Too late for every window.
     pub late: Vec<(Rec, i64)>,
     /// How many more were, and went to no late output.
@@ -91,6 +95,7 @@ pub fn judge(spec: &Spec) -> Outcome {
         End::Operator(operator, lateness) => {
             operators::judge(operator, lateness, stream, &mut outcome);
         }
+        End::Changes(table, then) => changes::judge(table, then, &stream, &mut outcome),
     }
     outcome
 }
@@ -137,6 +142,11 @@ fn one_step(step: Step, seen: Seen) -> Vec<Seen> {
             let mut both = through(way(2), with);
             both.push(way(3));
             both
+        }
+        Step::Ask(ask) => {
+            let record = asked::answered(seen.record.clone(), ask);
+            let told = record.map(|record| Seen { record, ..seen });
+            told.into_iter().collect()
         }
     }
 }
