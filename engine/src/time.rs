@@ -7,7 +7,7 @@
 //!    [`EventTime::END`] (nothing more will come).
 
 use std::fmt;
-use std::ops::{Add, Sub};
+use std::ops::{Add, Neg, Sub};
 
 /// A point in event time, in microseconds since the Unix epoch.
 #[crate::state(version = 1)]
@@ -81,6 +81,21 @@ impl Sub<Span> for EventTime {
         } else {
             EventTime(self.0.saturating_sub(span.0))
         }
+    }
+}
+
+/// The same length the other way: a bound before instead of after. The least span has no other and becomes the greatest.
+///
+/// ```
+/// use pelton::{Span, Spans};
+/// assert_eq!(-(5.seconds()), Span::from_micros(-5_000_000));
+/// assert_eq!(-Span::from_micros(i64::MIN), Span::MAX);
+/// ```
+impl Neg for Span {
+    type Output = Span;
+    #[inline]
+    fn neg(self) -> Span {
+        Span(self.0.saturating_neg())
     }
 }
 

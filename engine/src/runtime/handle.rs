@@ -10,10 +10,10 @@ use crate::push::Counters;
 use crate::query::{Query, QueryError, Queryable};
 use crate::runtime::checkpoints::{Control, Message};
 use crate::runtime::clock::Clock;
+use crate::runtime::lengths::Lengths;
 use crate::runtime::queries::OfJob;
 use crate::runtime::report::{JobReport, LongestStep, StageReport};
 use crate::runtime::savepoints::Ask;
-use crate::runtime::shard::LONG_STEP_NS;
 use crate::runtime::shard::Mailbox;
 use crate::skew::{Share, Shares};
 use crate::state::State;
@@ -39,41 +39,6 @@ struct Live {
     dropped_matches: AtomicU64,
     stray_retractions: AtomicU64,
     steps: Lengths,
-}
-
-/// How long the steps of one kind were on a shard, written by that shard, read by anyone.
-#[derive(Debug, Default)]
-struct Lengths {
-    longest_ns: AtomicU64,
-    /// Those above [`LONG_STEP_NS`].
-    long: AtomicU64,
-}
-
-impl Lengths {
-    /// One writer: loads and stores do.
-    fn took(&self, ns: u64) {
-        if ns > LONG_STEP_NS {
-            let long = self.long.load(Ordering::Relaxed);
-            self.long.store(long + 1, Ordering::Relaxed);
-        }
-        if ns > self.longest_ns.load(Ordering::Relaxed) {
-            self.longest_ns.store(ns, Ordering::Relaxed);
-        }
-    }
-
-    /// The longest of all shards, and how many were long.
-    fn of<'a>(stage: &str, shards: impl Iterator<Item = &'a Lengths>) -> (LongestStep, u64) {
-        let (mut longest, mut long) = (LongestStep::default(), 0);
-        longest.stage = stage.to_owned();
-        for (shard, lengths) in shards.enumerate() {
-            long += lengths.long.load(Ordering::Relaxed);
-            let us = lengths.longest_ns.load(Ordering::Relaxed) as f64 / 1e3;
-            if us >= longest.us {
-                (longest.shard, longest.us) = (shard, us);
-            }
-        }
-        (longest, long)
-    }
 }
 
 impl Live {

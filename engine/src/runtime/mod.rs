@@ -15,6 +15,7 @@ mod duty;
 #[cfg(all(feature = "glommio", target_os = "linux"))]
 mod glommio;
 mod handle;
+mod lengths;
 mod panics;
 mod queries;
 mod report;
