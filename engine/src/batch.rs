@@ -32,6 +32,31 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The partition, as dead letters and errors say it. A derived record has none: its offset is a number that tells it from others.
+    #[cold]
+    pub(crate) fn partition_name(&self) -> String {
+        match self.source >> 31 {
+            0 => self.partition.to_string(),
+            _ => format!("none: made by operator {}", self.source & (u32::MAX >> 1)),
+        }
+    }
+
+    /// Which record it is, for errors.
+    #[cold]
+    pub(crate) fn describe(&self) -> String {
+        match self.source >> 31 {
+            0 => format!(
+                "source {}, partition {}, offset {}",
+                self.source, self.partition, self.offset
+            ),
+            _ => format!(
+                "no place in a source: made by operator {}, with the number {}",
+                self.source & (u32::MAX >> 1),
+                self.offset
+            ),
+        }
+    }
+
     /// The origin of a record that operator `op` derived for the key with this stable hash.
     #[inline(always)]
     pub(crate) fn derived(op: OpId, key_hash: u64) -> Origin {
@@ -267,6 +292,30 @@ impl<T> Batch<T> {
         }
     }
 
+    /// Turns the order round: so the records are taken one by one by [`Batch::pop`], O(1) each however many are left, and nothing is moved or
+    /// allocated for those.
+    pub(crate) fn reverse(&mut self) {
+        self.records.reverse();
+        self.times.reverse();
+        self.origins.reverse();
+        self.behind.reverse();
+        let last = (self.records.len() as u32).wrapping_sub(1);
+        for b in &mut self.behind {
+            b.index = last - b.index;
+        }
+    }
+
+    /// Takes the last record.
+    pub(crate) fn pop(&mut self) -> Option<(T, Stamp, Origin)> {
+        let record = self.records.pop()?;
+        let mut stamp = Stamp::at(self.times.pop()?);
+        let index = self.records.len() as u32;
+        if let Some(b) = self.behind.pop_if(|b| b.index == index) {
+            stamp.behind = Some(b.watermark);
+        }
+        Some((record, stamp, self.origins.pop().unwrap_or_default()))
+    }
+
     /// Takes the records out, to be taken one by one from the front; what is left of them must come back by [`Batch::give_back`]. Times, origins
     /// and behind marks stay, by the places that the records had. O(1).
     pub(crate) fn take_records(&mut self) -> VecDeque<T> {
@@ -372,6 +421,28 @@ mod tests {
             );
         }
         b
+    }
+
+    /// Turned round, whatever is left stays where it is, and its place in memory with it.
+    #[test]
+    fn popping_gives_the_same_as_consuming() {
+        for length in 0..12 {
+            let (mut consumed, mut popped) = (vec![], vec![]);
+            batch(length).consume(|r, s, o| {
+                consumed.push((r, s, o));
+                true
+            });
+            let mut b = batch(length);
+            let place = b.records.as_ptr();
+            b.reverse();
+            while let Some(of) = b.pop() {
+                popped.push(of);
+                assert_eq!(b.records.as_ptr(), place);
+                assert_eq!(b.len(), length - popped.len());
+            }
+            assert_eq!(popped, consumed);
+            assert!(b.is_empty() && b.times.is_empty() && b.behind.is_empty());
+        }
     }
 
     #[test]

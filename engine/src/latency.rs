@@ -22,6 +22,9 @@ pub struct Latencies {
     pub ring_ns: Histogram<u64>,
     /// In an operator: how long the steps took that handled records. Not measured by a stepper, whose time stands still.
     pub operator_ns: Histogram<u64>,
+    /// Waiting for an answer from outside: from when an async map or a lookup join took a record to the step that let it go, those before it that it
+    /// waited for included. Of a record that was known at once, or restored, nothing is counted.
+    pub answer_ns: Histogram<u64>,
     /// Held on purpose: results that an event-time operator gave when the watermark allowed it, from the arrival of the
     /// newest record that they hold to the step that gave them.
     ///
@@ -44,17 +47,19 @@ impl Latencies {
             source_ns: histogram(),
             ring_ns: histogram(),
             operator_ns: histogram(),
+            answer_ns: histogram(),
             window_ns: histogram(),
             end_to_end_ns: histogram(),
         }
     }
 
     /// Each with what it measures, in the order in which a record meets them; end to end comes last.
-    pub fn causes(&self) -> [(&'static str, &Histogram<u64>); 5] {
+    pub fn causes(&self) -> [(&'static str, &Histogram<u64>); 6] {
         [
             ("waiting in the source", &self.source_ns),
             ("waiting in a ring", &self.ring_ns),
             ("in an operator", &self.operator_ns),
+            ("waiting for an answer", &self.answer_ns),
             ("held by a window", &self.window_ns),
             ("source to sink", &self.end_to_end_ns),
         ]
@@ -66,6 +71,7 @@ impl Latencies {
             &mut self.source_ns,
             &mut self.ring_ns,
             &mut self.operator_ns,
+            &mut self.answer_ns,
             &mut self.window_ns,
             &mut self.end_to_end_ns,
         ];

@@ -153,9 +153,11 @@ impl Cx {
 pub struct DeadLetter {
     /// Name of the source or operator that refused it.
     pub at: String,
-    /// The source partition's name (a file's path), or its number.
+    /// The source partition's name (a file's path), or its number. A record that an operator made (a window's result, say) has no place in a source:
+    /// it says so, and which operator made it.
     pub partition: String,
-    /// Offset in the partition (bytes for files, an index for generators).
+    /// Offset in the partition (bytes for files, an index for generators). Of a record that an operator made a number that is the same in every run:
+    /// the hash of its key, mostly.
     pub offset: u64,
     /// Line number from 1, where the source has lines.
     pub line: Option<u64>,

@@ -5,7 +5,7 @@ use crate::error::BuildError;
 use crate::plan::OpInfo;
 use crate::time::{Span, Spans};
 
-/// At most so many records of a shard are in hand: a step may complete all that wait for one key.
+/// At most so many records of a shard are in hand.
 const CAPACITY_MAX: usize = 1 << 16;
 
 /// Options of [`Stream::async_map`](crate::Stream::async_map) and [`Stream::lookup_join`](crate::Stream::lookup_join).

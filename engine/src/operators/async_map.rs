@@ -58,6 +58,10 @@ where
         }
     }
 
+    fn waits_for(&self, id: u32) -> u32 {
+        id
+    }
+
     fn ended(
         &mut self,
         id: u32,

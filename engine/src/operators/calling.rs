@@ -2,12 +2,14 @@
 //! say what is asked for a record and what comes of it ([`Asks`]).
 //!
 //! Laws
-//! 1. No step waits. Records are taken while less than `capacity` are in hand; then the batch is left, and the stage says that it waits.
+//! 1. No step waits. Records are taken while less than `capacity` are in hand; then the batch is left, and the stage says that it waits. A step does
+//!    a bounded piece of everything, however many are in hand: what one answer completes, too ([`Asks::go_on`]).
 //! 2. Each record leaves once, by a row, by none (an inner join), or as a dead letter, with its time, behind mark and origin. A watermark
 //!    leaves behind all records that came before it ([`pending`]), so M <= V(r) holds behind the operator as before it. Silence is told on
 //!    when nothing is in hand.
-//! 3. A barrier passes at once: what is in hand is state ([`kept`]), without what was answered, and is asked for again after a restore.
-//!    A dead letter, too, belongs to the epoch in which its record left.
+//! 3. A barrier waits for no answer to what is in hand: that is state ([`kept`]), without what was answered, and is asked for again after a restore.
+//!    But it is a frame like others: it waits behind a batch that was left for want of room (law 1) until all of that is in hand, and behind the end
+//!    of the input (law 4). A dead letter, too, belongs to the epoch in which its record left.
 //! 4. The end of the input waits until all have left. Each attempt ends in time ([`requests`]), so it comes.
 //! 5. A port that nobody serves any more ends the job, and so does a request that failed, unless the operator was told what to do.
 //!
@@ -34,8 +36,8 @@ use kept::Kept;
 use pending::{Done, Held, Next, Pending};
 use requests::Requests;
 
-/// Answers taken, time-outs looked after and records let go in one step.
-const PIECE: usize = 256;
+/// Records taken, answers taken and records completed by them, time-outs looked after, and records let go in one step: of each so many.
+const PIECE: usize = if cfg!(test) { 3 } else { 256 };
 
 /// What is asked for records, and what comes of them.
 #[allow(private_interfaces)]
@@ -58,7 +60,10 @@ pub trait Asks<T>: Send + 'static {
     /// What is asked by request `id`. Asked again for each attempt.
     fn request(&self, id: u32, pending: &Pending<T, Self::Out>) -> Self::Request;
 
-    /// Request `id` has ended: completes the records that waited for it.
+    /// A record that waits for request `id`.
+    fn waits_for(&self, id: u32) -> u32;
+
+    /// Request `id` has ended: completes the record that waited for it, or begins to complete those that did.
     fn ended(
         &mut self,
         id: u32,
@@ -66,6 +71,16 @@ pub trait Asks<T>: Send + 'static {
         pending: &mut Pending<T, Self::Out>,
         now_ns: u64,
     );
+
+    /// Completes one more of those; whether there was one. Asked before another request is said to have ended.
+    fn go_on(&mut self, _pending: &mut Pending<T, Self::Out>, _now_ns: u64) -> bool {
+        false
+    }
+
+    /// Whether there is one.
+    fn has_more(&self) -> bool {
+        false
+    }
 
     /// Adds what it holds itself.
     fn sizes(&self, _to: &mut Sizes) {}
@@ -137,7 +152,7 @@ where
         }
         Ok(Calling {
             asks: self.asks.clone(),
-            pending: Pending::new(self.options.ordered),
+            pending: Pending::new(self.options.ordered, capacity),
             requests: Requests::new(port.map_err(refused)?, &self.options, build.shards),
             kept: Kept::of(build, self.op),
             capacity,
@@ -148,6 +163,7 @@ where
             job: build.job.to_string(),
             ticked: true,
             ending: false,
+            is_reversed: false,
         })
     }
     fn refuses(&self) -> bool {
@@ -176,6 +192,8 @@ pub struct Calling<T, A: Asks<T>> {
     ticked: bool,
     /// The end of the input has come.
     ending: bool,
+    /// The batch in hand has been begun: [`Batch::reverse`].
+    is_reversed: bool,
 }
 
 impl<T: State, A: Asks<T>> Calling<T, A> {
@@ -187,16 +205,22 @@ impl<T: State, A: Asks<T>> Calling<T, A> {
         }
         for _ in 0..PIECE {
             let now_ns = cx.now_ns;
-            let ended = self.requests.answered(now_ns);
-            let Some((id, result)) = ended.or_else(|| self.requests.expired(now_ns)) else {
-                break;
-            };
-            if let Err(error) = &result
-                && self.on_failure == OnFailure::Stop
-            {
-                return self.fail(error.to_string(), cx);
+            if self.asks.go_on(&mut self.pending, now_ns) {
+                continue;
             }
-            self.asks.ended(id, result, &mut self.pending, now_ns);
+            let taken = self.requests.answered(now_ns);
+            match taken.or_else(|| self.requests.expired(now_ns)) {
+                None => break,
+                Some(None) => {}
+                Some(Some((id, Err(error)))) if self.on_failure == OnFailure::Stop => {
+                    let origin = self.pending.get(self.asks.waits_for(id)).map(|h| h.origin);
+                    let of = origin.unwrap_or_default().describe();
+                    return self.fail(format!("{error}; it was asked for the record at {of}"), cx);
+                }
+                Some(Some((id, result))) => {
+                    self.asks.ended(id, result, &mut self.pending, now_ns);
+                }
+            }
         }
         self.let_go(out, cx);
         self.send(cx);
@@ -221,12 +245,13 @@ impl<T: State, A: Asks<T>> Calling<T, A> {
 
     /// Lets go what may leave, a bounded piece.
     fn let_go<O: Push<A::Out>>(&mut self, out: &mut O, cx: &mut Cx) {
+        let (mut asked_ns, mut answered) = (u64::MAX, 0);
         for _ in 0..PIECE {
             if out.blocked() {
-                return;
+                break;
             }
             match self.pending.next() {
-                None => return,
+                None => break,
                 Some(Next::Watermark(time)) => {
                     self.pending.pass_watermark();
                     out.control(Control::Watermark(time), cx);
@@ -240,11 +265,18 @@ impl<T: State, A: Asks<T>> Calling<T, A> {
                         let arrived = held.arrival_ns;
                         if arrived > 0 {
                             cx.arrival_oldest_ns = cx.arrival_oldest_ns.min(arrived);
+                            asked_ns = asked_ns.min(held.came_ns);
+                            answered += 1;
                         }
                         self.leaves(done, held.stamp, held.origin, out, cx);
                     }
                 }
             }
+        }
+        if answered > 0 {
+            let waited = cx.now_ns.saturating_sub(asked_ns).max(1);
+            let answer_ns = &mut cx.latencies.answer_ns;
+            answer_ns.saturating_record_n(waited, answered);
         }
     }
 
@@ -263,7 +295,7 @@ impl<T: State, A: Asks<T>> Calling<T, A> {
             Done::Nothing => {}
             Done::Failed(error) => cx.malformed(|| DeadLetter {
                 at: self.name.clone(),
-                partition: origin.partition.to_string(),
+                partition: origin.partition_name(),
                 offset: origin.offset,
                 line: None,
                 reason: error.to_string(),
@@ -290,7 +322,7 @@ impl<T: State, A: Asks<T>> Calling<T, A> {
             known => known,
         };
         let number = self.kept.as_mut().map_or((0, (0, 0)), Kept::number);
-        let held = Held::new(record, stamp, origin, number, cx.arrival_ns);
+        let held = Held::new(record, stamp, origin, number, (cx.arrival_ns, cx.now_ns));
         let slot = self.pending.add(held);
         if let Some(kept) = &mut self.kept {
             kept.came(slot);
@@ -319,10 +351,22 @@ impl<T: State, A: Asks<T>> Operator<T> for Calling<T, A> {
         if self.pending.len() >= self.capacity || out.blocked() {
             return;
         }
-        batch.consume(|record, stamp, origin| {
+        if !std::mem::replace(&mut self.is_reversed, true) {
+            batch.reverse();
+        }
+        for _ in 0..PIECE {
+            if self.pending.len() >= self.capacity || out.blocked() {
+                break;
+            }
+            let Some((record, stamp, origin)) = batch.pop() else {
+                break;
+            };
             self.admit(record, stamp, origin, out, cx);
-            self.pending.len() < self.capacity && !out.blocked()
-        });
+        }
+        if batch.is_empty() {
+            self.is_reversed = false;
+            batch.clear();
+        }
         self.send(cx);
     }
 
@@ -354,9 +398,17 @@ impl<T: State, A: Asks<T>> Operator<T> for Calling<T, A> {
         self.pending.next().is_some() || self.pending.len() > 0
     }
 
+    /// Nothing is held for time's sake: what waits, waits for an answer, and is counted as that.
+    fn holds_for_time(&self) -> bool {
+        false
+    }
+
     fn waits(&self) -> bool {
         let is_stuck = self.ending || self.pending.len() >= self.capacity;
-        is_stuck && self.pending.next().is_none() && !self.requests.has_answers()
+        is_stuck
+            && self.pending.next().is_none()
+            && !self.requests.has_answers()
+            && !self.asks.has_more()
     }
 
     fn tick<O: Push<A::Out>>(&mut self, _: &mut O, _: &mut Cx) {
@@ -364,9 +416,9 @@ impl<T: State, A: Asks<T>> Operator<T> for Calling<T, A> {
     }
 
     fn wake_at(&self) -> Option<u64> {
-        match self.pending.next() {
-            Some(_) => Some(0),
-            None => self.requests.wake_at(),
+        match self.pending.next().is_some() || self.asks.has_more() {
+            true => Some(0),
+            false => self.requests.wake_at(),
         }
     }
 
@@ -404,6 +456,7 @@ impl<T: State, A: Asks<T>> Operator<T> for Calling<T, A> {
 
     fn sizes(&self, to: &mut Sizes) {
         to.push((self.op, "in flight", self.pending.size()));
+        to.push((self.op, "requests", self.requests.size()));
         self.asks.sizes(to);
     }
 }

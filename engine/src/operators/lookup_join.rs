@@ -2,7 +2,8 @@
 //!
 //! Laws
 //! 1. A key is asked for once at a time: records that come meanwhile wait for the same answer. Records of one key leave in the order in
-//!    which they came (to the shard of their key).
+//!    which they came (to the shard of their key). They are told one by one, in several steps where they are many: those that come until the last
+//!    has been told are told the same.
 //! 2. A row is answered from the cache for as long as its time to live by the clock, from when its answer was taken; that there is none, for a
 //!    time of its own. What has lived its time is asked for anew by the next record. Failures are not kept.
 //! 3. The cache has at most so many rows a shard; above it the one goes that has not been asked for for the longest time. It is no part of
@@ -56,7 +57,17 @@ pub struct EachKey<K, R, F, G> {
     newest: u32,
     oldest: u32,
     known: usize,
+    /// What is being told: of this key, to this record and those that wait behind it.
+    telling: Option<Telling<R>>,
     tally: Tally,
+}
+
+/// See [`EachKey::telling`].
+#[derive(Debug)]
+struct Telling<R> {
+    id: u32,
+    slot: u32,
+    result: Result<Option<R>, CallError>,
 }
 
 impl<K: Key, R, F, G> EachKey<K, R, F, G> {
@@ -70,6 +81,7 @@ impl<K: Key, R, F, G> EachKey<K, R, F, G> {
             newest: NONE,
             oldest: NONE,
             known: 0,
+            telling: None,
             tally: Tally::default(),
         }
     }
@@ -225,6 +237,13 @@ where
         self.lines.key(id).clone()
     }
 
+    fn waits_for(&self, id: u32) -> u32 {
+        match self.lines.value(id) {
+            Line::Asking { first, .. } => *first,
+            _ => NONE,
+        }
+    }
+
     fn ended(
         &mut self,
         id: u32,
@@ -232,22 +251,40 @@ where
         pending: &mut Pending<T, O>,
         now_ns: u64,
     ) {
-        let &Line::Asking { first, .. } = self.lines.value(id) else {
+        let &Line::Asking { first: slot, .. } = self.lines.value(id) else {
             debug_assert!(false, "a request that ends was under way");
             return;
         };
-        let mut slot = first;
-        while let Some(held) = pending.get(slot) {
+        debug_assert!(self.telling.is_none());
+        self.telling = Some(Telling { id, slot, result });
+        self.go_on(pending, now_ns);
+    }
+
+    fn go_on(&mut self, pending: &mut Pending<T, O>, now_ns: u64) -> bool {
+        let Some(Telling { id, slot, result }) = self.telling.take() else {
+            return false;
+        };
+        let mut next = NONE;
+        if let Some(held) = pending.get(slot) {
             let told = result.as_ref().map(Option::as_ref);
             let done = blame(self.op, || (self.row)(&held.record, told));
-            let next = held.beside;
+            next = held.beside;
             pending.complete(slot, done);
-            slot = next;
+        }
+        if next != NONE {
+            let slot = next;
+            self.telling = Some(Telling { id, slot, result });
+            return true;
         }
         match result {
             Ok(row) => self.keep(id, row, now_ns),
             Err(_) => drop(self.lines.remove(id, Line::Gone)),
         }
+        true
+    }
+
+    fn has_more(&self) -> bool {
+        self.telling.is_some()
     }
 
     fn sizes(&self, to: &mut Sizes) {

@@ -344,7 +344,7 @@ fn malformed<T>(batch: &Batch<T>, index: usize, op: OpId, cx: &mut Cx) {
     };
     cx.malformed(|| DeadLetter {
         at: format!("session window, operator {}", op.0),
-        partition: origin.partition.to_string(),
+        partition: origin.partition_name(),
         offset: origin.offset,
         line: None,
         reason: format!("no session gap for the record at {}", batch.times[index]),

@@ -52,6 +52,11 @@ pub trait Operator<In>: Send + 'static {
         result
     }
 
+    /// Whether what leaves when a watermark comes was held until then, so that its time counts as held by a window.
+    fn holds_for_time(&self) -> bool {
+        true
+    }
+
     /// All inputs are silent and the stated rule says that open windows are to close: the watermark to advance to.
     fn close_idle(&mut self) -> Option<EventTime> {
         None
@@ -465,7 +470,7 @@ impl<In, Op: Operator<In>, P: Push<Op::Out>> OperatorStage<In, Op, P> {
         };
         let done = self.op.resume(&mut out, &mut self.cx);
         let (results, first) = (out.results, out.first);
-        if results > 0 && matches!(begun, Doing::Watermark(_)) {
+        if results > 0 && matches!(begun, Doing::Watermark(_)) && self.op.holds_for_time() {
             self.held(results, first);
         }
         if !done {

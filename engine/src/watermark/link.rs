@@ -351,7 +351,7 @@ impl<T, R: IntoEventTime, F: Fn(&T) -> R, G, N: Push<T>> EventTimeLink<T, R, F, 
         let (name, origin) = (&self.name, cx.origin);
         cx.malformed(|| DeadLetter {
             at: name.clone(),
-            partition: origin.partition.to_string(),
+            partition: origin.partition_name(),
             offset: origin.offset,
             line: None,
             reason: match time {

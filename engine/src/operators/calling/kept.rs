@@ -207,7 +207,7 @@ impl<T: State> Kept<T> {
         for (number, (record, stamp, origin)) in std::mem::take(&mut self.loading) {
             let stays = number.0 == self.shards;
             let own = if stays { number } else { self.number() };
-            let held = Held::new(record, stamp, origin, own, 0);
+            let held = Held::new(record, stamp, origin, own, (0, 0));
             debug_assert_eq!(held.beside, NONE);
             let slot = pending.add(held);
             if stays {

@@ -34,6 +34,8 @@ pub(crate) struct Held<T, O> {
     pub origin: Origin,
     pub number: Number,
     pub arrival_ns: u64,
+    /// When it was taken, by the same clock.
+    pub came_ns: u64,
     /// The record's operator links its records as it likes.
     pub beside: u32,
     done: Option<Done<O>>,
@@ -43,13 +45,14 @@ pub(crate) struct Held<T, O> {
 }
 
 impl<T, O> Held<T, O> {
-    pub fn new(record: T, stamp: Stamp, origin: Origin, number: Number, arrival_ns: u64) -> Self {
+    pub fn new(record: T, stamp: Stamp, origin: Origin, number: Number, at_ns: (u64, u64)) -> Self {
         Held {
             record,
             stamp,
             origin,
             number,
-            arrival_ns,
+            arrival_ns: at_ns.0,
+            came_ns: at_ns.1,
             beside: NONE,
             done: None,
             segment: 0,
@@ -94,10 +97,11 @@ pub(crate) struct Pending<T, O> {
 }
 
 impl<T, O> Pending<T, O> {
-    pub fn new(ordered: bool) -> Self {
+    /// With room for `capacity`, so that none is made in a step: what is restored may be more.
+    pub fn new(ordered: bool, capacity: usize) -> Self {
         Pending {
-            held: vec![],
-            free: vec![],
+            held: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
             segments: VecDeque::from([OPEN]),
             first: 0,
             ordered,
@@ -270,13 +274,13 @@ mod tests {
     proptest! {
         #[test]
         fn it_lets_go_what_the_definition_does(ordered: bool, ops in proptest::collection::vec(op(), 0..300)) {
-            let mut pending: Pending<u32, ()> = Pending::new(ordered);
+            let mut pending: Pending<u32, ()> = Pending::new(ordered, 4);
             let (mut model, mut clock) = (vec![], 0);
             for (n, op) in ops.into_iter().enumerate() {
                 let n32 = n as u32;
                 match op {
                     Op::Come => {
-                        let slot = pending.add(Held::new(n32, Stamp::NONE, Origin::default(), (0, (0, 0)), 0));
+                        let slot = pending.add(Held::new(n32, Stamp::NONE, Origin::default(), (0, (0, 0)), (0, 0)));
                         prop_assert_eq!(pending.get(slot).map(|h| h.record), Some(n32));
                         model.push(Item::Record(n32, None));
                     }
