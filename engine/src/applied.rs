@@ -46,7 +46,8 @@ impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> Keye
     /// record of its own, and are refused where the number of changes is not fixed.
     ///
     /// Class NET: what stands in the end is the same in every run. Behind [`KeyedStream::in_event_time_order`] every change is (class ROWS), where the
-    /// changes themselves were made in that order; else it is refused. No change is too late. A retraction of a row that does not stand is ignored
+    /// changes themselves were made in that order; else it is refused. No change is too late. What stands is kept until it is taken back, of which a warning
+    /// tells (PLT-0203). A retraction of a row that does not stand is ignored
     /// and counted ([`Counters::stray_retractions`](crate::push::Counters::stray_retractions)).
     ///
     /// ```
@@ -81,7 +82,8 @@ where
     K: KeyOf<Change<T>>,
 {
     /// As [`KeyedStream::apply_changes`], in event-time order: every change is fixed (class ROWS). The changes that come must be of class ROWS,
-    /// made in event-time order: others may take a row away at an earlier time than that at which it came.
+    /// made in event-time order: others may take a row away at an earlier time than that at which it came. Late changes are dropped before it, as of
+    /// [`OrderedStream`].
     pub fn apply_changes(self) -> Applied<Self, T, K> {
         Applied {
             input: self,
@@ -103,7 +105,8 @@ where
     /// tuples of such, and your own ([`Aggs::retractable`]). Sums of floats are not: the compiler says so.
     ///
     /// State: for each key with rows a value, and for a least or greatest value all different ones that stand, each an entry of its own
-    /// in memory and in a checkpoint; a key goes with its last row. O(1) a change, O(log values) for a least or greatest one.
+    /// in memory and in a checkpoint; a key goes with its last row. O(1) a change, O(log values) for a least or greatest one. Class and late records are said
+    /// at [`KeyedStream::apply_changes`].
     ///
     /// A retraction is known for stray where its key has no rows, or where a least or greatest value has none like it. Others are taken at
     /// their word: a sum does not know of which rows it is made.
@@ -157,7 +160,8 @@ where
     /// first; equal rows stand as often as they came. For the least, `|r| Reverse(..)`; for floats as scores see [`Ordered`].
     ///
     /// State: all rows that stand, with their scores, since any of them may come next: each different one is an entry of its own in memory and in a
-    /// checkpoint. O(log rows) a change, O(n) where it concerns the ranking. (Continuous top-N as of Flink's `ROW_NUMBER() <= n` over a retract
+    /// checkpoint, and goes with the last row like it. O(log rows) a change, O(n) where it concerns the ranking. Class and late records are said at
+    /// [`KeyedStream::apply_changes`]. (Continuous top-N as of Flink's `ROW_NUMBER() <= n` over a retract
     /// stream.)
     ///
     /// ```
@@ -189,7 +193,8 @@ where
     }
 
     /// As [`Applied::top`], with ranks: each rank whose row is another afterwards tells whom it had (`-U`) and whom it has now (`+U`), from the
-    /// best down; a new last rank is a `+I`, and one that has nobody any more a `-D`. Up to 2 n changes a change.
+    /// best down; a new last rank is a `+I`, and one that has nobody any more a `-D`. Up to 2 n changes a change. State is that of
+    /// [`Applied::top`].
     ///
     /// ```
     /// use pelton::change::{Change, Kind};

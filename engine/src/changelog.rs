@@ -48,8 +48,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// `changelog().running(|a| a.count())`. A key's first record makes a `+I`, every further one a pair: `-U` with the value
     /// told before, and `+U` with the one that replaces it.
     ///
-    /// Class NET, or ROWS behind [`KeyedStream::in_event_time_order`]. State as of [`KeyedStream::reduce`]: a value for each key, never dropped. Each
-    /// record asks for the value twice, before it and after it. No record is too late.
+    /// Class NET, or ROWS behind [`KeyedStream::in_event_time_order`]. State as of [`KeyedStream::reduce`]: a value for each key, never dropped, of which a
+    /// warning tells (PLT-0203). Each record asks for the value twice, before it and after it. No record is too late.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};
@@ -70,14 +70,29 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 }
 
 impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
-    /// As [`KeyedStream::changelog`], in event-time order: every change is fixed (class ROWS).
+    /// As [`KeyedStream::changelog`], in event-time order: every change is fixed (class ROWS). Late records are dropped before it, as of
+    /// [`OrderedStream`].
     pub fn changelog(self) -> Changelog<Self, P::Item, K> {
         Changelog::new(self)
     }
 }
 
 impl<I: ProcessInput<T, K>, T: Send + 'static, K: KeyOf<T>> Changelog<I, T, K> {
-    /// Changes of what [`KeyedStream::reduce`] makes of a key's records.
+    /// Changes of what [`KeyedStream::reduce`] makes of a key's records. Class, state and late records as of [`KeyedStream::changelog`].
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("sums");
+    /// job.source(sources::items([5, 7]))
+    ///    .key_by(|_| 'a')
+    ///    .changelog()
+    ///    .reduce(|sum, n| *sum += n)
+    ///    .map(|c| c.map(|row| row.value).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 5", "-U 5", "+U 12"]);
+    /// ```
     #[track_caller]
     pub fn reduce<F>(self, f: F) -> Stream<impl Pipeline<Item = Change<Keyed<K::Key, T>>>>
     where
@@ -87,7 +102,21 @@ impl<I: ProcessInput<T, K>, T: Send + 'static, K: KeyOf<T>> Changelog<I, T, K> {
         self.tells("reduce", Location::caller(), Reduce(f))
     }
 
-    /// Changes of what [`KeyedStream::fold`] makes of a key's records.
+    /// Changes of what [`KeyedStream::fold`] makes of a key's records. Class, state and late records as of [`KeyedStream::changelog`].
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("products");
+    /// job.source(sources::items([5, 7]))
+    ///    .key_by(|_| 'a')
+    ///    .changelog()
+    ///    .fold(1, |product, n| *product *= n)
+    ///    .map(|c| c.map(|row| row.value).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 5", "-U 5", "+U 35"]);
+    /// ```
     #[track_caller]
     pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Change<Keyed<K::Key, S>>>>
     where
@@ -97,7 +126,21 @@ impl<I: ProcessInput<T, K>, T: Send + 'static, K: KeyOf<T>> Changelog<I, T, K> {
         self.tells("fold", Location::caller(), Fold(init, f))
     }
 
-    /// Changes of what [`KeyedStream::running`] makes of a key's records.
+    /// Changes of what [`KeyedStream::running`] makes of a key's records. Class, state and late records as of [`KeyedStream::changelog`].
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("greatest");
+    /// job.source(sources::items([5, 7]))
+    ///    .key_by(|_| 'a')
+    ///    .changelog()
+    ///    .running(|a| a.max(|n| *n))
+    ///    .map(|c| c.map(|row| row.value).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 5", "-U 5", "+U 7"]);
+    /// ```
     #[track_caller]
     pub fn running<A: Aggregate<T>>(
         self,

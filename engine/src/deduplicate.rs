@@ -68,7 +68,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 
 impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     /// As [`KeyedStream::deduplicate`], in event-time order: the earliest record by (event time, source, partition, offset) passes
-    /// (class ROWS). Late records are dropped before it, as of [`OrderedStream`].
+    /// (class ROWS). Late records are dropped before it, as of [`OrderedStream`]. State: a time for each key, until the watermark has passed it by the
+    /// horizon, and what waits for the order. One probe a record, besides the order.
     ///
     /// ```
     /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};

@@ -38,13 +38,27 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         }
     }
 
-    /// Cuts the stream into windows.
+    /// Cuts the stream into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding), [`Cumulate`](crate::Cumulate),
+    /// [`Session`](crate::Session), [`Global`](crate::Global) or [`ProcessingTime`](crate::ProcessingTime). Each says its class, what it keeps and how long,
+    /// and has an example; late records go to [`WindowedStream::late_to`].
     #[track_caller]
     pub fn window<W: WindowAssigner<P::Item>>(self, window: W) -> WindowedStream<P, K, W> {
         WindowedStream::new(self, window, Location::caller())
     }
 
     /// Goes on without keyed state: the records of one key stay together on one shard, in the order of their partition.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("a key a shard");
+    /// job.source(sources::items([(1u64, 'a'), (2, 'b'), (1, 'c')])).key_by(|r| r.0).exchange().sink(sink);
+    /// testing::Stepper::new(&job, 3).unwrap().run().unwrap();
+    /// let of_one: Vec<char> = results.take().into_iter().filter(|r| r.0 == 1).map(|r| r.1).collect();
+    /// assert_eq!(of_one, ['a', 'c']);
+    /// ```
     pub fn exchange(self) -> Stream<Inlet<P::Item>> {
         self.stream.exchange(self.key, self.key_op, self.beside)
     }

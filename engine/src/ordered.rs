@@ -28,7 +28,7 @@ impl<P: Pipeline> Stream<P> {
     /// see [`KeyedStream::in_event_time_order`].
     ///
     /// No operator behind a further exchange counts on that order, so what is to be computed in order follows directly:
-    /// `.in_event_time_order().fold(..)`.
+    /// `.in_event_time_order().fold(..)`. State, cleaning, late records, class and cost are those of the form by key.
     #[track_caller]
     pub fn in_event_time_order(self) -> OrderedStream<P, Whole<P::Item>>
     where
@@ -51,6 +51,9 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// partition, offset, emission), so that the values of the operator that follows depend on no interleaving: class ROWS.
     /// The order is made behind the exchange by key, in the operator's own stage. Records that wait are kept in checkpoints, so
     /// they are [`State`].
+    ///
+    /// State: each record until the watermark has passed its time and the allowed lateness. Late is a record with t + allowed lateness < V(r): counted, sent to
+    /// [`OrderedStream::late_to`] where it is set, and seen by nothing behind. O(log of what waits) a record.
     ///
     /// ```
     /// use pelton::{EventTime, Job, Spans, Watermarks, testing};
@@ -135,14 +138,46 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self
     }
 
-    /// The records themselves, in order within each key on the shard of the key, up to the next exchange.
+    /// The records themselves, in order within each key on the shard of the key, up to the next exchange. State and late records as of
+    /// [`KeyedStream::in_event_time_order`]; class ROWS.
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("in order");
+    /// job.source(sources::items([(3, 'c'), (1, 'a'), (2, 'b')]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .records()
+    ///    .map(|r| r.1)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ['a', 'b', 'c']);
+    /// ```
     pub fn records(self) -> Stream<impl Pipeline<Item = P::Item>> {
         let op = self.op;
         let forward = |_| MakeForward::default();
         self.behind(op, Results::ROWS, forward)
     }
 
-    /// As [`KeyedStream::reduce`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
+    /// As [`KeyedStream::reduce`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative. Late records are dropped before
+    /// it, as of [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("last one");
+    /// job.source(sources::items([(1, 5), (3, 7), (2, 6)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .reduce(|last, r| *last = *r)
+    ///    .map(|k| k.value.1)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [5, 6, 7]);
+    /// ```
     #[track_caller]
     pub fn reduce<F>(self, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, P::Item>>>
     where
@@ -152,7 +187,23 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self.runs("reduce", Location::caller(), Reduce(f))
     }
 
-    /// As [`KeyedStream::fold`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative.
+    /// As [`KeyedStream::fold`], in event-time order: every value is fixed (class ROWS), and `f` need not be commutative. Late records are dropped before
+    /// it, as of [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("changes of a price");
+    /// job.source(sources::items([(1, 5), (3, 4), (2, 9)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .fold((0, 0), |(price, change), r| (*price, *change) = (r.1, r.1 - *price))
+    ///    .map(|k| k.value)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [(5, 5), (9, 4), (4, -5)]);
+    /// ```
     #[track_caller]
     pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, S>>>
     where
@@ -162,7 +213,23 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self.runs("fold", Location::caller(), Fold(init, f))
     }
 
-    /// As [`KeyedStream::running`], in event-time order: every value is fixed (class ROWS).
+    /// As [`KeyedStream::running`], in event-time order: every value is fixed (class ROWS). Late records are dropped before it, as of
+    /// [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("highest so far");
+    /// job.source(sources::items([(1, 5), (3, 7), (2, 6)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .running(|a| a.max(|r| r.1))
+    ///    .map(|k| k.value)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [5, 6, 7]);
+    /// ```
     #[track_caller]
     pub fn running<A: Aggregate<P::Item>>(
         self,
@@ -172,7 +239,24 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         self.runs("running", Location::caller(), SoFar(aggregate))
     }
 
-    /// Cuts the records of each key into windows by count, in event-time order. [`Global::count`] is of class ROWS here.
+    /// Cuts the records of each key into windows by count, in event-time order. [`Global::count`] is of class ROWS here; what it keeps and how long is said at
+    /// [`Global`]. Late records are dropped before it, as of [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("pairs in order");
+    /// job.source(sources::items([(1, 5u32), (4, 1), (3, 7), (2, 6)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .window(pelton::Global::count(2))
+    ///    .aggregate(|a| a.sum(|r| r.1))
+    ///    .map(|w| w.value)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [11, 8]);
+    /// ```
     #[track_caller]
     pub fn window(self, window: Global) -> OrderedWindows<P, K> {
         let op = crate::window::note(&self.keyed, &window, Location::caller());
@@ -242,7 +326,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedWindows<P, K> {
         self
     }
 
-    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`. An example is at [`OrderedStream::window`].
     pub fn aggregate<A: Aggregate<P::Item>>(
         self,
         make: impl FnOnce(&Aggs<P::Item>) -> A,

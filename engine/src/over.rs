@@ -60,7 +60,7 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     /// Class ROWS. Late records are dropped before it, as of [`OrderedStream`]. A result has its record's time.
     ///
     /// State: for each key the records' accumulators in its frame (16 bytes and the accumulator each). A frame by time goes once the watermark has
-    /// passed its newest record by the span; one by count is never dropped. A checkpoint has the whole frame of each key that
+    /// passed its newest record by the span; one by count is never dropped, of which a warning tells (PLT-0203). A checkpoint has the whole frame of each key that
     /// has changed: wide frames of many keys are costly there. A record costs O(1) merges, amortised over those that leave its frame; where
     /// an aggregate grows with its records (`collect`, `count_distinct`), O(records in the frame).
     /// (The queue is DABA Lite of Tangwongsan, Hirzel and Schneider, "In-order sliding-window aggregation in worst-case constant time", 2021.)
@@ -123,7 +123,24 @@ pub struct OverStream<P: Pipeline, K> {
 }
 
 impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OverStream<P, K> {
-    /// Each record, and the aggregate of its frame: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    /// Each record, and the aggregate of its frame: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`. State, cleaning, late records and cost are said at
+    /// [`OrderedStream::over`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("the last minute");
+    /// job.source(sources::items([(1, 5u32), (200, 7), (30, 6)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .over(pelton::Over::range(1.minutes()))
+    ///    .aggregate(|a| a.sum(|r| r.1))
+    ///    .map(|(record, sum)| (record.0, sum))
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [(1, 5), (30, 11), (200, 7)]);
+    /// ```
     pub fn aggregate<A: Aggregate<P::Item>>(
         self,
         make: impl FnOnce(&Aggs<P::Item>) -> A,

@@ -65,7 +65,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 }
 
 impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
-    /// As [`KeyedStream::rate_limit`], in event-time order: class ROWS. Late records are dropped before it, as of [`OrderedStream`].
+    /// As [`KeyedStream::rate_limit`], in event-time order, where its example is: class ROWS. Late records are dropped before it, as of [`OrderedStream`].
     #[track_caller]
     pub fn rate_limit(
         self,

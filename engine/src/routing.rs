@@ -12,7 +12,22 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 impl<P: Pipeline> Stream<P> {
-    /// Gives every record to each of `N` streams. A stage boundary: what lies before is computed once.
+    /// Gives every record to each of `N` streams. A stage boundary: what lies before is computed once. A branch that is full holds back all of them.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. A clone a record and
+    /// branch but the last.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (tens, ten_sink) = testing::collect();
+    /// let (all, sink) = testing::collect();
+    /// let job = Job::new("twice");
+    /// let [one, two] = job.source(sources::items([1, 2])).fork();
+    /// one.map(|n| 10 * n).sink(ten_sink);
+    /// two.sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!((tens.take(), all.take()), (vec![10, 20], vec![1, 2]));
+    /// ```
     #[track_caller]
     pub fn fork<const N: usize>(self) -> [Stream<Inlet<P::Item>>; N]
     where
@@ -36,7 +51,22 @@ impl<P: Pipeline> Stream<P> {
         edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
     }
 
-    /// Gives each record to the stream that `choose` names, 0 to `N` - 1; another number panics and names this operator.
+    /// Gives each record to the stream that `choose` names, 0 to `N` - 1; another number panics and names this operator. Watermarks go to all of them, and
+    /// a branch that is full holds back all. For streams of different types there is [`Stream::side_output`].
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (small, small_sink) = testing::collect();
+    /// let (large, large_sink) = testing::collect();
+    /// let job = Job::new("by size");
+    /// let [few, many] = job.source(sources::items([3, 30, 4])).split(|n| usize::from(*n >= 10));
+    /// few.sink(small_sink);
+    /// many.sink(large_sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!((small.take(), large.take()), (vec![3, 4], vec![30]));
+    /// ```
     #[track_caller]
     pub fn split<const N: usize, F>(self, choose: F) -> [Stream<Inlet<P::Item>>; N]
     where
@@ -61,7 +91,23 @@ impl<P: Pipeline> Stream<P> {
         edges.map(|edge| inlet(&plan, vec![edge], op, meta.clone()))
     }
 
-    /// Joins streams of one type into one. Its watermark is the least of theirs. Streams of two jobs are refused.
+    /// Joins streams of one type into one. Its watermark is the least of theirs, so it waits for the slower one, unless that is idle. Streams of two jobs are
+    /// refused, and so are two of which one has event times and the other has none.
+    ///
+    /// Stateless, so nothing is to be cleaned. The class is the lower of theirs; in which order records of both come is not fixed. Records
+    /// keep their time and behind mark; none is too late. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("two shops");
+    /// let (one, two) = (job.source(sources::items([1, 2])), job.source(sources::items([30])));
+    /// one.union(two).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// let mut orders = results.take();
+    /// orders.sort_unstable();
+    /// assert_eq!(orders, [1, 2, 30]);
+    /// ```
     #[track_caller]
     pub fn union<Q: Pipeline<Item = P::Item>>(self, other: Stream<Q>) -> Stream<Inlet<P::Item>> {
         self.united("union", other, Location::caller())
@@ -134,7 +180,21 @@ impl<P: Pipeline> Stream<P> {
         inlet(&plan, edges.to_vec(), op, meta)
     }
 
-    /// Spreads the records evenly over all shards.
+    /// Spreads the records evenly over all shards, a batch to one and the next to another: before what is costly, where a source has fewer partitions than
+    /// there are shards. What follows sees the records of a partition in no fixed order.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("squares on all shards");
+    /// job.source(sources::items(1..=4u64)).rebalance().map(|n| n * n).sink(sink);
+    /// testing::Stepper::new(&job, 2).unwrap().run().unwrap();
+    /// let mut squares = results.take();
+    /// squares.sort_unstable();
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// ```
     #[track_caller]
     pub fn rebalance(self) -> Stream<Inlet<P::Item>> {
         let location = Location::caller();
@@ -148,7 +208,8 @@ impl<P: Pipeline> Stream<P> {
 
     /// Sends each record to the shard that `choose` says: the one with that number, modulo the number of shards. For a placement of one's
     /// own of what keeps no state by key, such as a sink that is to have some records on one writer; operators with state by key
-    /// place records themselves. Records of one number stay in the order of their producer. Stateless, class of its input.
+    /// place records themselves. Records of one number stay in the order of their producer. Stateless, class of its input; records keep their time and
+    /// behind mark, and none is too late.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};
@@ -174,6 +235,17 @@ impl<P: Pipeline> Stream<P> {
 
     /// Gives every record to every shard: what follows sees each as many times as there are shards, so class EXEMPT. For what each shard is to know;
     /// to look records up in a table that all shards have there is [`Stream::broadcast_join`].
+    ///
+    /// Stateless, so nothing is to be cleaned. Records keep their time and behind mark; none is too late. A clone a record and shard.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("told to all");
+    /// job.source(sources::items(["new prices"])).broadcast().sink(sink);
+    /// testing::Stepper::new(&job, 3).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["new prices"; 3]);
+    /// ```
     #[track_caller]
     pub fn broadcast(self) -> Stream<Inlet<P::Item>>
     where

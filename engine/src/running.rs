@@ -28,7 +28,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     ///
     /// Class NET: records of one key meet in no fixed order, so only the last value of a key is fixed, and only if `f` is
     /// associative and commutative. Put [`KeyedStream::in_event_time_order`] before it for one fixed sequence (class ROWS).
-    /// The state, a record for each key, is never dropped, and kept in checkpoints: records are [`State`].
+    /// No record is too late. The state, a record for each key, is never dropped, and kept in checkpoints: records are [`State`]; a warning says that it
+    /// grows (PLT-0203). O(1) a record.
     ///
     /// ```
     /// use pelton::{Job, Keyed, testing};
@@ -52,7 +53,20 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     }
 
     /// Folds the records of each key into a value that starts as `init`, and emits it after every record:
-    /// `fold(0, |total, order| *total += order.total)`. Class and state as of [`KeyedStream::reduce`].
+    /// `fold(0, |total, order| *total += order.total)`. Class, state and late records as of [`KeyedStream::reduce`]; the state is the value.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("longest");
+    /// job.source(sources::items([('a', "to"), ('a', "question"), ('a', "be")]))
+    ///    .key_by(|r| r.0)
+    ///    .fold(0, |longest, r| *longest = (r.1.len() as u64).max(*longest))
+    ///    .map(|k| k.value)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [2, 8, 8]);
+    /// ```
     #[track_caller]
     pub fn fold<S, F>(self, init: S, f: F) -> Stream<impl Pipeline<Item = Keyed<K::Key, S>>>
     where
@@ -63,8 +77,21 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     }
 
     /// Aggregates the records of each key and emits the result so far after every record:
-    /// `running(|a| (a.count(), a.sum(|o| o.total)))`. Class and state as of [`KeyedStream::reduce`]; the
+    /// `running(|a| (a.count(), a.sum(|o| o.total)))`. Class, state and late records as of [`KeyedStream::reduce`]; the state is the aggregate's, and the
     /// aggregates that come with Pelton do not depend on the order of records.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("totals");
+    /// job.source(sources::items([('a', 3u32), ('a', 4)]))
+    ///    .key_by(|r| r.0)
+    ///    .running(|a| (a.count(), a.sum(|r| r.1)))
+    ///    .map(|k| k.value)
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [(1, 3), (2, 7)]);
+    /// ```
     #[track_caller]
     pub fn running<A: Aggregate<P::Item>>(
         self,

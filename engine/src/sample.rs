@@ -26,7 +26,8 @@ impl<P: Pipeline> Stream<P> {
     /// Keeps all records of a `share` (0 to 1) of the keys, and none of the others: `sample_by(0.01, |o| o.customer)` follows one customer in
     /// a hundred through all that they do. For single records, key by what tells them apart.
     ///
-    /// Stateless, O(1) a record. Class of the input: the same keys in every run, job and version of Pelton. Records keep their time and behind mark.
+    /// Stateless, O(1) a record. Class of the input: the same keys in every run, job and version of Pelton. Records keep their time and behind mark; none is
+    /// too late.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};
@@ -76,7 +77,8 @@ impl<P: Pipeline> Stream<P> {
     ///
     /// Stateless, O(1) a record. Class of the input: the same records in every run, on any number of shards, in batches of any size and after any
     /// crash. Between a source and the first exchange, union, fork or split; behind one it is refused, since what makes records of others gives them
-    /// no place of a source's. What `flat_map` makes of one record is chosen one by one. Records keep their time and behind mark.
+    /// no place of a source's. What `flat_map` makes of one record is chosen one by one. Records keep their time and behind mark; none is
+    /// too late.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};

@@ -16,6 +16,12 @@ use crate::window::{LateMode, Lateness};
 ///   count if they are at most the lateness behind, wait, and change the result once: when no record that may still come
 ///   can touch the session (end + lateness), on-time sessions that became part of another are taken back and the whole
 ///   comes as a [`crate::Firing::Correction`]. Class ROWS.
+/// - Late records are counted, and go to [`WindowedStream::late_to`](crate::WindowedStream::late_to) where it is set.
+///
+/// Class ROWS where nothing above says otherwise. State: an accumulator and two times for each session, until it has fired; with allowed lateness until the
+/// watermark has reached end + longest gap + lateness, with one correction until it is above end + lateness. A key's sessions are one
+/// entry of a checkpoint. A key without sessions is kept for its return while there are at most four times as many of these as
+/// have sessions. A record of its key's newest session costs one probe, others O(log of the key's sessions) and what merging takes.
 ///
 /// ```
 /// use pelton::{EventTime, Job, Session, Spans, Watermarks, testing};

@@ -12,7 +12,7 @@ use std::panic::Location;
 
 impl<P: Pipeline> Stream<P> {
     /// Parts the stream: what `f` returns as `Ok` goes on in the first stream, what it returns as `Err` in the second.
-    /// Stateless, class of its input; time, behind mark and origin go with the record, and watermarks go to both streams.
+    /// Stateless, class of its input; time, behind mark and origin go with the record, none is too late, and watermarks go to both streams. O(1) a record.
     /// A stage boundary; for any number of outputs of one type see [`Stream::split`].
     ///
     /// ```

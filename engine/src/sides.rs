@@ -56,7 +56,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// [`Sides`], and its states are of both. The watermark is the lesser of theirs. (Flink's `connect` of two keyed streams, with a
     /// [process function](mod@crate::process) behind it its `KeyedCoProcessFunction`.)
     ///
-    /// Stateless; the class is the lower of theirs. Streams of two jobs are refused, and so are two of which one has event times and
+    /// Stateless: what is kept is the following operator's. The class is the lower of theirs. Records keep their time and behind mark; none is too late here. A copy
+    /// into the enum a record. Streams of two jobs are refused, and so are two of which one has event times and
     /// the other has none.
     ///
     /// ```

@@ -47,6 +47,21 @@ impl Job {
     }
 
     /// Adds a source and gives its stream.
+    ///
+    /// State: the position of each partition, in checkpoints; it does not grow. No record is late here: what is late is said by the watermarks
+    /// that [`Stream::event_time`] makes. Class ROWS: partitions do not depend on the number of shards. What a record costs is the source's.
+    /// Where it has fewer partitions than there are shards, a warning says so (PLT-0205).
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("numbers of two partitions");
+    /// job.source(sources::generate("numbers", 5, 2, |n| n)).sink(sink);
+    /// testing::Stepper::new(&job, 2).unwrap().run().unwrap();
+    /// let mut numbers = results.take();
+    /// numbers.sort_unstable();
+    /// assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    /// ```
     #[track_caller]
     pub fn source<S: Source>(&self, source: S) -> Stream<SourceRoot<S>> {
         let mut plan = self.plan.lock();
@@ -227,6 +242,18 @@ impl<P: Pipeline> Stream<P> {
     }
 
     /// Turns each record into another.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record: a call, which
+    /// is compiled into one with the operators beside it.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("celsius");
+    /// job.source(sources::items([50, 212])).map(|f| (f - 32) * 5 / 9).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [10, 100]);
+    /// ```
     #[track_caller]
     pub fn map<R, F>(self, f: F) -> Stream<Mapped<P, R, F>>
     where
@@ -241,7 +268,19 @@ impl<P: Pipeline> Stream<P> {
         })
     }
 
-    /// Keeps the records for which `f` holds.
+    /// Keeps the records for which `f` holds; the others are counted nowhere.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. Behind
+    /// [`Stream::event_time`] what it drops has moved the watermark; before it, it has not. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("even");
+    /// job.source(sources::items(1..=6u32)).filter(|n| n % 2 == 0).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [2, 4, 6]);
+    /// ```
     #[track_caller]
     pub fn filter<F>(self, f: F) -> Stream<Filtered<P, F>>
     where
@@ -288,6 +327,19 @@ impl<P: Pipeline> Stream<P> {
 
     /// Turns each record into any number of others, each with its event time. The iterator is asked only as long as there
     /// is room downstream, so one record may well expand to millions.
+    ///
+    /// Class of its input. Results have their record's time and behind mark; none is too late. Where ties are broken, those of one record go by their
+    /// order. State: while there is no room, the iterator in hand and what has come behind it from the same batch; a barrier waits behind that, so
+    /// checkpoints have none of it. O(1) a result.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("words");
+    /// job.source(sources::items(["to be", "or not"])).flat_map(|line| line.split(' ')).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["to", "be", "or", "not"]);
+    /// ```
     #[track_caller]
     pub fn flat_map<I, F>(self, f: F) -> Stream<FlatMapped<P, I, F>>
     where
@@ -304,7 +356,22 @@ impl<P: Pipeline> Stream<P> {
         })
     }
 
-    /// Shows each record to `f`.
+    /// Shows each record to `f`, one clone of which is on each shard. What it does is not undone by a crash: records since the last checkpoint are shown
+    /// again.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
+    /// let seen = Arc::new(AtomicU64::new(0));
+    /// let counter = seen.clone();
+    /// let (_, sink) = testing::collect();
+    /// let job = Job::new("seen");
+    /// job.source(sources::items(['a', 'b'])).inspect(move |_| { counter.fetch_add(1, Relaxed); }).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(seen.load(Relaxed), 2);
+    /// ```
     #[track_caller]
     pub fn inspect<F>(self, f: F) -> Stream<Inspected<P, F>>
     where
@@ -320,6 +387,24 @@ impl<P: Pipeline> Stream<P> {
     /// Says that each update is to be taken for a record of its own. Where results may be replaced, how many updates there
     /// are depends on the interleaving, so an operator that counts records is refused behind them; behind this it is
     /// accepted, and its results are of class EXEMPT: to count how often results change, say.
+    ///
+    /// Stateless, so nothing is to be cleaned, and it costs nothing. Records keep their time and behind mark; none is too late.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("how often a total changes");
+    /// job.source(sources::items([('a', 1), ('a', 2), ('b', 5)]))
+    ///    .key_by(|r| r.0)
+    ///    .running(|a| a.sum(|r| r.1))
+    ///    .each_update_is_a_record() // without it: refused
+    ///    .key_by(|total| total.key)
+    ///    .running(|a| a.count())
+    ///    .map(|k| (k.key, k.value))
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [('a', 1), ('a', 2), ('b', 1)]);
+    /// ```
     #[track_caller]
     pub fn each_update_is_a_record(self) -> Stream<P> {
         let mut stream = self.wrap(
@@ -340,6 +425,24 @@ impl<P: Pipeline> Stream<P> {
 
     /// Assigns each record its event time and makes the watermarks. Once, between a source and the first exchange.
     /// A record whose time is `None` or outside ±2^62 µs is malformed: counted, sent to the dead letters, and it moves no watermark.
+    ///
+    /// Nothing is dropped for being late here: a record below its partition's watermark is marked as behind, and operators with event-time state say
+    /// what becomes of it. State: what the generator of each source partition has learned, one a partition, in checkpoints; it does not grow. Class of its
+    /// input; with `idle_after` the instant at which a partition returns from idleness is exempt. O(1) a record. Where a source may fall
+    /// silent and no time-out ends the waiting for it, what waits for the watermark is warned of (PLT-0201).
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("readings");
+    /// job.source(sources::items([(Some(7), 'a'), (None, 'b'), (Some(6), 'c')]))
+    ///    .event_time(|r| r.0.map(EventTime::from_seconds), Watermarks::bounded(5.seconds()))
+    ///    .sink(sink);
+    /// let mut stepper = testing::Stepper::new(&job, 1).unwrap();
+    /// stepper.run().unwrap();
+    /// assert_eq!(results.take_timed()[1], ((Some(6), 'c'), EventTime::from_seconds(6)));
+    /// assert_eq!(stepper.counters().malformed, 1);
+    /// ```
     #[track_caller]
     pub fn event_time<R, F, G>(
         self,
@@ -419,6 +522,24 @@ impl<P: Pipeline> Stream<P> {
     }
 
     /// Keys the stream: records of one key meet on one shard. The function is cheap and gives the same key each time.
+    ///
+    /// Stateless, so nothing is to be cleaned. Class of its input; what one shard sends of a key keeps its order, what several send comes in
+    /// no fixed one. Records keep their time and behind mark; none is too late. O(1) a record: a hash, and a place in the batch to the key's
+    /// shard. `None` is a key like others: see [`mod@crate::join`].
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("orders by customer");
+    /// job.source(sources::items([(7u64, 30u32), (8, 40), (7, 50)]))
+    ///    .key_by(|o| o.0)
+    ///    .running(|a| a.sum(|o| o.1))
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 2).unwrap().run().unwrap();
+    /// let mut totals: Vec<_> = results.take().into_iter().map(|k| (k.key, k.value)).collect();
+    /// totals.sort_unstable();
+    /// assert_eq!(totals, [(7, 30), (7, 80), (8, 40)]);
+    /// ```
     #[track_caller]
     pub fn key_by<K, F>(self, f: F) -> KeyedStream<P, Computed<F>>
     where
@@ -428,7 +549,20 @@ impl<P: Pipeline> Stream<P> {
         KeyedStream::new(self, Computed(f), Location::caller())
     }
 
-    /// Keys the stream by a part of the record, which is cloned only when a key is seen for the first time.
+    /// Keys the stream by a part of the record, which is cloned only when a key is seen for the first time. As [`Stream::key_by`] otherwise.
+    ///
+    /// ```
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("visits by page");
+    /// job.source(sources::items([("/".to_string(), 1), ("/help".to_string(), 2), ("/".to_string(), 3)]))
+    ///    .key_by_ref(|v| &v.0)
+    ///    .running(|a| a.count())
+    ///    .map(|k| format!("{} {}", k.key, k.value))
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["/ 1", "/help 1", "/ 2"]);
+    /// ```
     #[track_caller]
     pub fn key_by_ref<K, F>(self, f: F) -> KeyedStream<P, Borrowed<F>>
     where
@@ -440,6 +574,21 @@ impl<P: Pipeline> Stream<P> {
 
     /// Ends the stream in a sink. An append-only sink on results that may be replaced later (running values, allowed
     /// lateness, early firing; `explain` tells them) is refused when the job is built.
+    ///
+    /// State: what its writers hold until it is written or committed, within their bound: a sink that is full stops what feeds it, and in the end the sources.
+    /// No record is too late. Class of its input. In a job with checkpoints a sink of two phases shows each record once, any other those since the
+    /// last checkpoint again after a crash, and a warning says so (PLT-0207); see [`mod@crate::sink`].
+    ///
+    /// ```
+    /// use pelton::{BuildError, Job, sink, sources, testing};
+    /// let job = Job::new("totals");
+    /// job.source(sources::items([1u64, 2]))
+    ///    .key_by(|_| 'a')
+    ///    .running(|a| a.sum(|n| *n))
+    ///    .sink(sink::callback("append", |_, _| {})); // `.updates()` says that it takes them
+    /// let refused = testing::Stepper::new(&job, 1).map(drop).unwrap_err();
+    /// assert!(matches!(refused, BuildError::AppendOnReplaced { .. }));
+    /// ```
     #[track_caller]
     pub fn sink<S: Sink<P::Item>>(self, sink: S) {
         let location = Location::caller();

@@ -52,7 +52,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// `|r| Reverse(..)`; for floats see [`Ordered`]. What stands at the end of a window is [`Aggs::top_k_by`](crate::aggregate::Aggs::top_k_by).
     ///
     /// Class NET: what stands in the end is the same in every run. Behind [`KeyedStream::in_event_time_order`] every change is (class
-    /// ROWS). No record is too late. State: `n` records for each key, never dropped. O(log n) a record, O(n) where it gets in.
+    /// ROWS). No record is too late. State: `n` records for each key, never dropped, of which a warning tells (PLT-0203). O(log n) a record, O(n) where it gets in.
     /// (Continuous top-N as in Flink's append-only `ROW_NUMBER() <= n`.)
     ///
     /// ```
@@ -80,7 +80,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     }
 
     /// As [`KeyedStream::top`], with ranks: a record that gets in replaces the one at its rank (`-U`, `+U`), which goes to the next one, and so on
-    /// down; a rank that had nobody is a `+I`. Up to 2 n changes a record.
+    /// down; a rank that had nobody is a `+I`. Up to 2 n changes a record. Class, state and late records are those of `top`.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};
@@ -108,7 +108,22 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
 }
 
 impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
-    /// As [`KeyedStream::top`], in event-time order: every change is fixed (class ROWS).
+    /// As [`KeyedStream::top`], in event-time order: every change is fixed (class ROWS). Late records are dropped before it, as of [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("highest so far");
+    /// job.source(sources::items([(1, 5), (3, 9), (2, 7)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .top(1, |r| r.1)
+    ///    .map(|c| c.map(|r| r.1).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 5", "-D 5", "+I 7", "-D 7", "+I 9"]);
+    /// ```
     #[track_caller]
     pub fn top<V: Ordered>(
         self,
@@ -118,7 +133,23 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         of::<_, _, _, _, _, Bare>(self, n, score, Location::caller())
     }
 
-    /// As [`KeyedStream::top_with_rank`], in event-time order: every change is fixed (class ROWS).
+    /// As [`KeyedStream::top_with_rank`], in event-time order: every change is fixed (class ROWS). Late records are dropped before it, as of
+    /// [`OrderedStream`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("highest so far");
+    /// job.source(sources::items([(1, 5), (2, 7)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
+    ///    .key_by(|_| 'a')
+    ///    .in_event_time_order()
+    ///    .top_with_rank(1, |r| r.1)
+    ///    .map(|c| c.map(|r| format!("{}:{}", r.rank, r.row.1)).to_string())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), ["+I 1:5", "-U 1:5", "+U 1:7"]);
+    /// ```
     #[track_caller]
     pub fn top_with_rank<V: Ordered>(
         self,

@@ -89,7 +89,7 @@ impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> Keye
     /// that may be says law 2 of [`mod@crate::upsert`]. For [`sink::upserts`], and for sinks that write what
     /// they are given (lines with tombstones, logs) and say that they take updates.
     ///
-    /// Stateless: a `-U` is held until the next change. Class NET (EXEMPT behind what is). No change is late.
+    /// Stateless: a `-U` is held until the next change, and beyond no watermark or barrier. Class NET (EXEMPT behind what is). No change is late. O(1) a change.
     ///
     /// ```
     /// use pelton::{Job, sources, testing, upsert::Upsert};
@@ -115,7 +115,8 @@ impl<T: Send + 'static, P: Pipeline<Item = Change<T>>, K: KeyOf<Change<T>>> Keye
     /// commit, of all shards at once. For jobs with checkpoints; without them it is refused. A table is one job's, and one stream's in it.
     ///
     /// State: the rows, on the shards as well, and in checkpoints: a job that goes on, in this process or in another, tells the table all of
-    /// them with its first epoch. They go when they are deleted, not by time. One probe a change. Class NET. No change is late.
+    /// them with its first epoch. They go when they are deleted, not by time, and no
+    /// warning tells that they do not. One probe a change. Class NET. No change is late.
     ///
     /// ```
     /// use pelton::{Job, sink::Table, sources, testing::Driver};

@@ -93,7 +93,31 @@ impl Lateness {
 /// Tumbling windows: equal, adjacent, each record in one.
 ///
 /// A window fires when the watermark reaches its end. A record that is behind counts as long as its own partition's
-/// watermark V(r) has not reached end + allowed lateness (SEMANTICS, time, 4); later ones go to the late output.
+/// watermark V(r) has not reached end + allowed lateness (SEMANTICS, time, 4); later ones are counted, and go to the late output
+/// ([`WindowedStream::late_to`]) where it is set.
+///
+/// Class ROWS; NET with allowed lateness, unless it is for one correction; EXEMPT with early firing. State: an accumulator for each key and window, and
+/// with one correction a second for what is parked, until the watermark has reached the window's end and the allowed lateness; in checkpoints. One
+/// probe a record.
+///
+/// ```
+/// use pelton::testing::{self, Stepper};
+/// use pelton::{EventTime, Job, Spans, Tumbling, Watermarks};
+/// let (results, sink) = testing::collect();
+/// let (late, late_sink) = testing::collect();
+/// let job = Job::new("sums a minute");
+/// job.source(pelton::sources::items([(10, 1u32), (50, 2), (70, 4), (20, 8)]))
+///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::monotonous())
+///    .key_by(|_| 'a')
+///    .window(Tumbling::of(1.minutes()))
+///    .late_to(late_sink)
+///    .aggregate(|a| a.sum(|r| r.1))
+///    .sink(sink);
+/// Stepper::new(&job, 1).unwrap().run().unwrap();
+/// let sums: Vec<_> = results.take().iter().map(|w| (w.window.end.micros() / 1_000_000, w.value)).collect();
+/// assert_eq!(sums, [(60, 3), (120, 4)]);
+/// assert_eq!(late.take(), [(20, 8)]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Tumbling {
     pub(crate) size: Span,
@@ -298,7 +322,8 @@ pub type Aggregated<P, K, W, A> = Stream<
     OperatorRoot<<P as Pipeline>::Item, <W as WindowAssigner<<P as Pipeline>::Item>>::Make<K, A>>,
 >;
 
-/// A keyed stream cut into windows; an aggregate must follow.
+/// A keyed stream cut into windows; an aggregate must follow. Class, state, cleaning and late records are said at the kind of window:
+/// [`Tumbling`], [`Sliding`], [`Cumulate`], [`Session`](crate::Session), [`Global`](crate::Global), [`ProcessingTime`](crate::ProcessingTime).
 #[must_use = "windows do nothing until an aggregate follows"]
 pub struct WindowedStream<P: Pipeline, K, W> {
     keyed: KeyedStream<P, K>,
@@ -353,7 +378,8 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
         self
     }
 
-    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`.
+    /// Aggregates each window's records: `aggregate(|a| (a.count(), a.sum(|o| o.total)))`. State is the aggregates' accumulators, for as long as the kind of window
+    /// says ([`Tumbling`] has an example).
     pub fn aggregate<A: Aggregate<P::Item>>(
         self,
         make: impl FnOnce(&Aggs<P::Item>) -> A,
@@ -361,7 +387,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>, W: WindowAssigner<P::Item>> WindowedStream<
         self.aggregate_with(make(&Aggs::new()))
     }
 
-    /// Aggregates with an aggregate of your own.
+    /// Aggregates with an aggregate of your own: as [`WindowedStream::aggregate`].
     pub fn aggregate_with<A: Aggregate<P::Item>>(self, aggregate: A) -> Aggregated<P, K, W, A> {
         let WindowedStream {
             keyed,

@@ -21,9 +21,9 @@ impl<P: Pipeline<Item: State>> Stream<P> {
     /// `options`. What goes wrong, and what becomes of the record then, is in the table at [`mod@crate::calls`].
     ///
     /// Class EXEMPT: what the client answers is not known here. Results have their record's time, behind mark and origin; no record is too late,
-    /// and no watermark passes one that waits. State: the records in hand, [`Async::capacity`] a shard; they are in checkpoints, and are asked for
-    /// again after a restore. (With another number of shards, what was in hand goes to the shard that reads its source partition: so ordered
-    /// results of a partition stay in order where no exchange lies before.) O(1) a record.
+    /// and no watermark passes one that waits. State: the records in hand, [`Async::capacity`] a shard, each until it is answered or has failed; they are in
+    /// checkpoints, and are asked for again after a restore. (With another number of shards, what was in hand goes to the shard that reads its
+    /// source partition: so ordered results of a partition stay in order where no exchange lies before.) O(1) a record.
     ///
     /// ```
     /// use pelton::calls::{self, Async};
@@ -77,7 +77,8 @@ impl<P: Pipeline<Item: State>> Stream<P> {
     }
 }
 
-/// An async map being written: what comes of a record and its answer ends it.
+/// An async map being written: what comes of a record and its answer ends it. What it keeps and how long, what becomes of late records, its class and an
+/// example are at [`Stream::async_map`].
 #[must_use = "an async map does nothing until its results are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct AsyncMap<P: Pipeline, C, F> {

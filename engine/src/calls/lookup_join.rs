@@ -70,7 +70,8 @@ impl<P: Pipeline<Item: State>> Stream<P> {
     /// Class EXEMPT: the row is the one of some moment around. (Where answers are to depend on event time alone, make the table a stream:
     /// [`KeyedStream::as_of_join`].) Results have their record's time, behind mark and origin; no record is too late, and no watermark
     /// passes one that waits. Unordered unless the options say otherwise; records of one key keep their order in any case. State: the records
-    /// in hand, [`Async::capacity`] a shard, in checkpoints, which are asked for again after a restore; and the cache, which is not. O(1) a record.
+    /// in hand, [`Async::capacity`] a shard, each until it is answered or has failed, in checkpoints, which are asked for again after a restore; and the
+    /// cache, which is not, and has its bound of rows. O(1) a record.
     ///
     /// ```
     /// use pelton::calls::{self, Async, Cache};
@@ -120,7 +121,8 @@ impl<P: Pipeline<Item: State>> Stream<P> {
     }
 }
 
-/// A lookup join being written: which of its rows are wanted ends it.
+/// A lookup join being written: which of its rows are wanted ends it. What it keeps and how long, what becomes of late records, its class and
+/// an example are at [`Stream::lookup_join`].
 #[must_use = "a join does nothing until its rows are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct LookupJoin<P: Pipeline, C, F> {

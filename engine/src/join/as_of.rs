@@ -27,8 +27,9 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     ///
     /// A `None` key meets another, unlike SQL's null: see [`mod@crate::join`].
     ///
-    /// Class ROWS. A row comes when the watermark of both streams has passed its record, with the record's time. State: the records and versions
-    /// that wait for that, and a version for each key, kept for ever unless [`AsOfJoin::versions_live`] says otherwise (a warning says so).
+    /// Class ROWS, unless versions live by the clock: then EXEMPT. A row comes when the watermark of both streams has passed its record, with the
+    /// record's time. State: the records and versions that wait for that, and a version for each key, kept for ever unless
+    /// [`AsOfJoin::versions_live`] says otherwise (a warning says so, PLT-0203).
     /// Records and versions that are late (t + allowed lateness < V) are counted, meet nobody, and go to [`AsOfJoin::late_to`] where it
     /// is set. O(log of what waits) a record.
     ///
@@ -79,7 +80,8 @@ fn rank<L, R>(side: &Sides<L, R>) -> u8 {
     }
 }
 
-/// An as-of join being written: which of its rows are wanted ends it.
+/// An as-of join being written: which of its rows are wanted ends it. What it keeps and how long, what becomes of late records, its class and
+/// an example are at [`KeyedStream::as_of_join`].
 #[must_use = "a join does nothing until its rows are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct AsOfJoin<P: Pipeline, K, L, R> {

@@ -24,8 +24,8 @@ impl<P: Pipeline> Stream<P> {
     ///
     /// Class EXEMPT: a record meets the table as it is when it comes, and nothing waits for the table to be there. Where the answer is to depend on
     /// event time alone, use [`KeyedStream::as_of_join`]. The table's own event times do not count, and it holds no watermark back. State: a row for
-    /// each key of the table on every shard, until [`BroadcastJoin::removes`] says that it goes, in checkpoints as well. No
-    /// record is too late. O(1) a record, and a copy for each shard of a record of the table.
+    /// each key of the table on every shard, until [`BroadcastJoin::removes`] says that it goes, in checkpoints as well; no warning tells of
+    /// a table that only grows. No record is too late. O(1) a record, and a copy for each shard of a record of the table.
     ///
     /// ```
     /// use pelton::{Job, sources, testing};
@@ -77,7 +77,8 @@ fn never<R>(_: &R) -> bool {
     false
 }
 
-/// A broadcast join being written: which of its rows are wanted ends it.
+/// A broadcast join being written: which of its rows are wanted ends it. What it keeps and how long, what becomes of late records, its class and
+/// an example are at [`Stream::broadcast_join`].
 #[must_use = "a join does nothing until its rows are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct BroadcastJoin<P: Pipeline, R: Send + 'static, K, D = fn(&R) -> bool> {

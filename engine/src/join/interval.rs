@@ -50,7 +50,7 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     /// [`IntervalJoin::late_right_to`] where these are set, and not joined.
     ///
     /// Cost: a probe a record, and a step for each record of its key and of the other stream from the newest down to the last that it
-    /// meets. So where one stream runs far ahead of the other in event time, each record of the other passes over all that its
+    /// meets, and of its own stream for each that is later than itself. So where one stream runs far ahead of the other in event time, each record of the other passes over all that its
     /// key has ahead.
     ///
     /// ```
@@ -104,7 +104,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     }
 }
 
-/// An interval join being written: which of its rows are wanted ends it.
+/// An interval join being written: which of its rows are wanted ends it. What it keeps and how long, what becomes of late records, its class and
+/// an example are at [`KeyedStream::interval_join`].
 #[must_use = "a join does nothing until its rows are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct IntervalJoin<P: Pipeline, K, L, R> {

@@ -91,7 +91,8 @@ impl<P: Pipeline, A: KeyOf<P::Item>> KeyedStream<P, A> {
     }
 }
 
-/// A window join being written: which of its rows are wanted ends it.
+/// A window join being written: which of its rows are wanted ends it. What it keeps and how long, what becomes of late records, its class and
+/// an example are at [`KeyedStream::window_join`].
 #[must_use = "a join does nothing until its rows are asked for"]
 #[allow(missing_debug_implementations)]
 pub struct WindowJoin<P: Pipeline, K, W, L, R> {

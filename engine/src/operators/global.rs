@@ -41,6 +41,10 @@ const PIECE: usize = 1024;
 
 /// Windows by the number of records of a key, whatever their times. Results carry [`Window::ALL`].
 ///
+/// Class EXEMPT, since records are counted as they come; by count behind [`OrderedStream::window`](crate::OrderedStream::window) ROWS. No record is too late. State: an
+/// accumulator for each key whose window is open, in checkpoints. It goes when the window fires: by count alone that of a rare key stays for ever, and a
+/// warning says so (PLT-0203); with a time-out none does. One probe a record.
+///
 /// ```
 /// use pelton::{Global, Job, testing};
 /// let (results, sink) = testing::collect();

@@ -32,6 +32,9 @@ use crate::window::{Cumulate, Sliding, Tumbling, WindowAssigner};
 /// Windows by processing time: results depend on when records are processed, and another run gives others. They need no
 /// event time.
 ///
+/// Class EXEMPT, and a warning says so (PLT-0204). No record is too late. State and cost are those of the windows by event time ([`Tumbling`], [`Sliding`],
+/// [`Cumulate`], [`Session`]); the state goes when the clock has reached a window's end, or the input its own.
+///
 /// ```
 /// use pelton::testing::{self, Stepper};
 /// use pelton::{Job, ProcessingTime, Spans};

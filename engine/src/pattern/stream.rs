@@ -32,8 +32,8 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> KeyedStream<P, K> {
     ///
     /// State: records until the watermark has passed them; then, by key, the events that partial matches have taken, each once, and 20
     /// bytes for each place of one in a partial match, 40 for each partial match. It goes with the match, by `within` (for which the watermark
-    /// is enough), or when it is too much ([`PatternStream::partial_matches_max`]). Cost: O(log n) for the order, and an event goes to
-    /// each partial match of its key.
+    /// is enough; without it a warning tells, PLT-0203), or when it is too much ([`PatternStream::partial_matches_max`]). Cost: O(log n)
+    /// for the order, and an event goes to each partial match of its key.
     ///
     /// More than three charges of a card within a minute, no two in a row from one country:
     ///
@@ -224,7 +224,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> PatternStream<P, K> {
         self
     }
 
-    /// A result for each match.
+    /// A result for each match. State and late records are said at [`KeyedStream::pattern`].
     pub fn select<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -233,7 +233,23 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> PatternStream<P, K> {
         self.tells(move |matched: &Matched<'_, P::Item>, to: &mut Vec<O>| to.push(f(matched)))
     }
 
-    /// Any number of results for each match. They are gathered before the first goes on.
+    /// Any number of results for each match. They are gathered before the first goes on. State and late records are said at [`KeyedStream::pattern`].
+    ///
+    /// ```
+    /// use pelton::pattern::Pattern;
+    /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("two rises");
+    /// let rises = Pattern::begin("low").next("high").where_matched(|r: &(i64, u32), m| m.first_of("low").is_some_and(|low| r.1 > low.1));
+    /// job.source(sources::items([(1, 5), (2, 9), (3, 4)]))
+    ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::monotonous())
+    ///    .key_by(|_| 'a')
+    ///    .pattern(rises.within(1.minutes()))
+    ///    .flat_select(|m| m.events().map(|(_, _, r)| r.1).collect::<Vec<_>>())
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [5, 9]);
+    /// ```
     pub fn flat_select<I, F>(self, f: F) -> Stream<impl Pipeline<Item = I::Item>>
     where
         I: IntoIterator<Item: Send + 'static>,

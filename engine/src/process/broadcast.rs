@@ -209,8 +209,8 @@ where
     /// Class EXEMPT: a record meets the map as it is when it comes, and nothing waits for the map to be there; what the map holds in the end is
     /// fixed if the stream has one partition, or the entries that its partitions write are different ones. Records of a source partition come in their order,
     /// and all records in one order on every shard, by way of one of them. The stream's event times do not count: it holds no
-    /// watermark back, and none of its records is late. State: the map on every shard, in checkpoints as well, until `write` removes entries. A
-    /// record costs a copy a shard.
+    /// watermark back, and none of its records is late. State: the map on every shard, in checkpoints as well, until `write` removes entries; no warning
+    /// tells of a map that only grows. A record costs a copy a shard.
     ///
     /// `write` must do the same on each shard: it goes by the record and the map, and by nothing else.
     ///
@@ -283,7 +283,7 @@ where
     C: OnTimer<K::Key, S, O>,
     H: Fn(&Q::Item, &mut Writes<'_, K::Key, S>) + Clone + Send + 'static,
 {
-    /// What is done with each record of the keyed stream: as [`Process::each`].
+    /// What is done with each record of the keyed stream: as [`Process::each`]. The map's state is said at [`Process::connect_broadcast`].
     pub fn each<F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         F: Fn(&P::Item, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>)

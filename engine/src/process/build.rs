@@ -243,9 +243,33 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> ProcessInput<T, K> for Ordere
 
 impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> KeyedStream<P, K> {
     /// Begins an operator of your own, known to state, savepoints, metrics and errors by `uid`: it has these states by key,
-    /// and [`Process::each`] says what is done with a record. See [`mod@crate::process`] for an example.
+    /// and [`Process::each`] says what is done with a record. See [`mod@crate::process`] for the states that there are and for timers.
     ///
-    /// In the order of arrival, so of class EXEMPT; records that are behind come as well and say so.
+    /// In the order of arrival, so of class EXEMPT; no record is too late, and those that are behind say so ([`Context::behind`]).
+    ///
+    /// State: what the function sets, in checkpoints, until it clears it or its time to live is over ([`Ttl`](super::Ttl)), and its timers until they fire or
+    /// are deleted. Of a state by key without a time to live, in a function without timers that does not say [`Process::states_stay_few`], a warning
+    /// tells (PLT-0203). A record costs one probe for its key, besides what the function does.
+    ///
+    /// ```
+    /// use pelton::process::value;
+    /// use pelton::{Job, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("what has changed");
+    /// job.source(sources::items([('a', 20), ('a', 20), ('b', 7), ('a', 21)]))
+    ///    .key_by(|r| r.0)
+    ///    .process("last", value::<i32>("last"))
+    ///    .states_stay_few()
+    ///    .each(|reading, last, cx| {
+    ///        if last.get() != Some(&reading.1) {
+    ///            last.set(reading.1);
+    ///            cx.emit(*reading);
+    ///        }
+    ///    })
+    ///    .sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [('a', 20), ('b', 7), ('a', 21)]);
+    /// ```
     #[track_caller]
     pub fn process<S, O>(self, uid: impl Into<String>, states: S) -> Process<Self, T, K, S, O>
     where
@@ -264,7 +288,8 @@ impl<T: Send + 'static, P: Pipeline<Item = T>, K: KeyOf<T>> KeyedStream<P, K> {
 
 impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> OrderedStream<P, K> {
     /// As [`KeyedStream::process`], in event-time order: class ROWS, unless it goes by the clock. A timer for t fires after the
-    /// records at t and before those that follow, those of other keys included.
+    /// records at t and before those that follow, those of other keys included. Late records are dropped before it, as of [`OrderedStream`]. An example is at
+    /// [`mod@crate::process`].
     #[track_caller]
     pub fn process<S, O>(self, uid: impl Into<String>, states: S) -> Process<Self, T, K, S, O>
     where
@@ -281,7 +306,7 @@ impl<T: State, P: Pipeline<Item = T>, K: KeyOf<T>> OrderedStream<P, K> {
     }
 }
 
-/// A process function being written: [`Process::each`] ends it.
+/// A process function being written: [`Process::each`] ends it. See [`KeyedStream::process`].
 #[must_use = "a process function does nothing until `each` says what it does with records"]
 #[allow(missing_debug_implementations)]
 pub struct Process<I, T, K, S, O, G = NoTimer, C = NoTimer> {
@@ -405,7 +430,7 @@ where
     }
 
     /// What is done with each record: it is called with the record, its key's states (as they were asked for: one, or a
-    /// tuple), and the context.
+    /// tuple), and the context. State, cleaning and late records are said at [`KeyedStream::process`].
     pub fn each<F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         F: Fn(&T, &mut Of<'_, K::Key, S>, &mut Context<'_, K::Key, O>) + Clone + Send + 'static,

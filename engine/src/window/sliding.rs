@@ -21,6 +21,10 @@ use crate::time::Span;
 /// own partition's watermark V(r) has not reached (SEMANTICS, time, 4). Where these are only some, it is counted as
 /// *partly late*; where there are none, it goes to the late output.
 ///
+/// Class ROWS; NET with allowed lateness, unless it is for one correction; EXEMPT with early firing. State: for each key an accumulator for each slice (a stretch
+/// between two window bounds) that has records, until the watermark has reached the end of the last window that holds it; with allowed lateness a
+/// second one, until it has reached that end and the lateness. A key goes with its last slice. In checkpoints, a key one entry.
+///
 /// The cost of a record does not grow with `size / slide`; results do, since each window emits each of its keys.
 ///
 /// ```
@@ -78,9 +82,21 @@ impl Sliding {
 /// For max_size 3 h and step 1 h: `[0, 1)`, `[0, 2)`, `[0, 3)`, `[3, 4)`, `[3, 5)`, `[3, 6)` and so on. A key fires in every
 /// window from its first record on until `max_size` is full, whether or not the last step brought it something.
 ///
+/// Class, state, cleaning, late and partly late records and cost are those of [`Sliding`].
+///
 /// ```
-/// use pelton::{Cumulate, Spans};
-/// let visits_today_so_far = Cumulate::of(1.days(), 1.hours()).allowed_lateness(10.minutes());
+/// use pelton::{Cumulate, EventTime, Job, Spans, Watermarks, sources, testing};
+/// let (results, sink) = testing::collect();
+/// let job = Job::new("visits today so far");
+/// job.source(sources::items([1, 2, 9, 15]))
+///    .event_time(|hour| EventTime::from_seconds(3_600 * hour), Watermarks::monotonous())
+///    .key_by(|_| 'a')
+///    .window(Cumulate::of(1.days(), 8.hours()))
+///    .aggregate(|a| a.count())
+///    .sink(sink);
+/// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+/// let visits: Vec<_> = results.take().into_iter().map(|w| w.value).collect();
+/// assert_eq!(visits, [2, 4, 4]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Cumulate {
