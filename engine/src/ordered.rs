@@ -334,7 +334,7 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedWindows<P, K> {
         self.aggregate_with(make(&Aggs::new()))
     }
 
-    /// Aggregates with an aggregate of your own.
+    /// Aggregates with an aggregate of your own: as [`OrderedWindows::aggregate`].
     pub fn aggregate_with<A: Aggregate<P::Item>>(
         self,
         aggregate: A,

@@ -130,7 +130,7 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OverStream<P, K> {
     /// use pelton::{EventTime, Job, Spans, Watermarks, sources, testing};
     /// let (results, sink) = testing::collect();
     /// let job = Job::new("the last minute");
-    /// job.source(sources::items([(1, 5u32), (200, 7), (30, 6)]))
+    /// job.source(sources::items([(33, 5u32), (30, 6), (200, 7)]))
     ///    .event_time(|r| EventTime::from_seconds(r.0), Watermarks::bounded(5.seconds()))
     ///    .key_by(|_| 'a')
     ///    .in_event_time_order()
@@ -139,7 +139,7 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OverStream<P, K> {
     ///    .map(|(record, sum)| (record.0, sum))
     ///    .sink(sink);
     /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
-    /// assert_eq!(results.take(), [(1, 5), (30, 11), (200, 7)]);
+    /// assert_eq!(results.take(), [(30, 6), (33, 11), (200, 7)]);
     /// ```
     pub fn aggregate<A: Aggregate<P::Item>>(
         self,
@@ -148,7 +148,7 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OverStream<P, K> {
         self.aggregate_with(make(&Aggs::new()))
     }
 
-    /// The same with an aggregate of your own.
+    /// The same with an aggregate of your own. See [`OverStream::aggregate`].
     pub fn aggregate_with<A: Aggregate<P::Item>>(
         self,
         aggregate: A,

@@ -240,6 +240,22 @@ pub struct Callback<F> {
 }
 
 /// A sink that calls `f` for each record. Append-only; see [`Callback::updates`].
+///
+/// It keeps nothing, and no record is too late for it. In a job with checkpoints it is called again, after a crash, for the records since the last one.
+///
+/// ```
+/// use pelton::{Job, sink, sources, testing};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
+/// let latest = Arc::new(AtomicU64::new(0));
+/// let shown = latest.clone();
+/// let job = Job::new("a total, shown as it grows");
+/// job.source(sources::items([3u64, 4]))
+///    .key_by(|_| 'a')
+///    .reduce(|sum, n| *sum += n)
+///    .sink(sink::callback("show", move |total: pelton::Keyed<char, u64>, _| shown.store(total.value, Relaxed)).updates());
+/// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+/// assert_eq!(latest.load(Relaxed), 7);
+/// ```
 pub fn callback<F>(name: impl Into<String>, f: F) -> Callback<F> {
     Callback {
         name: name.into(),

@@ -115,7 +115,7 @@ where
     }
 
     /// A result for each record that was answered. A request that has failed stops the job, unless it is to be a dead
-    /// letter ([`AsyncMap::dead_letters`]).
+    /// letter ([`AsyncMap::dead_letters`]). See [`Stream::async_map`].
     pub fn results<O, G>(self, row: G) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -128,7 +128,7 @@ where
     }
 
     /// A result for each record, also of one whose request has failed: a default, or a `Result` that
-    /// [`Stream::side_output`] parts.
+    /// [`Stream::side_output`] parts. See [`Stream::async_map`].
     pub fn outcomes<O, G>(mut self, row: G) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,

@@ -174,7 +174,7 @@ where
     }
 
     /// A row for each record whose key has one. A request that has failed stops the job, unless it is to be a dead
-    /// letter ([`LookupJoin::dead_letters`]).
+    /// letter ([`LookupJoin::dead_letters`]). See [`Stream::lookup_join`].
     pub fn inner<O, G>(self, row: G) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -187,7 +187,7 @@ where
         })
     }
 
-    /// A row for each record, with its key's if there is one. Failures as of [`LookupJoin::inner`].
+    /// A row for each record, with its key's if there is one. Failures as of [`LookupJoin::inner`]. See [`Stream::lookup_join`].
     pub fn left_outer<O, G>(self, row: G) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -199,7 +199,7 @@ where
         })
     }
 
-    /// A row for each record, also of one whose key's request has failed.
+    /// A row for each record, also of one whose key's request has failed. See [`Stream::lookup_join`].
     pub fn outcomes<O, G>(mut self, row: G) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,

@@ -126,7 +126,7 @@ where
         self
     }
 
-    /// A row for each record for whose time there is a version.
+    /// A row for each record for whose time there is a version. See [`KeyedStream::as_of_join`].
     pub fn inner<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -135,7 +135,7 @@ where
         self.rows(move |left, right| right.map(|right| f(left, right)))
     }
 
-    /// A row for each record, with the version if there is one.
+    /// A row for each record, with the version if there is one. See [`KeyedStream::as_of_join`].
     pub fn left_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,

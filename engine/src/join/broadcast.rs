@@ -116,7 +116,7 @@ where
         }
     }
 
-    /// A row for each record whose key the table has.
+    /// A row for each record whose key the table has. See [`Stream::broadcast_join`].
     pub fn inner<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -125,7 +125,7 @@ where
         self.rows(move |left, right: Option<&R>| right.map(|right| f(left, right)))
     }
 
-    /// A row for each record, with the table's if there is one.
+    /// A row for each record, with the table's if there is one. See [`Stream::broadcast_join`].
     pub fn left_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,

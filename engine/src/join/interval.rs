@@ -176,7 +176,7 @@ where
         self
     }
 
-    /// A row for each pair.
+    /// A row for each pair. See [`KeyedStream::interval_join`].
     pub fn inner<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -188,7 +188,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of the first stream that meets none.
+    /// A row for each pair, and one for each record of the first stream that meets none. See [`KeyedStream::interval_join`].
     pub fn left_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -200,7 +200,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of the second stream that meets none.
+    /// A row for each pair, and one for each record of the second stream that meets none. See [`KeyedStream::interval_join`].
     pub fn right_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,
@@ -212,7 +212,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of either stream that meets none: one of both is always there.
+    /// A row for each pair, and one for each record of either stream that meets none: one of both is always there. See [`KeyedStream::interval_join`].
     pub fn full_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = O>>
     where
         O: Send + 'static,

@@ -204,7 +204,7 @@ where
         self
     }
 
-    /// A row for each pair.
+    /// A row for each pair. See [`KeyedStream::regular_join`].
     pub fn inner<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Change<O>>>
     where
         O: Send + 'static,
@@ -216,7 +216,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each row of the first stream while it has no partner.
+    /// A row for each pair, and one for each row of the first stream while it has no partner. See [`KeyedStream::regular_join`].
     pub fn left_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Change<O>>>
     where
         O: Send + 'static,
@@ -228,7 +228,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each row of the second stream while it has no partner.
+    /// A row for each pair, and one for each row of the second stream while it has no partner. See [`KeyedStream::regular_join`].
     pub fn right_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Change<O>>>
     where
         O: Send + 'static,
@@ -240,7 +240,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each row of either stream while it has no partner: one of both is always there.
+    /// A row for each pair, and one for each row of either stream while it has no partner: one of both is always there. See [`KeyedStream::regular_join`].
     pub fn full_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Change<O>>>
     where
         O: Send + 'static,
@@ -249,7 +249,7 @@ where
         self.rows(Join::Full, f)
     }
 
-    /// The rows of the first stream while they have a partner in the second, each once (SQL's `EXISTS`).
+    /// The rows of the first stream while they have a partner in the second, each once (SQL's `EXISTS`). See [`KeyedStream::regular_join`].
     pub fn semi(self) -> Stream<impl Pipeline<Item = Change<A::Row>>>
     where
         A::Row: Clone,
@@ -257,7 +257,23 @@ where
         self.rows(Join::Semi, left_itself)
     }
 
-    /// The rows of the first stream while they have no partner in the second (SQL's `NOT EXISTS`).
+    /// The rows of the first stream while they have no partner in the second (SQL's `NOT EXISTS`). See [`KeyedStream::regular_join`].
+    ///
+    /// ```
+    /// use pelton::{Change, Job, change::Kind, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("unpaid");
+    /// let orders = job.source(sources::items([(7u64, 30), (8, 40)])).key_by(|o| o.0);
+    /// let (paid, payments) = testing::feed::<u64>(1);
+    /// let payments = job.source(payments).key_by(|p| *p);
+    /// orders.regular_join(payments).unbounded().anti().sink(sink);
+    /// let mut stepper = testing::Stepper::new(&job, 1).unwrap();
+    /// stepper.until_idle().unwrap();
+    /// assert_eq!(results.take(), [(7, 30), (8, 40)].map(|order| Change::new(Kind::Insert, order)));
+    /// paid.push(0, 7);
+    /// stepper.until_idle().unwrap();
+    /// assert_eq!(results.take(), [Change::new(Kind::Delete, (7, 30))]);
+    /// ```
     pub fn anti(self) -> Stream<impl Pipeline<Item = Change<A::Row>>>
     where
         A::Row: Clone,

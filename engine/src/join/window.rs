@@ -121,7 +121,7 @@ where
         self
     }
 
-    /// A row for each pair.
+    /// A row for each pair. See [`KeyedStream::window_join`].
     #[track_caller]
     pub fn inner<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Windowed<K::Key, O>>>
     where
@@ -134,7 +134,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of the first stream that meets none.
+    /// A row for each pair, and one for each record of the first stream that meets none. See [`KeyedStream::window_join`].
     #[track_caller]
     pub fn left_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Windowed<K::Key, O>>>
     where
@@ -147,7 +147,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of the second stream that meets none.
+    /// A row for each pair, and one for each record of the second stream that meets none. See [`KeyedStream::window_join`].
     #[track_caller]
     pub fn right_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Windowed<K::Key, O>>>
     where
@@ -160,7 +160,7 @@ where
         })
     }
 
-    /// A row for each pair, and one for each record of either stream that meets none: one of both is always there.
+    /// A row for each pair, and one for each record of either stream that meets none: one of both is always there. See [`KeyedStream::window_join`].
     #[track_caller]
     pub fn full_outer<O, F>(self, f: F) -> Stream<impl Pipeline<Item = Windowed<K::Key, O>>>
     where
@@ -170,13 +170,27 @@ where
         self.rows(Join::Full, f)
     }
 
-    /// The records of the first stream that meet any of the second, each once.
+    /// The records of the first stream that meet any of the second, each once. See [`KeyedStream::window_join`].
+    ///
+    /// ```
+    /// use pelton::{EventTime, Job, Spans, Tumbling, Watermarks, sources, testing};
+    /// let (results, sink) = testing::collect();
+    /// let job = Job::new("seen, and clicked in the same minute");
+    /// let at = |e: &(u64, i64)| EventTime::from_seconds(e.1);
+    /// let seen = job.source(sources::items([(7u64, 1), (8, 2), (9, 50)]));
+    /// let clicks = job.source(sources::items([(7u64, 5), (7, 6), (9, 61)]));
+    /// let seen = seen.event_time(at, Watermarks::monotonous()).key_by(|e| e.0);
+    /// let clicks = clicks.event_time(at, Watermarks::monotonous()).key_by(|e| e.0);
+    /// seen.window_join(clicks, Tumbling::of(1.minutes())).semi().map(|w| w.value).sink(sink);
+    /// testing::Stepper::new(&job, 1).unwrap().run().unwrap();
+    /// assert_eq!(results.take(), [(7, 1)]);
+    /// ```
     #[track_caller]
     pub fn semi(self) -> Stream<impl Pipeline<Item = Windowed<K::Key, L>>> {
         self.rows(Join::Semi, left_itself)
     }
 
-    /// The records of the first stream that meet none of the second.
+    /// The records of the first stream that meet none of the second. See [`KeyedStream::window_join`].
     #[track_caller]
     pub fn anti(self) -> Stream<impl Pipeline<Item = Windowed<K::Key, L>>> {
         self.rows(Join::Anti, left_itself)
