@@ -84,12 +84,12 @@ impl Sub<Span> for EventTime {
     }
 }
 
-/// The same length the other way: a bound before instead of after. The least span has no other and becomes the greatest.
+/// The same length the other way: a bound before instead of after. The least number of microseconds has no other and becomes the greatest.
 ///
 /// ```
 /// use pelton::{Span, Spans};
 /// assert_eq!(-(5.seconds()), Span::from_micros(-5_000_000));
-/// assert_eq!(-Span::from_micros(i64::MIN), Span::MAX);
+/// assert_eq!(-Span::from_micros(i64::MIN), Span::from_micros(i64::MAX));
 /// ```
 impl Neg for Span {
     type Output = Span;
