@@ -97,6 +97,6 @@ pub use restore::Restored;
 pub(crate) use restore::{JobLoad, Unfit};
 pub(crate) use saver::Saver;
 pub(crate) use touch::{Touch, Tracked, Untracked};
-pub(crate) use tracker::Tracker;
+pub(crate) use tracker::{Lifted, Tracker};
 pub(crate) use uncommitted::{Committed, Committers, ToCommit};
 pub(crate) use value::{Parts, Stored, Value, Whole};

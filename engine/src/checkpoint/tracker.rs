@@ -44,6 +44,13 @@ pub(crate) struct Tracker {
     least: u32,
 }
 
+/// What is known of an entry on its way to another place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifted {
+    marked: bool,
+    stored: bool,
+}
+
 /// Entries that a sweep marks at a barrier: as many as have changed, within bounds. The upper one keeps the step short; the lower one is
 /// the barrier's, [`Cut::sweep_least`].
 const SWEEP_MAX: u32 = 16_384;
@@ -136,6 +143,28 @@ impl Tracker {
             was
         });
         (is_due, stored)
+    }
+
+    /// Entry `id` is about to be moved to another place: whether it is due and must be saved first, and what [`Tracker::lay`] is to be
+    /// told. Nothing of it stays.
+    #[must_use]
+    pub fn lift(&mut self, id: u32) -> (bool, Lifted) {
+        let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
+        let marked = self.marked.get(word).is_some_and(|w| w & bit != 0);
+        let (due, stored) = self.remove(id);
+        (due, Lifted { marked, stored })
+    }
+
+    /// It is entry `id` now, which was none before. A sweep that is on may have passed this place and not the other, so it is written
+    /// once more.
+    pub fn lay(&mut self, id: u32, lifted: Lifted) {
+        if lifted.stored {
+            self.restored(id);
+        }
+        if lifted.marked || self.sweep.is_some() {
+            let due = self.touch(id);
+            debug_assert!(!due, "nothing was there at the barrier");
+        }
     }
 
     /// Entry `id` has been restored: it is as it was written.

@@ -1,112 +1,112 @@
 //! Records that wait for the watermark, given back in the order of (event time, rank, origin).
 //!
 //! Laws
-//! 1. `pop` gives the least by (time, rank, origin); equals come in the order in which they were pushed. Mostly there is no rank.
-//! 2. Nothing is copied when it grows: records lie in pages and never move, and a four-way heap of 16 bytes a record lies in
-//!    pages as well, four siblings in one cache line. A push or pop is O(log n), and a push in ascending order O(1).
-//! 3. A record stays in its slot until it is popped: a checkpoint knows it there by its number of arrival.
-//! 4. Pages are kept for the next time: its memory is that of the most records it ever held.
+//! 1. The order is that of (time, rank, origin, number of arrival). Mostly there is no rank.
+//! 2. What comes in a few ascending sequences, as partitions and lanes bring it, lies in [`runs`] and is copied in and out in bulk. A batch
+//!    that does not ascend is sorted first, [`MOST`] records at the most. What fits into no run is in a heap ([`loose`]). So a record is
+//!    O(log of the batch + log of the runs) where batches are large, and O(log n) whatever comes.
+//! 3. A record stays in its slot until it is taken, or moved from a thin run to the heap, which the caller does and is told of: a checkpoint
+//!    knows it there by its number of arrival.
+//! 4. Nothing is copied when it grows, and pages are kept for the next time.
 
-use crate::batch::{Origin, Stamp};
+mod loose;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::Size;
 use crate::time::EventTime;
+pub(crate) use loose::Held;
+use loose::Loose;
+use runs::Runs;
 
-const PAGE: usize = 1024;
-/// Places left free before the root, so that siblings begin at a multiple of four and share a page.
-const PAD: usize = 3;
-const NONE: u32 = u32::MAX;
+/// Records that are taken in at once: sorted in some 50 µs where they come in no order at all.
+pub(crate) const MOST: usize = 1024;
 
-/// A place of the heap: the time, and where the rest lies.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    time: EventTime,
-    slot: u32,
-}
+/// What comes first of what has one time, if anything does.
+type Rank<T> = Option<fn(&T) -> u8>;
+/// What decides where times are equal: rank, origin and number of arrival.
+type Tie = (u8, Origin, u64);
 
+/// A record that waits, where it lies.
 #[derive(Debug)]
-enum Slot<T> {
-    /// The next free slot, or [`NONE`].
-    Free(u32),
-    Held(Held<T>),
-}
-
-/// A record that waits.
-#[derive(Debug)]
-pub(crate) struct Held<T> {
-    pub record: T,
+pub(crate) struct Seen<'a, T> {
+    pub record: &'a T,
     pub origin: Origin,
     pub stamp: Stamp,
     /// Order of arrival.
     pub number: u64,
 }
 
+/// Which records come next, and where they lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// The first one of the heap.
+    Loose(u32),
+    /// From this place so many, one behind another.
+    Run(u32, usize),
+}
+
+impl Next {
+    pub fn slots(self) -> impl Iterator<Item = u32> {
+        let (slot, count) = match self {
+            Next::Loose(slot) => (loose_slot(slot), 1),
+            Next::Run(place, count) => (run_slot(place), count as u32),
+        };
+        (0..count).map(move |n| slot + 2 * n)
+    }
+
+    pub fn count(self) -> usize {
+        match self {
+            Next::Loose(_) => 1,
+            Next::Run(_, count) => count,
+        }
+    }
+}
+
+fn loose_slot(slot: u32) -> u32 {
+    2 * slot
+}
+
+fn run_slot(place: u32) -> u32 {
+    2 * place + 1
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Replay<T> {
-    heap: Vec<Vec<Entry>>,
-    len: usize,
-    slots: Vec<Vec<Slot<T>>>,
-    /// First free slot, or [`NONE`].
-    free: u32,
+    loose: Loose<T>,
+    runs: Runs<T>,
     /// The number of the next record that arrives.
     next: u64,
-    /// What comes first of what has one time.
-    rank: Option<fn(&T) -> u8>,
+    rank: Rank<T>,
+    /// While a batch is taken in: its records' numbers, and their order where they had to be sorted.
+    numbers: Vec<u64>,
+    order: Vec<(EventTime, u32)>,
 }
 
 impl<T> Replay<T> {
-    pub fn new() -> Self {
-        Replay {
-            heap: vec![],
-            len: 0,
-            slots: vec![],
-            free: NONE,
-            next: 0,
-            rank: None,
-        }
-    }
-
     /// Records of one time come in the order of their ranks, before their origins count.
-    pub fn ranked(rank: Option<fn(&T) -> u8>) -> Self {
+    pub fn ranked(rank: Rank<T>) -> Self {
         Replay {
+            loose: Loose::ranked(rank),
+            runs: Runs::ranked(rank),
+            next: 0,
             rank,
-            ..Replay::new()
+            numbers: vec![],
+            order: vec![],
         }
     }
 
     /// How many wait, and their bytes.
     pub fn size(&self) -> Size {
-        Size::of::<Slot<T>>(self.len, size_of::<Entry>())
+        self.loose.size().and(self.runs.size())
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    #[inline(always)]
-    fn entry(&self, at: usize) -> Entry {
-        self.heap[(at + PAD) / PAGE][(at + PAD) % PAGE]
-    }
-
-    #[inline(always)]
-    fn set(&mut self, at: usize, entry: Entry) {
-        self.heap[(at + PAD) / PAGE][(at + PAD) % PAGE] = entry;
-    }
-
-    fn tie(&self, slot: u32) -> (u8, Origin, u64) {
-        match &self.slots[slot as usize / PAGE][slot as usize % PAGE] {
-            Slot::Held(held) => {
-                let rank = self.rank.map_or(0, |rank| rank(&held.record));
-                (rank, held.origin, held.number)
-            }
-            Slot::Free(_) => unreachable!("the heap names held slots only"),
-        }
-    }
-
-    #[inline(always)]
-    fn before(&self, a: Entry, b: Entry) -> bool {
-        a.time < b.time || (a.time == b.time && self.tie(a.slot) < self.tie(b.slot))
+        self.loose.len() == 0 && self.runs.len() == 0
     }
 
     /// The number of the next record that arrives.
@@ -121,199 +121,150 @@ impl<T> Replay<T> {
 
     /// Slots are below this.
     pub fn slot_end(&self) -> u32 {
-        match self.slots.last() {
-            Some(last) => ((self.slots.len() - 1) * PAGE + last.len()) as u32,
-            None => 0,
-        }
+        let loose = loose_slot(self.loose.slot_end());
+        loose.max(run_slot(self.runs.place_end()))
     }
 
     /// The record in a slot.
-    pub fn held(&self, slot: u32) -> Option<&Held<T>> {
-        match self
-            .slots
-            .get(slot as usize / PAGE)?
-            .get(slot as usize % PAGE)?
-        {
-            Slot::Held(held) => Some(held),
-            Slot::Free(_) => None,
+    pub fn held(&self, slot: u32) -> Option<Seen<'_, T>> {
+        match slot % 2 {
+            0 => self.loose.seen(slot / 2),
+            _ => self.runs.seen(slot / 2),
         }
-    }
-
-    /// Takes a record; its slot.
-    pub fn push(&mut self, record: T, stamp: Stamp, origin: Origin) -> u32 {
-        let number = self.next;
-        self.next += 1;
-        self.put(Held {
-            record,
-            origin,
-            stamp,
-            number,
-        })
     }
 
     /// Takes a record that has its number already; its slot.
     pub fn put(&mut self, held: Held<T>) -> u32 {
-        let time = held.stamp.time;
-        let slot = self.hold(held);
-        let entry = Entry { time, slot };
-        if (self.len + PAD) / PAGE == self.heap.len() {
-            self.heap.push(page(self.heap.is_empty()));
-        }
-        let place = (self.len + PAD) % PAGE;
-        let last = &mut self.heap[(self.len + PAD) / PAGE];
-        if place >= last.len() {
-            last.resize(place + 1, entry);
-        }
-        self.len += 1;
-        self.rise(self.len - 1, entry);
-        slot
+        loose_slot(self.loose.put(held))
     }
 
-    /// Puts `entry` in at `at` or above.
+    /// Takes all records of a batch, [`MOST`] at the most, and leaves it empty; tells the slot of each.
+    pub fn take_in(&mut self, batch: &mut Batch<T>, mut came: impl FnMut(u32)) {
+        debug_assert!(batch.len() <= MOST);
+        let count = batch.len();
+        batch.origins.resize(count, Origin::default());
+        let first = self.next;
+        self.next += count as u64;
+        self.numbers.clear();
+        if self.ascends(batch) {
+            self.numbers.extend(first..self.next);
+        } else {
+            self.sort(batch, first);
+        }
+        let loose = &mut self.loose;
+        let in_run = self
+            .runs
+            .take_in(batch, &self.numbers, |place| came(run_slot(place)));
+        if !in_run {
+            let mut numbers = self.numbers.iter();
+            batch.consume(|record, stamp, origin| {
+                let number = numbers.next().copied().unwrap_or_default();
+                came(loose_slot(loose.put(Held {
+                    record,
+                    origin,
+                    stamp,
+                    number,
+                })));
+                true
+            });
+        }
+    }
+
+    /// Whether the records of a batch ascend; their numbers do.
+    fn ascends(&self, batch: &Batch<T>) -> bool {
+        let times = &batch.times[..];
+        let follows = |n: usize| {
+            times[n - 1] < times[n]
+                || (times[n - 1] == times[n]
+                    && runs::tie(batch, n - 1, 0, self.rank)
+                        <= runs::tie(batch, n, 0, self.rank))
+        };
+        (1..times.len()).all(follows)
+    }
+
+    /// Sorts a batch, whose records' numbers begin at `first`.
+    fn sort(&mut self, batch: &mut Batch<T>, first: u64) {
+        let order = &mut self.order;
+        order.clear();
+        order.extend(batch.times.iter().zip(0..).map(|(&time, n)| (time, n)));
+        let tie = |n: u32| runs::tie(batch, n as usize, u64::from(n), self.rank);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| tie(a.1).cmp(&tie(b.1))));
+        let numbers = order.iter().map(|&(_, n)| first + u64::from(n));
+        self.numbers.extend(numbers);
+        if !batch.behind.is_empty() {
+            let marks = std::mem::take(&mut batch.behind);
+            for (index, &(_, was)) in (0..).zip(order.iter()) {
+                if let Ok(at) = marks.binary_search_by_key(&was, |b| b.index) {
+                    let mark = crate::batch::Behind { index, ..marks[at] };
+                    batch.behind.push(mark);
+                }
+            }
+        }
+        for (time, &(sorted, _)) in batch.times.iter_mut().zip(order.iter()) {
+            *time = sorted;
+        }
+        // Along each cycle of the permutation: a place is given what belongs there, and is then its own.
+        for start in 0..order.len() {
+            let mut at = start;
+            loop {
+                let from = order[at].1 as usize;
+                order[at].1 = at as u32;
+                if from == start {
+                    break;
+                }
+                batch.records.swap(at, from);
+                batch.origins.swap(at, from);
+                at = from;
+            }
+        }
+    }
+
+    /// The records that come next, of those below `below`: some, not more than `most`, that lie one behind another.
     #[inline(always)]
-    fn rise(&mut self, mut at: usize, entry: Entry) {
-        while at > 0 {
-            let above = (at - 1) / 4;
-            let parent = self.entry(above);
-            if !self.before(entry, parent) {
-                break;
+    pub fn next(&self, below: EventTime, most: usize) -> Option<Next> {
+        let loose = self.loose.first();
+        let Some(time) = self.runs.first() else {
+            let (time, slot) = loose?;
+            return (time < below).then_some(Next::Loose(slot));
+        };
+        let mut end = below;
+        if let Some((other, slot)) = loose {
+            if other < time || (other == time && self.loose.first_tie() < self.runs.first_tie()) {
+                return (other < below).then_some(Next::Loose(slot));
             }
-            self.set(at, parent);
-            at = above;
+            end = below.min(other);
         }
-        self.set(at, entry);
-    }
-
-    fn hold(&mut self, held: Held<T>) -> u32 {
-        if self.free != NONE {
-            let at = self.free;
-            let slot = &mut self.slots[at as usize / PAGE][at as usize % PAGE];
-            if let Slot::Free(next) = *slot {
-                self.free = next;
-            }
-            *slot = Slot::Held(held);
-            return at;
-        }
-        if self.slots.last().is_none_or(|p| p.len() == PAGE) {
-            self.slots.push(page(self.slots.is_empty()));
-        }
-        let number = self.slots.len() - 1;
-        let last = &mut self.slots[number];
-        last.push(Slot::Held(held));
-        let slot = number * PAGE + last.len() - 1;
-        assert!(
-            slot < NONE as usize,
-            "at most 2^32 - 1 records wait on a shard"
-        );
-        slot as u32
-    }
-
-    /// The least time that waits.
-    pub fn first(&self) -> Option<EventTime> {
-        (self.len > 0).then(|| self.entry(0).time)
-    }
-
-    /// The slot of the record that comes first.
-    pub fn first_slot(&self) -> Option<u32> {
-        (self.len > 0).then(|| self.entry(0).slot)
-    }
-
-    /// Takes the first record out.
-    pub fn pop(&mut self) -> Option<(T, Stamp, Origin)> {
-        if self.len == 0 {
+        if time >= below {
             return None;
         }
-        let top = self.entry(0);
-        self.len -= 1;
-        if self.len > 0 {
-            self.sink(self.entry(self.len));
-        }
-        let slot = &mut self.slots[top.slot as usize / PAGE][top.slot as usize % PAGE];
-        let Slot::Held(held) = std::mem::replace(slot, Slot::Free(self.free)) else {
-            unreachable!("the heap names held slots only")
-        };
-        self.free = top.slot;
-        Some((held.record, held.stamp, held.origin))
+        let (place, count) = self.runs.stretch(end, most);
+        Some(Next::Run(place, count))
     }
 
-    /// Puts the last entry in where the root was taken: the hole goes down to a leaf by the least child, and the entry,
-    /// which is almost always great, rises from there.
-    fn sink(&mut self, entry: Entry) {
-        let mut at = 0;
-        loop {
-            let first = 4 * at + 1;
-            if first >= self.len {
-                return self.rise(at, entry);
-            }
-            let place = first + PAD;
-            let siblings = &self.heap[place / PAGE][place % PAGE..];
-            let siblings = &siblings[..(self.len - first).min(4)];
-            let (mut least, mut up) = (0, siblings[0]);
-            for (n, &sibling) in siblings.iter().enumerate().skip(1) {
-                if self.before(sibling, up) {
-                    (least, up) = (n, sibling);
+    /// Moves those to the end of `to`. Whether a thin run is to be moved to the heap, by [`Replay::loosen`], before anything else is asked.
+    #[inline(always)]
+    #[must_use]
+    pub fn take(&mut self, next: Next, below: EventTime, to: &mut Batch<T>) -> bool {
+        match next {
+            Next::Run(_, count) => self.runs.take(below, count, to),
+            Next::Loose(_) => {
+                if let Some(held) = self.loose.pop() {
+                    to.origins.push(held.origin);
+                    to.push(held.record, held.stamp);
                 }
+                false
             }
-            self.set(at, up);
-            at = first + least;
-        }
-    }
-}
-
-/// A page; the first grows as it fills, so that a buffer of few records is small.
-fn page<V>(first: bool) -> Vec<V> {
-    Vec::with_capacity(if first { 16 } else { PAGE })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Against a sorted list: any mix of pushes and pops.
-        #[test]
-        fn it_gives_the_least(ops in proptest::collection::vec((0u8..10, -20i64..20, 0u32..4), 0..4000), pops in 1u8..9) {
-            let mut replay = Replay::new();
-            let mut model: Vec<((EventTime, Origin, usize), Option<EventTime>)> = vec![];
-            for (n, (op, time, partition)) in ops.into_iter().enumerate() {
-                if op >= pops {
-                    let origin = Origin { partition, ..Origin::default() };
-                    let behind = (op == 9).then(|| EventTime::from_micros(n as i64));
-                    let stamp = Stamp { time: EventTime::from_micros(time), behind };
-                    replay.push(n, stamp, origin);
-                    let key = (stamp.time, origin, n);
-                    let at = model.partition_point(|m| m.0 < key);
-                    model.insert(at, (key, behind));
-                } else if model.is_empty() {
-                    prop_assert!(replay.pop().is_none() && replay.is_empty());
-                } else {
-                    let ((time, origin, n), behind) = model.remove(0);
-                    prop_assert_eq!(replay.first(), Some(time));
-                    prop_assert_eq!(replay.pop(), Some((n, Stamp { time, behind }, origin)));
-                }
-            }
-            prop_assert_eq!(replay.len, model.len());
         }
     }
 
-    /// Across several pages, and the second round takes no new ones.
-    #[test]
-    fn pages_are_used_again() {
-        let mut replay = Replay::new();
-        let mut pages = None;
-        for round in 0..2 {
-            for n in 0..5000u64 {
-                let time = EventTime::from_micros((n * 7919 % 5003) as i64);
-                replay.push(n, Stamp::at(time), Origin::default());
-            }
-            let mut last = EventTime::BEGINNING;
-            while let Some((_, stamp, _)) = replay.pop() {
-                assert!(stamp.time >= last);
-                last = stamp.time;
-            }
-            let now = (replay.heap.len(), replay.slots.len());
-            assert_eq!(*pages.get_or_insert(now), now, "round {round}");
-        }
+    /// The slot of the next record of the thin run.
+    pub fn thin_slot(&self) -> u32 {
+        run_slot(self.runs.thin_place())
+    }
+
+    /// Moves that record to the heap: its new slot, and whether it was the last one.
+    pub fn loosen(&mut self) -> Option<(u32, bool)> {
+        let (held, is_last) = self.runs.loosen()?;
+        Some((self.put(held), is_last))
     }
 }

@@ -10,9 +10,9 @@
 //! (By its time and origin two records of one place would be one entry: a source's business, but not one to lose records by.)
 
 use crate::batch::{Origin, Stamp};
-use crate::checkpoint::{Cut, Frame, Keeping, Parts, Saved, Snapshot, Stored, Tracker, Value};
+use crate::checkpoint::{Cut, Frame, Keeping, Lifted, Parts, Saved, Snapshot, Stored, Tracker, Value};
 use crate::key::KeyOf;
-use crate::operators::replay::{Held, Replay};
+use crate::operators::replay::{Held, Replay, Seen};
 use crate::plan::ShardBuild;
 use crate::push::OpId;
 use crate::state::{LoadError, State};
@@ -38,13 +38,13 @@ pub(super) struct Waiting<T> {
     loading: BTreeMap<u64, Held<T>>,
 }
 
-impl<T: State> Stored for Held<T> {
+impl<T: State> Stored for Seen<'_, T> {
     fn store(&self, to: &mut Value<'_, '_, '_>) {
         to.number(self.stamp.time.micros());
         to.number(i64::from(self.stamp.behind.is_some()));
         to.number(self.stamp.behind.map_or(0, EventTime::micros));
         to.part(&self.origin);
-        to.part(&self.record);
+        to.part(self.record);
     }
 }
 
@@ -103,11 +103,26 @@ impl<T: State> Waiting<T> {
         let Some(held) = held else { return };
         let key = key_of(held.number);
         if due {
-            self.keeping.saver.before_bytes(&key, held);
+            self.keeping.saver.before_bytes(&key, &held);
         }
         if stored {
             self.keeping.saver.gone_bytes(&key);
         }
+    }
+
+    /// The record in this slot is about to be moved to another: to be told in [`Waiting::moved`].
+    pub fn moves(&mut self, slot: u32, replay: &Replay<T>) -> Lifted {
+        let (due, lifted) = self.tracker.lift(slot);
+        if due && let Some(held) = replay.held(slot) {
+            let key = key_of(held.number);
+            self.keeping.saver.before_bytes(&key, &held);
+        }
+        lifted
+    }
+
+    /// It lies in this slot now.
+    pub fn moved(&mut self, lifted: Lifted, slot: u32) {
+        self.tracker.lay(slot, lifted);
     }
 
     /// A barrier passes. Everything below `bound` has been replayed.
@@ -133,7 +148,7 @@ impl<T: State> Waiting<T> {
         to.swept_to(self.tracker.swept());
         let mut writer = saver.in_turn();
         let all = self.tracker.write(|slot| match replay.held(slot) {
-            Some(held) => writer.write_bytes(&key_of(held.number), held, to),
+            Some(held) => writer.write_bytes(&key_of(held.number), &held, to),
             None => {
                 debug_assert!(false, "what is due is there");
                 true

@@ -1,0 +1,2 @@
+//! [`Replay`] against a sorted list.
+use super::*;
