@@ -299,6 +299,8 @@ mod tests {
     enum Op {
         Set(u32, u64),
         Remove(u32),
+        /// To another place, if there is nothing.
+        Move(u32, u32),
         /// Write at most so many.
         Write(usize),
         Barrier,
@@ -307,6 +309,7 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
+            2 => (0u32..300, 0u32..300).prop_map(|(from, to)| Op::Move(from, to)),
             6 => (0u32..300, any::<u64>()).prop_map(|(id, v)| Op::Set(id, v)),
             2 => (0u32..300).prop_map(Op::Remove),
             3 => (1usize..40).prop_map(Op::Write),
@@ -327,12 +330,12 @@ mod tests {
         }
     }
 
-    /// A table, its tracker, and the log that they write.
+    /// A table, its tracker, and the log that they write. An entry keeps its name wherever it is moved.
     #[derive(Default)]
     struct Rig {
         tracker: Tracker,
-        table: BTreeMap<u32, u64>,
-        /// (epoch, id, value)
+        table: BTreeMap<u32, (u32, u64)>,
+        /// (epoch, name, value)
         log: Vec<(usize, u32, Option<u64>)>,
         tombstones: Vec<u32>,
         epoch: usize,
@@ -344,8 +347,8 @@ mod tests {
 
     impl Rig {
         fn save(&mut self, id: u32) {
-            self.log
-                .push((self.epoch, id, self.table.get(&id).copied()));
+            let (name, value) = self.table[&id];
+            self.log.push((self.epoch, name, Some(value)));
         }
 
         fn write(&mut self, most: usize) -> bool {
@@ -355,7 +358,8 @@ mod tests {
                 let taken = left > 0;
                 if taken {
                     left -= 1;
-                    log.push((epoch, id, table.get(&id).copied()));
+                    let (name, value) = table[&id];
+                    log.push((epoch, name, Some(value)));
                 }
                 taken
             })
@@ -367,7 +371,23 @@ mod tests {
                     if self.tracker.touch(id) {
                         self.save(id);
                     }
-                    self.table.insert(id, value);
+                    let free = (0..).map(|n| id + 300 * n);
+                    let mut free = free.filter(|name| self.table.values().all(|e| e.0 != *name));
+                    let name = self.table.get(&id).map(|entry| entry.0);
+                    let name = name.or_else(|| free.next()).unwrap();
+                    self.table.insert(id, (name, value));
+                }
+                Op::Move(from, to) => {
+                    if !self.table.contains_key(&from) || self.table.contains_key(&to) {
+                        return;
+                    }
+                    let (due, lifted) = self.tracker.lift(from);
+                    if due {
+                        self.save(from);
+                    }
+                    let entry = self.table.remove(&from).unwrap();
+                    self.tracker.lay(to, lifted);
+                    self.table.insert(to, entry);
                 }
                 Op::Remove(id) if self.table.contains_key(&id) => {
                     let (due, stored) = self.tracker.remove(id);
@@ -375,7 +395,7 @@ mod tests {
                         self.save(id);
                     }
                     if stored {
-                        self.tombstones.push(id);
+                        self.tombstones.push(self.table[&id].0);
                     }
                     self.table.remove(&id);
                 }
@@ -392,7 +412,7 @@ mod tests {
                     for id in std::mem::take(&mut self.tombstones) {
                         self.log.push((self.epoch, id, None));
                     }
-                    self.cuts.push(self.table.clone());
+                    self.cuts.push(self.table.values().copied().collect());
                 }
                 Op::Sweep(at_once) => {
                     self.sweeps.push(self.log.len());

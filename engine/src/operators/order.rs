@@ -14,6 +14,8 @@
 //! passed its time and the allowed lateness. O(log n) a record. Records keep time, behind mark and origin.
 
 mod kept;
+#[cfg(test)]
+mod tests;
 
 use crate::batch::{Batch, Origin, Stamp};
 use crate::budget::Sizes;
