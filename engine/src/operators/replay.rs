@@ -14,7 +14,7 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
-use crate::batch::{Batch, Origin, Stamp};
+use crate::batch::{Batch, Behind, Origin, Stamp};
 use crate::budget::Size;
 use crate::time::EventTime;
 pub(crate) use loose::Held;
@@ -50,11 +50,11 @@ pub(crate) enum Next {
 
 impl Next {
     pub fn slots(self) -> impl Iterator<Item = u32> {
-        let (slot, count) = match self {
-            Next::Loose(slot) => (loose_slot(slot), 1),
-            Next::Run(place, count) => (run_slot(place), count as u32),
+        let (first, count, of): (u32, u32, fn(u32) -> u32) = match self {
+            Next::Loose(slot) => (slot, 1, loose_slot),
+            Next::Run(place, count) => (place, count as u32, run_slot),
         };
-        (0..count).map(move |n| slot + 2 * n)
+        (first..first + count).map(of)
     }
 
     pub fn count(self) -> usize {
@@ -65,12 +65,15 @@ impl Next {
     }
 }
 
-fn loose_slot(slot: u32) -> u32 {
-    2 * slot
-}
+/// Places of runs and slots of the heap share the numbers, so many of these and so many of those in turn: a tracker has them by words.
+const BLOCK: u32 = 64;
 
 fn run_slot(place: u32) -> u32 {
-    2 * place + 1
+    place + place / BLOCK * BLOCK
+}
+
+fn loose_slot(slot: u32) -> u32 {
+    run_slot(slot) + BLOCK
 }
 
 /// See the module.
@@ -121,42 +124,57 @@ impl<T> Replay<T> {
 
     /// Slots are below this.
     pub fn slot_end(&self) -> u32 {
-        let loose = loose_slot(self.loose.slot_end());
-        loose.max(run_slot(self.runs.place_end()))
+        let last = |end: u32, of: fn(u32) -> u32| end.checked_sub(1).map_or(0, |last| of(last) + 1);
+        let loose = last(self.loose.slot_end(), loose_slot);
+        loose.max(last(self.runs.place_end(), run_slot))
     }
 
     /// The record in a slot.
     pub fn held(&self, slot: u32) -> Option<Seen<'_, T>> {
-        match slot % 2 {
-            0 => self.loose.seen(slot / 2),
-            _ => self.runs.seen(slot / 2),
+        let (block, at) = (slot / BLOCK, slot % BLOCK);
+        let of = block / 2 * BLOCK + at;
+        match block % 2 {
+            0 => self.runs.seen(of),
+            _ => self.loose.seen(of),
         }
-    }
-
-    /// Takes a record that has its number already; its slot.
-    pub fn put(&mut self, held: Held<T>) -> u32 {
-        loose_slot(self.loose.put(held))
     }
 
     /// Takes all records of a batch, [`MOST`] at the most, and leaves it empty; tells the slot of each.
-    pub fn take_in(&mut self, batch: &mut Batch<T>, mut came: impl FnMut(u32)) {
-        debug_assert!(batch.len() <= MOST);
-        let count = batch.len();
-        batch.origins.resize(count, Origin::default());
+    pub fn take_in(&mut self, batch: &mut Batch<T>, came: impl FnMut(u32)) {
         let first = self.next;
-        self.next += count as u64;
-        self.numbers.clear();
-        if self.ascends(batch) {
-            self.numbers.extend(first..self.next);
-        } else {
-            self.sort(batch, first);
+        self.next += batch.len() as u64;
+        batch.origins.resize(batch.len(), Origin::default());
+        self.numbers.extend(first..self.next);
+        self.place(batch, came);
+    }
+
+    /// Takes records that have their numbers already; tells the slot of each.
+    pub fn restore(&mut self, records: impl Iterator<Item = Held<T>>, mut came: impl FnMut(u32)) {
+        let mut records = records.peekable();
+        while records.peek().is_some() {
+            let mut batch = Batch::with_capacity(0);
+            for held in records.by_ref().take(MOST) {
+                batch.origins.push(held.origin);
+                batch.push(held.record, held.stamp);
+                self.numbers.push(held.number);
+            }
+            self.place(&mut batch, &mut came);
+        }
+    }
+
+    /// Takes all records of a batch, which have the numbers that were noted.
+    fn place(&mut self, batch: &mut Batch<T>, mut came: impl FnMut(u32)) {
+        debug_assert!(batch.len() <= MOST && batch.len() == self.numbers.len());
+        if !self.ascends(batch) {
+            self.sort(batch);
         }
         let loose = &mut self.loose;
+        let numbers = &self.numbers;
         let in_run = self
             .runs
-            .take_in(batch, &self.numbers, |place| came(run_slot(place)));
+            .take_in(batch, numbers, |place| came(run_slot(place)));
         if !in_run {
-            let mut numbers = self.numbers.iter();
+            let mut numbers = numbers.iter();
             batch.consume(|record, stamp, origin| {
                 let number = numbers.next().copied().unwrap_or_default();
                 came(loose_slot(loose.put(Held {
@@ -168,35 +186,30 @@ impl<T> Replay<T> {
                 true
             });
         }
+        self.numbers.clear();
     }
 
-    /// Whether the records of a batch ascend; their numbers do.
+    /// Whether the records of a batch ascend.
     fn ascends(&self, batch: &Batch<T>) -> bool {
         let times = &batch.times[..];
-        let follows = |n: usize| {
-            times[n - 1] < times[n]
-                || (times[n - 1] == times[n]
-                    && runs::tie(batch, n - 1, 0, self.rank)
-                        <= runs::tie(batch, n, 0, self.rank))
-        };
+        let tie = |n: usize| runs::tie(batch, n, self.numbers[n], self.rank);
+        let follows =
+            |n: usize| times[n - 1] < times[n] || (times[n - 1] == times[n] && tie(n - 1) < tie(n));
         (1..times.len()).all(follows)
     }
 
-    /// Sorts a batch, whose records' numbers begin at `first`.
-    fn sort(&mut self, batch: &mut Batch<T>, first: u64) {
-        let order = &mut self.order;
+    /// Sorts a batch and its records' numbers.
+    fn sort(&mut self, batch: &mut Batch<T>) {
+        let (order, numbers) = (&mut self.order, &mut self.numbers);
         order.clear();
         order.extend(batch.times.iter().zip(0..).map(|(&time, n)| (time, n)));
-        let tie = |n: u32| runs::tie(batch, n as usize, u64::from(n), self.rank);
+        let tie = |n: u32| runs::tie(batch, n as usize, numbers[n as usize], self.rank);
         order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| tie(a.1).cmp(&tie(b.1))));
-        let numbers = order.iter().map(|&(_, n)| first + u64::from(n));
-        self.numbers.extend(numbers);
         if !batch.behind.is_empty() {
             let marks = std::mem::take(&mut batch.behind);
             for (index, &(_, was)) in (0..).zip(order.iter()) {
                 if let Ok(at) = marks.binary_search_by_key(&was, |b| b.index) {
-                    let mark = crate::batch::Behind { index, ..marks[at] };
-                    batch.behind.push(mark);
+                    batch.behind.push(Behind { index, ..marks[at] });
                 }
             }
         }
@@ -214,6 +227,7 @@ impl<T> Replay<T> {
                 }
                 batch.records.swap(at, from);
                 batch.origins.swap(at, from);
+                numbers.swap(at, from);
                 at = from;
             }
         }
@@ -265,6 +279,6 @@ impl<T> Replay<T> {
     /// Moves that record to the heap: its new slot, and whether it was the last one.
     pub fn loosen(&mut self) -> Option<(u32, bool)> {
         let (held, is_last) = self.runs.loosen()?;
-        Some((self.put(held), is_last))
+        Some((loose_slot(self.loose.put(held)), is_last))
     }
 }

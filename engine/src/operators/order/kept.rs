@@ -10,7 +10,9 @@
 //! (By its time and origin two records of one place would be one entry: a source's business, but not one to lose records by.)
 
 use crate::batch::{Origin, Stamp};
-use crate::checkpoint::{Cut, Frame, Keeping, Lifted, Parts, Saved, Snapshot, Stored, Tracker, Value};
+use crate::checkpoint::{
+    Cut, Frame, Keeping, Lifted, Parts, Saved, Snapshot, Stored, Tracker, Value,
+};
 use crate::key::KeyOf;
 use crate::operators::replay::{Held, Replay, Seen};
 use crate::plan::ShardBuild;
@@ -205,9 +207,7 @@ impl<T: State> Waiting<T> {
 
     /// Everything has been read: the records wait again.
     pub fn loaded(&mut self, replay: &mut Replay<T>) {
-        for held in std::mem::take(&mut self.loading).into_values() {
-            let slot = replay.put(held);
-            self.tracker.restored(slot);
-        }
+        let records = std::mem::take(&mut self.loading).into_values();
+        replay.restore(records, |slot| self.tracker.restored(slot));
     }
 }

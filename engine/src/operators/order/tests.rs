@@ -13,7 +13,10 @@ impl Operator<i64> for Notes {
     fn batch<O: Push<()>>(&mut self, batch: &mut Batch<i64>, _: &mut O, _: &mut Cx) {
         assert!(batch.len() <= PIECE);
         batch.consume(|record, stamp, origin| {
-            assert_eq!((stamp.time.micros(), origin.offset), (record, record as u64));
+            assert_eq!(
+                (stamp.time.micros(), origin.offset),
+                (record, record as u64)
+            );
             self.0.push((record, stamp.behind.map(EventTime::micros)));
             true
         });
@@ -120,10 +123,20 @@ fn a_large_batch_is_taken_in_parts() {
             order.batch(&mut batch, &mut Nowhere, &mut cx);
             assert!((1..=MOST).contains(&(before - batch.len())));
         }
-        assert_eq!(order.close_idle(), Some(EventTime::from_micros(times.end + 10)));
+        assert_eq!(
+            order.close_idle(),
+            Some(EventTime::from_micros(times.end + 10))
+        );
         order.watermark(EventTime::from_micros(times.end + 9), &mut Nowhere, &mut cx);
         while !order.resume(&mut Nowhere, &mut cx) {}
-        assert!(order.inner.0.iter().copied().eq((times.start..times.end - 1).map(|t| (t, None))));
+        assert!(
+            order
+                .inner
+                .0
+                .iter()
+                .copied()
+                .eq((times.start..times.end - 1).map(|t| (t, None)))
+        );
         assert!(!order.waiting.is_empty());
     }
 }

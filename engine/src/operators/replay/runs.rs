@@ -29,7 +29,7 @@ const LARGE: usize = 2 * PAGE;
 /// A run with as few as this may be given up.
 const THIN: usize = PAGE / 4;
 /// Records that are moved one by one: a copy of columns costs more than these.
-const FEW: usize = 8;
+const FEW: usize = if cfg!(test) { 3 } else { 8 };
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -79,7 +79,9 @@ impl<T> Page<T> {
 
     fn seen(&self, place: usize) -> Option<Seen<'_, T>> {
         let record = self.records.get(place.checked_sub(self.gone)?)?;
-        let behind = self.behind.binary_search_by_key(&(place as u32), |b| b.index);
+        let behind = self
+            .behind
+            .binary_search_by_key(&(place as u32), |b| b.index);
         Some(Seen {
             record,
             origin: self.origins[place],
@@ -121,6 +123,8 @@ pub(super) struct Runs<T> {
     open: Vec<(EventTime, u32)>,
     len: usize,
     rank: Rank<T>,
+    /// While a batch is added: the pages that have a part of it, and where in the batch it begins.
+    filled: Vec<(u32, usize)>,
 }
 
 impl<T> Runs<T> {
@@ -134,6 +138,7 @@ impl<T> Runs<T> {
             open: Vec::with_capacity(OPEN),
             len: 0,
             rank,
+            filled: vec![],
         }
     }
 
@@ -147,8 +152,11 @@ impl<T> Runs<T> {
 
     /// Places are below this.
     pub fn place_end(&self) -> u32 {
-        let full = self.shelves.len().saturating_sub(1) * SHELF;
-        ((full + self.shelves.last().map_or(0, Vec::len)) * PAGE) as u32
+        let Some(last) = self.shelves.last() else {
+            return 0;
+        };
+        let full = (self.shelves.len() - 1) * SHELF + last.len() - 1;
+        (full * PAGE) as u32 + last.last().map_or(0, |page| page.times.len()) as u32
     }
 
     /// The record in a place.
@@ -264,7 +272,15 @@ impl<T> Runs<T> {
                 to.origins.push(page.origins[place]);
             }
         } else {
-            to.records.extend(page.records.drain(..count));
+            if count == page.records.len() {
+                // As vectors, which is O(1), one copy takes all of them.
+                let mut records = Vec::from(std::mem::take(&mut page.records));
+                to.records.append(&mut records);
+                page.records = records.into();
+            } else {
+                to.records.reserve(count);
+                (0..count).for_each(|_| to.records.extend(page.records.pop_front()));
+            }
             to.times.extend_from_slice(&page.times[from..end]);
             to.origins.extend_from_slice(&page.origins[from..end]);
         }
@@ -460,7 +476,6 @@ impl<T> Runs<T> {
         came: &mut impl FnMut(u32),
     ) {
         let (mut from, end) = (0, batch.times.len());
-        let mut records = batch.records.drain(..);
         let mut behind = batch.behind.iter().peekable();
         while from < end {
             let mut number = self.runs[run as usize].last;
@@ -473,7 +488,6 @@ impl<T> Runs<T> {
             let page = self.page_mut(number);
             let at = page.times.len();
             let to = end.min(from + PAGE - at);
-            page.records.extend(records.by_ref().take(to - from));
             page.times.extend_from_slice(&batch.times[from..to]);
             page.origins.extend_from_slice(&batch.origins[from..to]);
             page.numbers.extend_from_slice(&numbers[from..to]);
@@ -485,9 +499,14 @@ impl<T> Runs<T> {
             }
             let place = number * PAGE as u32 + at as u32;
             (place..place + (to - from) as u32).for_each(&mut *came);
+            self.filled.push((number, from));
             from = to;
         }
-        drop(records);
+        // From the end: what is left of the batch need not move.
+        while let Some((page, from)) = self.filled.pop() {
+            let page = &mut self.shelves[page as usize / SHELF][page as usize % SHELF];
+            page.records.extend(batch.records.drain(from..));
+        }
         batch.clear();
         self.runs[run as usize].len += end;
         self.len += end;

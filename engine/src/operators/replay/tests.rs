@@ -63,11 +63,7 @@ impl Rig {
         self.replay.take_in(&mut batch, |slot| came.push(slot));
         assert!(batch.is_empty() && batch.behind.is_empty() && batch.times.is_empty());
         assert_eq!(came.len(), records.len());
-        for slot in came {
-            let number = self.replay.held(slot).map(|held| held.number);
-            let number = number.expect("a record lies where it came to");
-            assert!(self.slots.insert(slot, number).is_none(), "taken");
-        }
+        self.came(came);
     }
 
     /// Takes one piece of what is below, as [`crate::operators::order::InOrder`] does.
@@ -81,11 +77,17 @@ impl Rig {
                 let held = self.replay.held(slot).expect("what comes next is there");
                 assert_eq!(self.slots.remove(&slot), Some(held.number));
                 let (key, value) = self.model.pop_first().expect("no more than came");
-                assert_eq!((key.0, key.2, key.3), (held.stamp.time, held.origin, held.number));
+                assert_eq!(
+                    (key.0, key.2, key.3),
+                    (held.stamp.time, held.origin, held.number)
+                );
                 assert_eq!((*held.record, held.stamp.behind), value);
                 assert!(key.0 < below);
                 // And the same is what is taken.
-                let stamp = Stamp { time: key.0, behind: value.1 };
+                let stamp = Stamp {
+                    time: key.0,
+                    behind: value.1,
+                };
                 piece.origins.push(key.2);
                 piece.push(value.0, stamp);
             }
@@ -98,7 +100,10 @@ impl Rig {
             assert_eq!(taken.records[1..], piece.records[from..]);
             assert_eq!(taken.times[1..], piece.times[from..]);
             assert_eq!(taken.origins[1..], piece.origins[from..]);
-            let marks = taken.behind.iter().map(|b| (b.index as usize - 1 + from, b.watermark));
+            let marks = taken
+                .behind
+                .iter()
+                .map(|b| (b.index as usize - 1 + from, b.watermark));
             let expected = piece.behind.iter().map(|b| (b.index as usize, b.watermark));
             assert!(marks.eq(expected.filter(|mark| mark.0 >= from)));
             left -= next.count();
@@ -116,31 +121,50 @@ impl Rig {
             }
         }
         let next = self.model.first_key_value().map(|(key, _)| key.0);
-        assert!(left == 0 || next.is_none_or(|time| time >= below), "all that is below");
+        assert!(
+            left == 0 || next.is_none_or(|time| time >= below),
+            "all that is below"
+        );
         self.check();
     }
 
     fn check(&self) {
         assert_eq!(self.replay.is_empty(), self.model.is_empty());
         assert_eq!(self.replay.size().entries, self.model.len() as u64);
-        let held = (0..self.replay.slot_end()).filter_map(|s| Some((s, self.replay.held(s)?.number)));
+        let held =
+            (0..self.replay.slot_end()).filter_map(|s| Some((s, self.replay.held(s)?.number)));
         assert!(held.eq(self.slots.iter().map(|(&s, &n)| (s, n))), "slots");
     }
 
-    fn restore(&mut self, time: i64, partition: u32, number: u64) {
-        let origin = Origin {
-            partition,
-            ..Origin::default()
-        };
-        let (record, stamp) = ((0, number), Stamp::at(at(time)));
-        self.note(record, stamp, origin, number);
-        let slot = self.replay.put(Held {
-            record,
-            origin,
-            stamp,
-            number,
-        });
-        assert!(self.slots.insert(slot, number).is_none());
+    fn restore(&mut self, records: &[(i64, u32, u64)]) {
+        let mut held = vec![];
+        for &(time, partition, number) in records {
+            let origin = Origin {
+                partition,
+                ..Origin::default()
+            };
+            let (record, stamp) = ((0, number), Stamp::at(at(time)));
+            self.note(record, stamp, origin, number);
+            held.push(Held {
+                record,
+                origin,
+                stamp,
+                number,
+            });
+        }
+        let mut came = vec![];
+        self.replay
+            .restore(held.into_iter(), |slot| came.push(slot));
+        assert_eq!(came.len(), records.len());
+        self.came(came);
+    }
+
+    fn came(&mut self, slots: Vec<u32>) {
+        for slot in slots {
+            let number = self.replay.held(slot).map(|held| held.number);
+            let number = number.expect("a record lies where it came to");
+            assert!(self.slots.insert(slot, number).is_none(), "taken");
+        }
     }
 
     fn drain(&mut self) {
@@ -229,13 +253,13 @@ proptest! {
     fn restored_records_stand_by_their_numbers(restored in proptest::collection::btree_set((0i64..4, 0u32..2, 0u64..3, 0u64..50), 0..60), count in 0usize..60) {
         let mut rig = Rig::new(false);
         rig.replay.number_from(1 << 48);
-        let mut numbers = std::collections::BTreeSet::new();
+        let mut numbers = std::collections::BTreeMap::new();
         for (time, partition, shard, n) in restored {
             let number = n + if shard == 1 { (1 << 48) - 60 } else { shard << 48 };
-            if numbers.insert(number) {
-                rig.restore(time, partition, number);
-            }
+            numbers.entry(number).or_insert((time, partition));
         }
+        let all: Vec<_> = numbers.into_iter().map(|(n, (time, p))| (time, p, n)).collect();
+        rig.restore(&all);
         let records: Vec<_> = (0..count).map(|n| ((n / 15) as i64, 0, n as u32 % 2)).collect();
         for records in records.chunks(20) {
             rig.take_in(records);
@@ -267,7 +291,9 @@ fn partitions_are_runs() {
 fn batches_in_disorder_are_sorted() {
     let mut rig = Rig::new(true);
     for round in 0..50i64 {
-        let records: Vec<_> = (0..20).map(|n| (20 * round + n * 7 % 20 - n % 3, 0, 0)).collect();
+        let records: Vec<_> = (0..20)
+            .map(|n| (20 * round + n * 7 % 20 - n % 3, 0, 0))
+            .collect();
         rig.take_in(&records);
         assert!(rig.replay.runs.runs() <= 3);
     }
@@ -300,7 +326,9 @@ fn pages_are_used_again() {
             rig.take_in(&[(n * 7919 % 5003, 0, 0)]);
         }
         for n in 0..60i64 {
-            let records: Vec<_> = (0..20).map(|m| ((20 * n + m) * 7919 % 5003, 0, 0)).collect();
+            let records: Vec<_> = (0..20)
+                .map(|m| ((20 * n + m) * 7919 % 5003, 0, 0))
+                .collect();
             rig.take_in(&records);
         }
         assert!(rig.replay.loose.len() > 2000 && rig.replay.runs.runs() > 50);
@@ -308,4 +336,15 @@ fn pages_are_used_again() {
         let now = (rig.replay.loose.pages(), rig.replay.runs.pages());
         assert_eq!(*pages.get_or_insert(now), now, "round {round}");
     }
+}
+
+/// More than are taken at once.
+#[test]
+fn very_many_are_restored() {
+    let mut rig = Rig::new(false);
+    let all: Vec<_> = (0..3000).map(|n| (n * 7919 % 1009, 0, n as u64)).collect();
+    rig.restore(&all);
+    rig.check();
+    rig.piece(at(500), 5000);
+    rig.drain();
 }
