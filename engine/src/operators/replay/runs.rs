@@ -265,22 +265,25 @@ impl<T> Runs<T> {
                 ..*b
             }));
         }
+        if count == page.records.len() && count >= FEW {
+            // As vectors, which is O(1), one copy takes all of them.
+            let mut records = Vec::from(std::mem::take(&mut page.records));
+            to.records.append(&mut records);
+            page.records = records.into();
+        } else {
+            let records = &mut page.records;
+            to.records
+                .extend((0..count).map(|_| match records.pop_front() {
+                    Some(record) => record,
+                    None => unreachable!("a stretch lies within its page"),
+                }));
+        }
         if count < FEW {
             for place in from..end {
-                to.records.extend(page.records.pop_front());
                 to.times.push(page.times[place]);
                 to.origins.push(page.origins[place]);
             }
         } else {
-            if count == page.records.len() {
-                // As vectors, which is O(1), one copy takes all of them.
-                let mut records = Vec::from(std::mem::take(&mut page.records));
-                to.records.append(&mut records);
-                page.records = records.into();
-            } else {
-                to.records.reserve(count);
-                (0..count).for_each(|_| to.records.extend(page.records.pop_front()));
-            }
             to.times.extend_from_slice(&page.times[from..end]);
             to.origins.extend_from_slice(&page.origins[from..end]);
         }

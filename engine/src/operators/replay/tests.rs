@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 type Record = (u8, u64);
+type Place = (EventTime, u8, Origin, u64);
 
 fn rank(record: &Record) -> u8 {
     record.0
@@ -18,7 +19,7 @@ fn at(time: i64) -> EventTime {
 struct Rig {
     replay: Replay<Record>,
     is_ranked: bool,
-    model: BTreeMap<(EventTime, u8, Origin, u64), (Record, Option<EventTime>)>,
+    model: BTreeMap<Place, (Record, Option<EventTime>)>,
     slots: BTreeMap<u32, u64>,
     moved: usize,
 }
@@ -107,17 +108,8 @@ impl Rig {
             let expected = piece.behind.iter().map(|b| (b.index as usize, b.watermark));
             assert!(marks.eq(expected.filter(|mark| mark.0 >= from)));
             left -= next.count();
-            while is_thin {
-                let from = self.replay.thin_slot();
-                let number = self.slots.remove(&from).expect("it is there");
-                let (to, is_last) = self.replay.loosen().expect("one more");
-                assert!(self.replay.held(from).is_none());
-                assert_eq!(self.replay.held(to).map(|held| held.number), Some(number));
-                assert!(self.slots.insert(to, number).is_none(), "taken");
-                self.moved += 1;
-                if is_last {
-                    break;
-                }
+            if is_thin {
+                self.loosen();
             }
         }
         let next = self.model.first_key_value().map(|(key, _)| key.0);
@@ -126,6 +118,22 @@ impl Rig {
             "all that is below"
         );
         self.check();
+    }
+
+    /// Moves a thin run to the heap.
+    fn loosen(&mut self) {
+        loop {
+            let from = self.replay.thin_slot();
+            let number = self.slots.remove(&from).expect("it is there");
+            let (to, is_last) = self.replay.loosen().expect("one more");
+            assert!(self.replay.held(from).is_none());
+            assert_eq!(self.replay.held(to).map(|held| held.number), Some(number));
+            assert!(self.slots.insert(to, number).is_none(), "taken");
+            self.moved += 1;
+            if is_last {
+                return;
+            }
+        }
     }
 
     fn check(&self) {
