@@ -490,6 +490,30 @@ mod tests {
         }
     }
 
+    /// Law 4, where an entry goes from before a sweep to behind it.
+    #[test]
+    fn what_is_moved_past_a_sweep_is_written() {
+        let mut tracker = Tracker::default();
+        (1..100).for_each(|id| tracker.restored(id));
+        tracker.begin_sweep(sweep(1, false, 40));
+        let mut written = vec![];
+        while tracker.swept() == 0 {
+            tracker.begin(100, |id| id != 0 && id != 90);
+            assert!(tracker.write(|id| {
+                written.push(id);
+                true
+            }));
+            if tracker.swept() == 0 && !written.contains(&0) {
+                let (due, lifted) = tracker.lift(90);
+                assert!(!due);
+                tracker.lay(0, lifted);
+            }
+        }
+        written.sort_unstable();
+        written.dedup();
+        assert!(written.into_iter().eq((0..100).filter(|&id| id != 90)));
+    }
+
     #[test]
     fn few_entries_of_a_large_table_are_looked_for_in_pieces() {
         let mut tracker = Tracker::default();

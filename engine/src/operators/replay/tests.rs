@@ -356,3 +356,34 @@ fn very_many_are_restored() {
     rig.piece(at(500), 5000);
     rig.drain();
 }
+
+/// Law 4 of runs: one that is closed is given up as soon as it is thin, however few are open by then.
+#[test]
+fn a_closed_run_is_given_up() {
+    let mut rig = Rig::new(false);
+    let ascending = |from: i64, to: i64| (from..to).map(|t| (t, 0, 0));
+    let far = ascending(1_000_000, 1_000_002);
+    rig.take_in(&ascending(0, 20).chain(far).collect::<Vec<_>>());
+    for (from, to) in [(10, 26), (5, 21), (1, 17)] {
+        rig.take_in(&ascending(from, to).collect::<Vec<_>>());
+    }
+    assert_eq!((rig.replay.runs.runs(), rig.replay.loose.len()), (4, 0));
+    rig.piece(at(30), 1000);
+    assert_eq!((rig.replay.runs.runs(), rig.moved), (0, 2));
+    rig.drain();
+}
+
+/// And an open one only where there is no room for another.
+#[test]
+fn an_open_run_is_given_up_for_want_of_room() {
+    for others in 0..3 {
+        let mut rig = Rig::new(false);
+        rig.take_in(&[(1, 0, 0), (1_000, 0, 0)]);
+        for n in 0..others {
+            rig.take_in(&[(900 - n, 0, 0)]);
+        }
+        rig.piece(at(10), 1000);
+        assert_eq!(rig.moved, usize::from(others == 2));
+        rig.drain();
+    }
+}
