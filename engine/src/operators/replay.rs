@@ -21,7 +21,7 @@ pub(crate) use loose::Held;
 use loose::Loose;
 use runs::Runs;
 
-/// Records that are taken in at once: sorted in some 50 µs where they come in no order at all.
+/// Records that are taken in at once: sorted in 25 µs where they come in no order at all, in 70 where most of their times are equal.
 pub(crate) const MOST: usize = 1024;
 
 /// What comes first of what has one time, if anything does.
