@@ -46,6 +46,25 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
         WindowedStream::new(self, window, Location::caller())
     }
 
+    /// The same with a link at its end that gives the same records, or fewer. It is no operator of its own in the plan.
+    pub(crate) fn behind_link<Q>(self, link: impl FnOnce(P) -> Q) -> KeyedStream<Q, K>
+    where
+        Q: Pipeline<Item = P::Item>,
+    {
+        let (plan, pipeline, ops, meta) = self.stream.into_parts();
+        KeyedStream {
+            stream: Stream {
+                plan,
+                pipeline: Some(link(pipeline)),
+                ops,
+                meta,
+            },
+            key: self.key,
+            key_op: self.key_op,
+            beside: self.beside,
+        }
+    }
+
     /// Goes on without keyed state: the records of one key stay together on one shard, in the order of their partition.
     ///
     /// Stateless, so nothing is to be cleaned. Class of its input. Records keep their time and behind mark; none is too late. O(1) a record.

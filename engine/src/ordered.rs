@@ -282,6 +282,29 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> OrderedStream<P, K> {
         &self.keyed
     }
 
+    /// The same behind a link that lets records by which the operator behind the order does not need. Those that are behind their watermark
+    /// it leaves: they may be late.
+    pub(crate) fn sifted<Q>(self, link: impl FnOnce(P) -> Q) -> OrderedStream<Q, K>
+    where
+        Q: Pipeline<Item = P::Item>,
+        K: KeyOf<Q::Item>,
+    {
+        let OrderedStream {
+            keyed,
+            lateness,
+            late,
+            rank,
+            op,
+        } = self;
+        OrderedStream {
+            keyed: keyed.behind_link(link),
+            lateness,
+            late,
+            rank,
+            op,
+        }
+    }
+
     /// Puts an operator behind the order, in one stage with it.
     pub(crate) fn behind<M>(
         self,

@@ -20,17 +20,21 @@
 mod buffer;
 mod build;
 mod condition;
+mod kept;
 mod matches;
 mod nfa;
 mod policy;
 mod runs;
+mod sieve;
+mod slab;
 mod stream;
 
 pub use build::Pattern;
+pub(crate) use kept::{Entry, KeptRuns, Whose};
 pub use matches::{Matched, TimedOut};
 pub(crate) use nfa::Nfa;
 pub use policy::{AfterMatch, WhenFull};
-pub(crate) use runs::{Bounds, Runs, Scratch, Tell};
+pub(crate) use runs::{Bounds, Matching, Runs, Tell};
 pub use stream::PatternStream;
 pub(crate) use stream::TimedOutTo;
 

@@ -1,16 +1,18 @@
 //! Patterns against themselves: never stopped, and going on from checkpoints (see [`super::rig`]).
 
 use super::rig::{BEHIND, Compare, OP, Record, Step, check, entries_by_epoch, moved, script};
-use crate::Span;
 use crate::aggregate::scramble::{Dice, cases};
+use crate::batch::{Batch, Origin, Stamp};
 use crate::key::{Computed, KeyOf};
 use crate::operators::order::MakeInOrder;
 use crate::operators::pattern::MakePattern;
 use crate::pattern::model::Whole;
 use crate::pattern::{Bounds, Matched, Nfa, WhenFull};
 use crate::pipeline::MakeOperator;
+use crate::push::Cx;
 use crate::running::Keyed;
 use crate::stage::operator::Operator;
+use crate::{EventTime, Span};
 use proptest::prelude::*;
 use std::marker::PhantomData;
 
@@ -143,23 +145,22 @@ fn a_partial_match_moves() {
     assert_eq!(values, ["[(a, 0), (b, 1)]"]);
 }
 
-/// Counts what is pushed.
+/// Keeps what it is given, and of what origin.
 #[derive(Default)]
-struct Count(usize);
+struct Given(Vec<(i64, Origin)>);
 
-impl crate::push::Push<u64> for Count {
-    fn push(&mut self, _: u64, _: crate::batch::Stamp, _: &mut crate::push::Cx) {
-        self.0 += 1;
+impl crate::push::Push<u64> for Given {
+    fn push(&mut self, _: u64, stamp: Stamp, cx: &mut Cx) {
+        self.0.push((stamp.time.micros(), cx.origin));
     }
-    fn control(&mut self, _: crate::push::Control, _: &mut crate::push::Cx) {}
+    fn control(&mut self, _: crate::push::Control, _: &mut Cx) {}
     fn blocked(&self) -> bool {
         false
     }
 }
 
-/// A timer that ends very many partial matches does so in pieces.
-#[test]
-fn a_timer_is_parted() {
+/// `a` that no `b` follows within ten, told two times each, on one shard.
+fn a_alone() -> impl Operator<Record, Out = u64> {
     let pattern = crate::pattern::Pattern::begin("a")
         .where_(|r: &Record| r.2 == 0)
         .not_followed_by("b")
@@ -171,16 +172,16 @@ fn a_timer_is_parted() {
     let mut make = MakePattern {
         key: key(),
         nfa: pattern.compile(plan.info(op)).0,
-        select: |_: &Matched<'_, Record>, to: &mut Vec<u64>| to.push(1),
+        select: |_: &Matched<'_, Record>, to: &mut Vec<u64>| to.extend([1, 2]),
         bounds: Bounds {
             waits: 1000,
-            ..BOUNDS
+            places: 1000,
+            full: WhenFull::DropOldest,
         },
         timed_out: None,
         op: OP,
         results: PhantomData,
     };
-    make.bounds.places = 1000;
     let config = crate::plan::PlanConfig {
         shards: 1,
         ring_capacity: 4,
@@ -189,26 +190,117 @@ fn a_timer_is_parted() {
         checkpoints: false,
     };
     let op = crate::plan::Plan::default().alone(&config, 0, |build| make.make(build));
-    let (mut op, mut out, mut cx) = (op.unwrap(), Count::default(), crate::push::Cx::new(0));
-    let mut batch = crate::batch::Batch::with_capacity(16);
-    let time = crate::EventTime::from_micros(5);
-    for key in [1, 2] {
-        for _ in 0..200 {
-            batch.push((5, key, 0), crate::batch::Stamp::at(time));
+    op.unwrap()
+}
+
+/// Two hundred of each of these keys at five, one hundred at six.
+fn many(keys: &[u8]) -> Batch<Record> {
+    let mut batch = Batch::with_capacity(16);
+    for &key in keys {
+        for n in 0..300 {
+            let time = 5 + i64::from(n >= 200);
+            batch.push((time, key, 0), Stamp::at(EventTime::from_micros(time)));
         }
     }
+    batch
+}
+
+/// What is told of a key at one time is numbered on, so no two have one origin.
+fn numbered(told: &[(i64, Origin)]) {
+    let mut next = std::collections::BTreeMap::new();
+    for (time, origin) in told {
+        let n = next.entry((*time, origin.offset)).or_insert(0);
+        assert_eq!(origin.emission, Origin::below(0, *n), "{n} at {time}");
+        *n += 1;
+    }
+}
+
+/// A timer that ends very many partial matches does so in pieces, and its results are numbered as if it did so at once.
+#[test]
+fn a_timer_is_parted() {
+    let (mut op, mut out, mut cx) = (a_alone(), Given::default(), Cx::new(0));
+    let mut batch = many(&[1, 2]);
     while !batch.is_empty() {
         op.batch(&mut batch, &mut out, &mut cx);
     }
-    op.watermark(crate::EventTime::from_micros(14), &mut out, &mut cx);
+    op.watermark(EventTime::from_micros(14), &mut out, &mut cx);
     while !op.resume(&mut out, &mut cx) {}
-    assert_eq!(out.0, 0);
-    op.watermark(crate::EventTime::from_micros(15), &mut out, &mut cx);
+    assert_eq!(out.0, []);
+    op.watermark(EventTime::from_micros(16), &mut out, &mut cx);
     let mut before = 0;
     while !op.resume(&mut out, &mut cx) {
-        assert!(out.0 - before <= 20, "{} in a step", out.0 - before);
-        before = out.0;
+        let step = out.0.len() - before;
+        assert!(step <= 40, "{step} in a step");
+        before = out.0.len();
     }
-    assert_eq!(out.0, 400);
-    assert_eq!(op.close_idle(), None, "no key is left");
+    assert_eq!(out.0.len(), 1200);
+    numbered(&out.0);
+    assert_eq!(op.close_idle(), None, "no key has anything left");
+}
+
+/// A record that comes before the timer ends no more in a step than it would, and tells the same; then it is taken itself.
+#[test]
+fn what_a_record_ends_is_parted() {
+    let told = |record: bool| {
+        let (mut op, mut out, mut cx) = (a_alone(), Given::default(), Cx::new(0));
+        let mut batch = many(&[1]);
+        while !batch.is_empty() {
+            op.batch(&mut batch, &mut out, &mut cx);
+        }
+        let mut steps = 0;
+        if record {
+            let origin = |partition| Origin {
+                partition,
+                ..Origin::default()
+            };
+            for n in 0..2 {
+                let time = 20 + i64::from(n);
+                batch.push((time, 1, 0), Stamp::at(EventTime::from_micros(time)));
+                batch.origins.push(origin(n));
+            }
+            while !batch.is_empty() {
+                let before = out.0.len();
+                op.batch(&mut batch, &mut out, &mut cx);
+                let step = out.0.len() - before;
+                assert!(step <= 40, "{step} in a step");
+                assert!(step > 0 || batch.is_empty(), "a step does something");
+                steps += 1;
+            }
+            assert!(steps > 10);
+            assert_eq!(out.0.len(), 600);
+        }
+        op.watermark(EventTime::from_micros(16), &mut out, &mut cx);
+        while !op.resume(&mut out, &mut cx) {}
+        let before = out.0.split_off(600);
+        assert_eq!(before, []);
+        numbered(&out.0);
+        op.watermark(EventTime::from_micros(100), &mut out, &mut cx);
+        while !op.resume(&mut out, &mut cx) {}
+        // Those of the records themselves.
+        assert_eq!(out.0.len(), if record { 604 } else { 600 });
+        out.0.truncate(600);
+        out.0
+    };
+    assert_eq!(told(true), told(false));
+}
+
+/// A key whose match is complete is in no checkpoint, and begins anew before its timer comes.
+#[test]
+fn an_emptied_key_is_used_again() {
+    let steps = vec![
+        one(1, 1, 0),
+        Step::Watermark(2),
+        // Complete: one tombstone, beside that of the order.
+        one(3, 1, 1),
+        Step::Watermark(4),
+        one(5, 1, 0),
+        Step::Watermark(6),
+        // The timer of the first is over, and that of the third is not.
+        Step::Watermark(12),
+        one(13, 1, 1),
+        Step::Watermark(14),
+        Step::Watermark(40),
+    ];
+    let entries = entries_by_epoch(|| maker(a_then_b(), BOUNDS), steps);
+    assert_eq!(entries, [1, 2, 1, 2, 1, 2, 0, 1, 2, 0]);
 }

@@ -5,22 +5,29 @@
 //!    function of its records.
 //! 2. What `within` ends at D goes once M >= D, since all events below D have come by then, and before the key's next event at D or
 //!    later, whichever comes first: both tell the same, with the time D. No result lies below the watermark that was passed on.
-//! 3. A key is in the table as long as it has a partial match. Its timer stands no later than the end of its oldest one.
+//! 3. A key is in the table as long as it has a partial match or a timer. Its timer stands no later than the end of its oldest one;
+//!    a key whose last match is complete keeps it, since the next one mostly begins soon: the timer takes the key out, if none has. What
+//!    has no partial match is not in checkpoints.
 //! 4. In a checkpoint a key is one value: partial matches, places and events together. It is bounded ([`Bounds`]), and written whole
 //!    when an event of its key has come. State of another pattern is refused, unless none of it is left.
 //! 5. A step takes records, or ends what is over, until that has come to [`WORK`]: partial matches that are looked at or go, and places of these.
-//!    What one record does is not parted, nor the end of what one event began; so beyond that a step is bounded by what a key may have.
+//!    A record whose key has more to end before it than that waits in its batch. What one record does to those that are not over is not parted, nor
+//!    the end of what one event began; so beyond that a step is bounded by what a key may have.
+//! 6. What is told of a key at one time is numbered on, wherever it is parted ([`Ending`]).
 //!
 //! Class: ROWS. Results of one record keep their order and are told apart by their emission.
 
 use crate::aside::Aside;
 use crate::batch::{Batch, Origin, Stamp};
-use crate::budget::{Size, Sizes};
-use crate::checkpoint::{Cut, Frame, Kept, Loaded, Saved, Snapshot, Whole};
+use crate::budget::Sizes;
+use crate::checkpoint::{Cut, Frame, Kept, Loaded, Saved, Snapshot};
 use crate::error::BuildError;
 use crate::key::{Key, KeyOf, stable_hash};
 use crate::key_order;
-use crate::pattern::{Bounds, Matched, Nfa, Runs, Scratch, Tell, TimedOut, TimedOutTo};
+use crate::operators::running::{CHUNK, probe};
+use crate::pattern::{
+    Bounds, Entry, KeptRuns, Matched, Matching, Nfa, Runs, Tell, TimedOut, TimedOutTo, Whose,
+};
 use crate::pipeline::MakeOperator;
 use crate::plan::{Origins, ShardBuild, StageSpec};
 use crate::push::{Control, Cx, OpId, Push, blame, blame_at};
@@ -28,8 +35,9 @@ use crate::stage::operator::Operator;
 use crate::state::{LoadError, State};
 use crate::table::{KeyTable, NONE};
 use crate::time::EventTime;
-use crate::wheel::{Popped, Timer, Timers, Wheel};
+use crate::wheel::{Popped, Timers, Wheel};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 /// What a step does (law 5), and moves of timers in a step.
@@ -63,7 +71,7 @@ where
         let aside = |(to, clone): &TimedOutTo<T>| (to.aside(build), *clone);
         let timed_out = self.timed_out.as_ref().map(aside);
         Ok(PatternOp {
-            kept: Kept::of_values::<K::Key, Runs<T>>(build, self.op),
+            kept: Kept::of_values::<K::Key, Entry<T>>(build, self.op),
             key: self.key.clone(),
             select: self.select.clone(),
             nfa: self.nfa.clone(),
@@ -73,15 +81,16 @@ where
                 table: KeyTable::new(),
                 within: self.nfa.within,
             },
+            matching: Matching::new(),
             wheel: Wheel::new(GRAIN),
             reached: i64::MIN,
             target: i64::MIN,
             latest: i64::MIN,
             ending: None,
-            held: Size::default(),
+            firing: false,
             timed_out,
-            scratch: Scratch::default(),
-            results: vec![],
+            told: Told::default(),
+            others: BTreeSet::new(),
         })
     }
     fn stages_aside(&mut self) -> Vec<StageSpec> {
@@ -96,36 +105,15 @@ where
 /// The way to the timed-out output on one shard, and how events are copied.
 type ToTimedOut<T> = (Aside<TimedOut<T>>, fn(&T) -> T);
 
-/// What a key has.
-struct Keyed<T> {
-    runs: Runs<T>,
-    timer: Option<Timer>,
-}
-
-impl<T: State> Keyed<T> {
-    fn new(print: u64) -> Self {
-        Keyed {
-            runs: Runs::new(print),
-            timer: None,
-        }
-    }
-}
-
-struct Store<K, T> {
-    table: KeyTable<K, Keyed<T>>,
+struct Store<K> {
+    table: KeyTable<K, Runs>,
     within: Option<i64>,
 }
 
-impl<K: Key, T: State> Store<K, T> {
-    /// When the oldest partial match of a key is over.
-    fn over(&self, id: u32) -> Option<i64> {
-        self.table.value(id).runs.over(self.within?)
-    }
-}
-
-impl<K: Key, T: State> Timers<u32> for Store<K, T> {
+impl<K: Key> Timers<u32> for Store<K> {
     fn deadline(&self, id: u32, set: i64) -> i64 {
-        self.over(id).unwrap_or(set)
+        let over = |within| self.table.value(id).over(within);
+        self.within.and_then(over).unwrap_or(set)
     }
     fn prefetch(&self, id: u32) {
         self.table.prefetch_entry(id);
@@ -138,14 +126,30 @@ impl<K: Key, T: State> Timers<u32> for Store<K, T> {
     }
 }
 
+/// What has been told and not passed on: empty between two calls.
+struct Told<T, O> {
+    /// With their times.
+    results: Vec<(i64, O)>,
+    /// What `select` gives, before it has its time.
+    made: Vec<O>,
+    timed_out: Vec<TimedOut<T>>,
+}
+
+impl<T, O> Default for Told<T, O> {
+    fn default() -> Self {
+        Told {
+            results: vec![],
+            made: vec![],
+            timed_out: vec![],
+        }
+    }
+}
+
 /// Takes what is told of a key's matches.
 struct Telling<'a, T, S, O> {
     select: &'a S,
-    results: &'a mut Vec<(i64, O)>,
-    /// What `select` gives, before it has its time.
-    made: Vec<O>,
-    timed_out: Option<fn(&T) -> T>,
-    gone: Vec<TimedOut<T>>,
+    told: &'a mut Told<T, O>,
+    clone: Option<fn(&T) -> T>,
 }
 
 impl<T, S, O> Tell<T> for Telling<'_, T, S, O>
@@ -154,15 +158,26 @@ where
     S: Fn(&Matched<'_, T>, &mut Vec<O>),
 {
     fn matched(&mut self, matched: &Matched<'_, T>, time: i64) {
-        (self.select)(matched, &mut self.made);
-        self.results
-            .extend(self.made.drain(..).map(|made| (time, made)));
+        let Told { results, made, .. } = &mut *self.told;
+        (self.select)(matched, made);
+        results.extend(made.drain(..).map(|made| (time, made)));
     }
     fn timed_out(&mut self, matched: &Matched<'_, T>, over: i64) {
-        if let Some(clone) = self.timed_out {
-            self.gone.push(TimedOut::of(matched, over, clone));
+        if let Some(clone) = self.clone {
+            self.told.timed_out.push(TimedOut::of(matched, over, clone));
         }
     }
+}
+
+/// What is being ended of a key, since its timer has fired or a record of it has come.
+#[derive(Clone, Copy)]
+struct Ending {
+    id: u32,
+    /// Up to when.
+    until: i64,
+    /// The last time of which something has been told, and how many results were (law 6).
+    time: i64,
+    results: u64,
 }
 
 /// See the module.
@@ -175,7 +190,8 @@ pub struct PatternOp<T: State, K: KeyOf<T>, S, O> {
     op: OpId,
     /// Where the job takes checkpoints.
     kept: Option<Kept>,
-    store: Store<K::Key, T>,
+    store: Store<K::Key>,
+    matching: Matching<T>,
     wheel: Wheel<u32>,
     /// M whose timers have all fired.
     reached: i64,
@@ -183,14 +199,14 @@ pub struct PatternOp<T: State, K: KeyOf<T>, S, O> {
     target: i64,
     /// No partial match is over later.
     latest: i64,
-    /// The key whose timer has fired, and when, as long as not all has been ended.
-    ending: Option<(u32, i64)>,
-    /// What all keys have: events, and the bytes of these, of places and of partial matches.
-    held: Size,
+    /// As long as not all of it has been ended.
+    ending: Option<Ending>,
+    /// Whether that is for a timer.
+    firing: bool,
     timed_out: Option<ToTimedOut<T>>,
-    scratch: Scratch,
-    /// What has been selected and not pushed on: empty between two calls.
-    results: Vec<(i64, O)>,
+    told: Told<T, O>,
+    /// While a checkpoint is loaded: keys whose partial matches are of another pattern.
+    others: BTreeSet<u32>,
 }
 
 impl<T, K, S, O> PatternOp<T, K, S, O>
@@ -200,48 +216,18 @@ where
     O: Send + 'static,
     S: Fn(&Matched<'_, T>, &mut Vec<O>) + Clone + Send + 'static,
 {
-    /// Takes a record.
-    fn record<P: Push<O>>(
-        &mut self,
-        (record, time): (T, EventTime),
-        index: usize,
-        out: &mut P,
-        cx: &mut Cx,
-    ) {
-        let mut id = self.row_of(&record, index);
-        self.scratch.work += 1;
-        if id == NONE {
-            return;
-        }
-        if self.is_over(id, time.micros()) {
-            self.end_before(id, (&record, time.micros()), index, out, cx);
-            id = self.row_of(&record, index);
-            if id == NONE {
-                return;
-            }
-        }
-        let time = time.micros();
-        let bounds = self.bounds;
-        let op = self.op;
-        let dropped = self.change(id, cx, |runs, nfa, scratch, telling| {
-            blame_at(op, index, || {
-                runs.event(nfa, &bounds, (record, time), scratch, telling)
-            })
-        });
-        cx.counters.dropped_matches += dropped;
-        self.push(out, cx);
-    }
-
     /// The row of a record's key, made if the record may begin a match.
-    fn row_of(&mut self, record: &T, index: usize) -> u32 {
-        let (table, print) = (&mut self.store.table, self.nfa.print);
-        let (key_of, nfa) = (&self.key, &self.nfa);
+    fn row_of(&mut self, record: &T, (hash, candidate): (u64, u32), index: usize) -> u32 {
+        let (table, key_of) = (&mut self.store.table, &self.key);
+        let (matching, nfa) = (&self.matching, &self.nfa);
         blame_at(self.op, index, || {
             key_of.with(record, |key| {
-                let hash = table.hash(key);
+                if table.verified(candidate, key).is_some() && table.is_live(candidate) {
+                    return candidate;
+                }
                 match table.find(hash, key) {
-                    NONE if !Runs::may_begin(nfa, record) => NONE,
-                    NONE => table.find_or_insert(hash, key, || Keyed::new(print)).0,
+                    NONE if !matching.may_begin(nfa, record) => NONE,
+                    NONE => table.insert_new(hash, key.clone(), Runs::new()),
                     id => id,
                 }
             })
@@ -249,129 +235,174 @@ where
     }
 
     /// Whether a partial match of a key ends by this time.
+    #[inline]
     fn is_over(&self, id: u32, time: i64) -> bool {
         let Some(within) = self.nfa.within else {
             return false;
         };
-        let over = self.store.table.value(id).runs.over(within);
+        let over = self.store.table.value(id).over(within);
         over.is_some_and(|over| over <= time)
     }
 
-    /// Ends what is over before a record comes: as its timer would, one time after another and with the timer's origin, so that what is told does
-    /// not depend on which of both came first.
-    fn end_before<P: Push<O>>(
+    /// Takes a record when what is over before it has been ended.
+    #[inline]
+    fn record<P: Push<O>>(
         &mut self,
         id: u32,
-        (record, time): (&T, i64),
+        (record, time): (T, i64),
         index: usize,
         out: &mut P,
         cx: &mut Cx,
     ) {
-        let (own, op) = (cx.origin, self.op);
-        cx.origin = Origin::derived(op, stable_hash(self.store.table.key(id)));
-        let mut now = id;
-        while now != NONE && self.is_over(now, time) {
-            let over = self
-                .nfa
-                .within
-                .and_then(|w| self.store.table.value(now).runs.over(w));
-            self.change(now, cx, |runs, nfa, scratch, telling| {
-                blame_at(op, index, || {
-                    runs.expire(nfa, over.unwrap_or(time), usize::MAX, scratch, telling);
-                });
-            });
+        // A key without partial matches notices only what begins one.
+        if self.store.table.value(id).is_empty()
+            && !blame_at(self.op, index, || {
+                self.matching.may_begin(&self.nfa, &record)
+            })
+        {
+            self.arm(id);
+            return;
+        }
+        let (bounds, op) = (self.bounds, self.op);
+        let outcome = self.change(id, cx, |runs, nfa, matching, telling| {
+            blame_at(op, index, || {
+                matching.event(runs, nfa, &bounds, (record, time), telling)
+            })
+        });
+        if outcome.began
+            && let Some(within) = self.nfa.within
+        {
+            self.latest = self.latest.max(time + within);
+        }
+        cx.counters.dropped_matches += outcome.dropped;
+        if !self.told.results.is_empty() {
             self.push(out, cx);
-            let (table, key_of) = (&self.store.table, &self.key);
-            // It has gone if that was all that it had.
-            now = key_of.with(record, |key| table.find(table.hash(key), key));
+        }
+    }
+
+    /// Ends what is over of a key at `until`, as far as the step goes; whether that is all. It is told with the timer's origin, at the time
+    /// when each was over: so what is told does not depend on whether the timer or a record came first.
+    fn end<P: Push<O>>(
+        &mut self,
+        (id, until): (u32, i64),
+        index: Option<usize>,
+        out: &mut P,
+        cx: &mut Cx,
+    ) -> bool {
+        let own = cx.origin;
+        cx.origin = Origin::derived(self.op, stable_hash(self.store.table.key(id)));
+        let ending = self.ending.take();
+        let mut ending = ending.filter(|e| e.id == id).unwrap_or(Ending {
+            id,
+            until,
+            time: i64::MIN,
+            results: 0,
+        });
+        ending.until = until;
+        let op = self.op;
+        let all = self.change(id, cx, |runs, nfa, matching, telling| {
+            let expire = || matching.expire(runs, nfa, until, WORK, telling);
+            match index {
+                Some(index) => blame_at(op, index, expire),
+                None => blame(op, expire),
+            }
+        });
+        let origin = cx.origin;
+        for (time, result) in self.told.results.drain(..) {
+            if time != ending.time {
+                (ending.time, ending.results) = (time, 0);
+            }
+            cx.origin.emission = Origin::below(origin.emission, ending.results);
+            ending.results += 1;
+            let time = time.max(self.reached);
+            out.push(result, Stamp::at(EventTime::from_micros(time)), cx);
         }
         cx.origin = own;
+        if !all {
+            self.ending = Some(ending);
+        }
+        all
     }
 
-    /// Ends what is over of a key whose timer has fired, as far as the step goes.
-    fn end<P: Push<O>>(&mut self, id: u32, time: i64, out: &mut P, cx: &mut Cx) {
-        cx.origin = Origin::derived(self.op, stable_hash(self.store.table.key(id)));
-        let op = self.op;
+    /// Goes on for a timer that has fired.
+    fn fire<P: Push<O>>(&mut self, id: u32, time: i64, out: &mut P, cx: &mut Cx) {
         // No timer is set for what is over already.
-        self.ending = Some((id, time));
-        let all = self.change(id, cx, |runs, nfa, scratch, telling| {
-            blame(op, || runs.expire(nfa, time, WORK, scratch, telling))
-        });
-        self.push(out, cx);
-        if all {
-            self.ending = None;
-            if self.store.table.is_live(id) {
-                self.arm(id);
-            }
+        self.firing = true;
+        if self.end((id, time), None, out, cx) {
+            self.firing = false;
+            self.arm(id);
         }
     }
 
-    /// Changes what a key has, and sees to its timer, its size and its place in the checkpoint.
+    /// Changes what a key has, and sees to its timer and its place in the checkpoint.
+    #[inline]
     fn change<R>(
         &mut self,
         id: u32,
         cx: &mut Cx,
-        change: impl FnOnce(&mut Runs<T>, &Nfa<T>, &mut Scratch, &mut Telling<'_, T, S, O>) -> R,
+        change: impl FnOnce(&mut Runs, &Nfa<T>, &mut Matching<T>, &mut Telling<'_, T, S, O>) -> R,
     ) -> R {
-        let (key, keyed) = self.store.table.entry_mut(id);
+        let (key, runs) = self.store.table.entry_mut(id);
+        let matching = &mut self.matching;
+        let print = self.nfa.print;
         if let Some(kept) = &mut self.kept {
-            kept.touch(id, key, || Whole(&keyed.runs));
+            kept.touch(id, key, || KeptRuns {
+                runs,
+                matching,
+                print,
+            });
         }
-        let before = keyed.runs.size();
         let mut telling = Telling {
             select: &self.select,
-            results: &mut self.results,
-            made: vec![],
-            timed_out: self.timed_out.as_ref().map(|to| to.1),
-            gone: vec![],
+            told: &mut self.told,
+            clone: self.timed_out.as_ref().map(|to| to.1),
         };
-        let result = change(&mut keyed.runs, &self.nfa, &mut self.scratch, &mut telling);
-        let gone = telling.gone;
-        let after = keyed.runs.size();
-        self.held.entries = self.held.entries + after.entries - before.entries;
-        self.held.bytes = self.held.bytes + after.bytes - before.bytes;
+        let result = change(runs, &self.nfa, matching, &mut telling);
         if let Some((aside, _)) = &mut self.timed_out {
-            for one in gone {
+            for one in self.told.timed_out.drain(..) {
                 let stamp = Stamp::at(one.over.max(EventTime::from_micros(self.reached)));
                 aside.push(one, stamp, cx);
             }
         }
-        self.arm(id);
+        if !runs.has_timer || runs.is_empty() {
+            self.settle(id);
+        }
         result
     }
 
-    /// Law 3.
+    /// A key has changed: law 3.
+    fn settle(&mut self, id: u32) {
+        if self.store.table.value(id).is_empty()
+            && let Some(kept) = &mut self.kept
+        {
+            kept.gone(id, self.store.table.key(id));
+        }
+        if !self.firing {
+            self.arm(id);
+        }
+    }
+
+    /// Sets a key's timer, or takes it out where it needs none.
     fn arm(&mut self, id: u32) {
-        let keyed = self.store.table.value_mut(id);
-        if keyed.runs.is_empty() {
-            if let Some(timer) = keyed.timer.take() {
-                self.wheel.cancel(timer, &self.store);
-            }
-            if let Some(kept) = &mut self.kept {
-                kept.gone(id, self.store.table.key(id));
-            }
-            self.store.table.remove(id, Keyed::new(self.nfa.print));
+        let runs = self.store.table.value_mut(id);
+        if runs.has_timer {
             return;
         }
-        let Some(within) = self.nfa.within else {
-            return;
-        };
-        self.latest = self
-            .latest
-            .max(keyed.runs.over_last(within).unwrap_or(i64::MIN));
-        if keyed.timer.is_none()
-            && self.ending.is_none()
-            && let Some(over) = keyed.runs.over(within)
+        if runs.is_empty() {
+            self.store.table.remove(id, Runs::new());
+        } else if let Some(within) = self.nfa.within
+            && let Some(over) = runs.over(within)
         {
-            keyed.timer = Some(self.wheel.insert(over, id));
+            runs.has_timer = true;
+            self.wheel.insert(over, id);
         }
     }
 
     /// Pushes what has been selected: numbered below the origin that it is made of.
     fn push<P: Push<O>>(&mut self, out: &mut P, cx: &mut Cx) {
         let parent = cx.origin.emission;
-        for (n, (time, result)) in self.results.drain(..).enumerate() {
-            cx.origin.emission = Origin::below(parent, n as u64);
+        for (n, (time, result)) in (0..).zip(self.told.results.drain(..)) {
+            cx.origin.emission = Origin::below(parent, n);
             let time = time.max(self.reached);
             out.push(result, Stamp::at(EventTime::from_micros(time)), cx);
         }
@@ -393,14 +424,50 @@ where
     type Out = O;
 
     fn batch<P: Push<O>>(&mut self, batch: &mut Batch<T>, out: &mut P, cx: &mut Cx) {
-        let mut index = 0;
-        self.scratch.work = 0;
-        batch.consume(|record, stamp, origin| {
-            cx.origin = origin;
-            self.record((record, stamp.time), index, out, cx);
-            index += 1;
-            self.scratch.work < WORK && !out.blocked() && !self.side_is_full()
-        });
+        self.matching.work = 0;
+        let mut records = batch.take_records();
+        let (mut index, mut goes_on) = (0, true);
+        while goes_on && !records.is_empty() {
+            let (ahead, _) = records.as_slices();
+            let probes = probe(
+                &self.store.table,
+                &self.key,
+                self.op,
+                &ahead[..CHUNK.min(ahead.len())],
+            );
+            let count = CHUNK.min(ahead.len());
+            for &(_, id) in &probes[..count] {
+                if id < self.store.table.id_end() {
+                    self.matching.prefetch(&self.store.table.value(id));
+                }
+            }
+            for &at in &probes[..count] {
+                let Some(record) = records.front() else { break };
+                self.matching.work += 1;
+                cx.origin = batch.origin(index);
+                let id = self.row_of(record, at, index);
+                if id != NONE {
+                    let time = batch.times[index].micros();
+                    if self.is_over(id, time) && !self.end((id, time), Some(index), out, cx) {
+                        // The rest of it is ended first: law 5.
+                        goes_on = false;
+                        break;
+                    }
+                    let Some(record) = records.pop_front() else {
+                        break;
+                    };
+                    self.record(id, (record, time), index, out, cx);
+                } else {
+                    records.pop_front();
+                }
+                index += 1;
+                goes_on = self.matching.work < WORK && !out.blocked() && !self.side_is_full();
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+        batch.give_back(records);
     }
 
     fn watermark<P: Push<O>>(&mut self, watermark: EventTime, _: &mut P, _: &mut Cx) {
@@ -409,21 +476,26 @@ where
 
     fn resume<P: Push<O>>(&mut self, out: &mut P, cx: &mut Cx) -> bool {
         let mut budget = PIECE;
-        self.scratch.work = 0;
+        self.matching.work = 0;
         loop {
             let (id, time) = match self.ending {
-                Some(ending) => ending,
+                Some(ending) => (ending.id, ending.until),
                 None => match self.wheel.pop(self.target, &self.store, &mut budget) {
                     Popped::Due { time, value: id } => {
-                        self.store.table.value_mut(id).timer = None;
+                        let runs = self.store.table.value_mut(id);
+                        runs.has_timer = false;
+                        if runs.is_empty() {
+                            self.arm(id);
+                            continue;
+                        }
                         (id, time)
                     }
                     Popped::More => return false,
                     Popped::Nothing => break,
                 },
             };
-            self.end(id, time, out, cx);
-            if self.scratch.work >= WORK || out.blocked() || self.side_is_full() {
+            self.fire(id, time, out, cx);
+            if self.matching.work >= WORK || out.blocked() || self.side_is_full() {
                 return false;
             }
         }
@@ -432,27 +504,35 @@ where
     }
 
     fn close_idle(&mut self) -> Option<EventTime> {
-        let has_timers = self.nfa.within.is_some() && !self.store.table.is_empty();
-        has_timers.then(|| EventTime::from_micros(self.latest))
+        let waits = self.nfa.within.is_some() && !self.matching.is_empty();
+        waits.then(|| EventTime::from_micros(self.latest))
     }
 
     fn begin_epoch(&mut self, cut: Cut) {
         let table = &self.store.table;
         if let Some(kept) = &mut self.kept {
             let reached = EventTime::from_micros(self.reached);
-            kept.begin(cut, reached, table.id_end(), |id| table.is_live(id));
+            let is_kept = |id| table.is_live(id) && !table.value(id).is_empty();
+            kept.begin(cut, reached, table.id_end(), is_kept);
         }
     }
 
     fn sizes(&self, to: &mut Sizes) {
         to.push((self.op, "keyed", self.store.table.size()));
-        to.push((self.op, "events", self.held));
+        to.push((self.op, "events", self.matching.size()));
     }
 
     fn save(&mut self, to: &mut Snapshot<'_>) -> Saved {
-        let table = &self.store.table;
+        let (table, matching, print) = (&self.store.table, &self.matching, self.nfa.print);
         self.kept.as_mut().map_or(Saved::All, |kept| {
-            kept.save(to, |id| (table.key(id), Whole(&table.value(id).runs)))
+            kept.save(to, |id| {
+                let kept = KeptRuns {
+                    runs: table.value(id),
+                    matching,
+                    print,
+                };
+                (table.key(id), kept)
+            })
         })
     }
 
@@ -460,7 +540,7 @@ where
         let Some(kept) = &mut self.kept else {
             return Ok(false);
         };
-        let table = &mut self.store.table;
+        let (table, matching) = (&mut self.store.table, &mut self.matching);
         match kept.load(frame)? {
             Loaded::Others => return Ok(false),
             Loaded::Nothing => {}
@@ -468,14 +548,20 @@ where
             Loaded::Entry::<K::Key>(key, None) => {
                 let id = table.find(table.hash(&key), &key);
                 if id != NONE {
-                    table.remove(id, Keyed::new(self.nfa.print));
+                    matching.clear(table.value_mut(id));
+                    table.remove(id, Runs::new());
+                    self.others.remove(&id);
                     kept.restored(id, false);
                 }
             }
             Loaded::Entry(key, Some(value)) => {
-                let saver = &mut kept.keeping.saver;
-                let runs: Runs<T> = saver.load_value::<K::Key, Runs<T>>(frame, value)?;
-                let (id, _) = table.replace(&key, Keyed { runs, timer: None });
+                let (id, _) = table.find_or_insert(table.hash(&key), &key, Runs::new);
+                let runs = table.value_mut(id);
+                matching.clear(runs);
+                match matching.load(runs, &self.nfa, value)? {
+                    Whose::Own => self.others.remove(&id),
+                    Whose::Others => self.others.insert(id),
+                };
                 kept.restored(id, true);
             }
         }
@@ -484,11 +570,9 @@ where
 
     /// Those of another pattern that were there once may have ended since.
     fn check_loaded(&self) -> Result<(), LoadError> {
-        let table = &self.store.table;
-        let mut live = (0..table.id_end()).filter(|&id| table.is_live(id));
-        match live.any(|id| table.value(id).runs.print != self.nfa.print) {
-            false => Ok(()),
-            true => Err(LoadError::new(
+        match self.others.is_empty() {
+            true => Ok(()),
+            false => Err(LoadError::new(
                 "the partial matches are of another pattern: keep its elements as they were, give it another uid, or change it when none is left",
             )),
         }
@@ -498,7 +582,11 @@ where
         self.target = self.reached;
         for id in 0..self.store.table.id_end() {
             if self.store.table.is_live(id) {
-                self.held = self.held.and(self.store.table.value(id).runs.size());
+                if let Some(within) = self.nfa.within {
+                    let runs = self.store.table.value(id);
+                    let last = self.matching.over_last(runs, within);
+                    self.latest = self.latest.max(last.unwrap_or(i64::MIN));
+                }
                 self.arm(id);
             }
         }

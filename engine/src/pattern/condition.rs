@@ -5,6 +5,8 @@ use super::matches::Matched;
 /// One condition of the user's, cloned once a shard.
 trait Ask<T>: Send {
     fn ask(&self, event: &T, matched: &Matched<'_, T>) -> bool;
+    /// Whether it may hold for the event, behind whatever match.
+    fn may_hold(&self, event: &T) -> bool;
     fn cloned(&self) -> Box<dyn Ask<T>>;
 }
 
@@ -18,6 +20,9 @@ impl<T, F: Fn(&T) -> bool + Clone + Send + 'static> Ask<T> for Alone<F> {
     fn ask(&self, event: &T, _: &Matched<'_, T>) -> bool {
         (self.0)(event)
     }
+    fn may_hold(&self, event: &T) -> bool {
+        (self.0)(event)
+    }
     fn cloned(&self) -> Box<dyn Ask<T>> {
         Box::new(self.clone())
     }
@@ -29,6 +34,9 @@ where
 {
     fn ask(&self, event: &T, matched: &Matched<'_, T>) -> bool {
         (self.0)(event, matched)
+    }
+    fn may_hold(&self, _: &T) -> bool {
+        true
     }
     fn cloned(&self) -> Box<dyn Ask<T>> {
         Box::new(self.clone())
@@ -90,6 +98,14 @@ impl<T> Condition<T> {
 
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Whether it may hold for an event, behind whatever match: `and` and `or` only gain by a part that holds.
+    pub fn may_hold(&self, event: &T) -> bool {
+        self.parts.iter().fold(true, |so_far, (joined, part)| {
+            let asks = so_far == (*joined == Joined::And);
+            if asks { part.may_hold(event) } else { so_far }
+        })
     }
 
     /// From the left: `a and b or c` is `(a and b) or c`.

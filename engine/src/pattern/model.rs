@@ -1,6 +1,6 @@
 //! The definition of a match, tried on every choice of events, against the automaton.
 
-use super::tests::{BOUNDS, told};
+use super::tests::{BOUNDS, compiled, told, told_of};
 use super::{AfterMatch, Matched, Nfa, Pattern};
 use crate::aggregate::scramble::{Dice, cases};
 use crate::plan::{Plan, Results};
@@ -401,5 +401,32 @@ proptest! {
             let expected = Trial { whole: &whole, events: &events }.told();
             prop_assert_eq!(found, expected, "{:?} in {:?}", whole, texts);
         }
+    }
+
+    /// The sieve passes by nothing that matters: what is told without it is told with it.
+    #[test]
+    fn what_is_passed_by_changes_nothing(seed in any::<u64>()) {
+        let mut dice = Dice::new(seed);
+        let mut passed_by = 0;
+        for _ in 0..200 {
+            let whole = Whole::any(&mut dice);
+            let first = |e: &String| e.as_bytes()[0] - b'a';
+            if whole.compiled(first, SECOND).is_none() {
+                continue;
+            }
+            let nfa = compiled(whole.pattern(first, SECOND));
+            let mut time = 0;
+            let texts: Vec<_> = (0..1 + dice.below(12)).map(|n| {
+                time += dice.below(4) as i64;
+                (format!("{}{n}", letter(dice.below(4) as u8)), time)
+            }).collect();
+            let texts: Vec<_> = texts.iter().map(|(t, time)| (&**t, *time)).collect();
+            let all = told_of(&nfa, BOUNDS, &texts, false);
+            let sifted = told_of(&nfa, BOUNDS, &texts, true);
+            prop_assert_eq!(all.matches, sifted.matches, "{:?} in {:?}", whole, texts);
+            prop_assert_eq!(all.timed_out, sifted.timed_out, "{:?} in {:?}", whole, texts);
+            passed_by += sifted.passed_by;
+        }
+        prop_assert!(passed_by > 0);
     }
 }

@@ -4,6 +4,7 @@ use super::build::Pattern;
 use super::matches::{Matched, TimedOut};
 use super::policy::WhenFull;
 use super::runs::Bounds;
+use super::sieve::{Sieve, Sifted};
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
@@ -277,6 +278,8 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> PatternStream<P, K> {
         let (nfa, errors) = pattern.compile(plan.info(op));
         plan.errors.extend(errors);
         drop(plan);
+        let sieve = Sieve::of(&nfa);
+        let ordered = ordered.sifted(|before| Sifted { before, sieve, op });
         ordered.behind(op, Results::ROWS, move |key| MakePattern {
             key,
             nfa,

@@ -1,7 +1,9 @@
 //! Small sequences whose matches are known, and what is refused.
 
 use super::matches::Matched;
-use super::runs::{Bounds, Runs, Scratch, Tell};
+use super::nfa::Nfa;
+use super::runs::{Bounds, Matching, Runs, Tell};
+use super::sieve::Sieve;
 use super::{AfterMatch, Pattern, WhenFull};
 use crate::plan::{Plan, Results};
 use crate::time::{Span, Spans};
@@ -15,6 +17,7 @@ pub(super) struct Told {
     pub matches: Vec<(String, i64)>,
     pub timed_out: Vec<(String, i64)>,
     pub dropped: u64,
+    pub passed_by: usize,
 }
 
 fn text(matched: &Matched<'_, String>) -> String {
@@ -37,24 +40,58 @@ pub(super) const BOUNDS: Bounds = Bounds {
     full: WhenFull::DropOldest,
 };
 
-/// Gives a key's events to a pattern, and then the end of time. Nothing may be left of a pattern that has `within`.
-pub(super) fn told(pattern: P, bounds: Bounds, events: &[(&str, i64)]) -> Told {
+pub(super) fn compiled(pattern: P) -> Nfa<String> {
     let mut plan = Plan::default();
     let op = plan.op("pattern", Results::ROWS, Location::caller());
     let (nfa, errors) = pattern.compile(plan.info(op));
     assert!(errors.is_empty(), "{errors:?}");
-    let (mut runs, mut scratch, mut told) = (Runs::new(7), Scratch::default(), Told::default());
-    for (event, second) in events {
-        let one = (event.to_string(), second * 1_000_000);
-        let dropped = runs.event(&nfa, &bounds, one, &mut scratch, &mut told);
-        told.dropped += dropped;
-        assert!(runs.waits() <= bounds.waits && runs.held().1 <= bounds.places);
-        assert!(runs.held().0 <= runs.held().1, "an event is held once");
-        assert_eq!(runs.is_empty(), runs.held() == (0, 0));
-        holds_no_more_than_lives(&runs);
+    nfa
+}
+
+/// A key's events, as its operator gives them: what is over before one is ended first.
+fn event(
+    matching: &mut Matching<String>,
+    runs: &mut Runs,
+    (nfa, bounds): (&Nfa<String>, &Bounds),
+    one: (String, i64),
+    told: &mut Told,
+) {
+    assert!(matching.expire(runs, nfa, one.1, usize::MAX, told));
+    told.dropped += matching.event(runs, nfa, bounds, one, told).dropped;
+    let ((waits, places), held) = (runs.held(), matching.held());
+    assert!(waits <= bounds.waits && places <= bounds.places);
+    // It is the only key. An event is held once, and nothing is held that nothing waits behind.
+    assert_eq!((waits, places), (held.0, held.2));
+    assert!(held.1 <= places);
+    assert_eq!(runs.is_empty(), held == (0, 0, 0));
+}
+
+/// Gives a key's events to a pattern, and then the end of time. Nothing may be left of a pattern that has `within`.
+pub(super) fn told(pattern: P, bounds: Bounds, events: &[(&str, i64)]) -> Told {
+    told_of(&compiled(pattern), bounds, events, false)
+}
+
+/// The same, perhaps with what the pattern's sieve keeps alone.
+pub(super) fn told_of(
+    nfa: &Nfa<String>,
+    bounds: Bounds,
+    events: &[(&str, i64)],
+    is_sifted: bool,
+) -> Told {
+    let (mut matching, mut runs, mut told) = (Matching::new(), Runs::new(), Told::default());
+    let sieve = Sieve::of(nfa).filter(|_| is_sifted);
+    for &(letter, second) in events {
+        let one = (letter.to_string(), second * 1_000_000);
+        if sieve.as_ref().is_none_or(|sieve| sieve.keeps(&one.0)) {
+            event(&mut matching, &mut runs, (nfa, &bounds), one, &mut told);
+        } else {
+            told.passed_by += 1;
+        }
     }
-    assert!(runs.expire(&nfa, i64::MAX, usize::MAX, &mut scratch, &mut told));
-    assert!(nfa.within.is_none() || runs.is_empty());
+    assert!(matching.expire(&mut runs, nfa, i64::MAX, usize::MAX, &mut told));
+    assert!(nfa.within.is_none() || matching.held() == (0, 0, 0));
+    matching.clear(&mut runs);
+    assert_eq!(matching.held(), (0, 0, 0));
     told
 }
 
@@ -477,73 +514,49 @@ fn what_makes_no_sense_is_refused() {
     refused(many, "of 65 elements");
 }
 
-/// Lists are as long as what lives in them, about.
-fn holds_no_more_than_lives<T: crate::state::State>(runs: &Runs<T>) {
-    let ((events, places), room) = (runs.held(), runs.room());
-    assert!(room.0 <= 2 * events + 8, "{events} events in {room:?}");
-    assert!(room.1 <= 2 * places + 8, "{places} places in {room:?}");
-    assert!(
-        room.2 <= 4 * runs.waits() + 40,
-        "{} in {room:?}",
-        runs.waits()
-    );
-}
-
-/// What a key once had is not kept, neither in memory nor in its entry of a checkpoint: that is as long as the lists are.
+/// What has gone leaves nothing behind, and what is over at one time goes with the next event.
 #[test]
 fn a_key_holds_no_more_than_lives() {
-    let mut plan = Plan::default();
-    let op = plan.op("pattern", Results::ROWS, Location::caller());
     let b = P::begin("a")
         .where_(is("a"))
         .followed_by("b")
         .where_(is("b"));
-    let (nfa, _) = b.within(10.seconds()).compile(plan.info(op));
-    let (mut runs, mut scratch, mut told) = (Runs::new(7), Scratch::default(), Told::default());
-    let mut event = |runs: &mut Runs<String>, letter: &str, time: i64| {
-        runs.event(
-            &nfa,
-            &BOUNDS,
-            (letter.into(), time),
-            &mut scratch,
-            &mut told,
-        );
-        holds_no_more_than_lives(runs);
+    let nfa = compiled(b.within(10.seconds()));
+    let (mut matching, mut runs, mut told) = (Matching::new(), Runs::new(), Told::default());
+    let mut at = |letter: &str, time: i64, held: usize| {
+        let one = (letter.into(), time);
+        event(&mut matching, &mut runs, (&nfa, &BOUNDS), one, &mut told);
+        assert_eq!(matching.held(), (held, held, held));
     };
     for time in 0..900 {
-        event(&mut runs, "a", time);
+        at("a", time, time as usize + 1);
     }
-    assert_eq!(runs.held(), (900, 900));
     // All but the last ten are over; those match, and nothing else.
-    event(&mut runs, "a", 10_000_889);
-    assert_eq!(runs.held(), (11, 11));
-    event(&mut runs, "b", 10_000_889);
-    assert_eq!(runs.held(), (0, 0));
+    at("a", 10_000_889, 11);
+    at("b", 10_000_889, 0);
     assert_eq!((told.timed_out.len(), told.matches.len()), (890, 11));
 }
 
 /// What is over at one time is ended in pieces, and in the same order as at once.
 #[test]
 fn what_is_over_is_ended_in_pieces() {
+    let b = P::begin("a")
+        .where_(is("a"))
+        .followed_by("b")
+        .where_(is("b"));
+    let b = b.one_or_more().followed_by("c").where_(is("c"));
+    let nfa = compiled(b.within(10.seconds()));
     let run = |most: usize| {
-        let mut plan = Plan::default();
-        let op = plan.op("pattern", Results::ROWS, Location::caller());
-        let b = P::begin("a")
-            .where_(is("a"))
-            .followed_by("b")
-            .where_(is("b"));
-        let b = b.one_or_more().followed_by("c").where_(is("c"));
-        let (nfa, _) = b.within(10.seconds()).compile(plan.info(op));
-        let (mut runs, mut scratch, mut told) = (Runs::new(7), Scratch::default(), Told::default());
+        let (mut matching, mut runs, mut told) = (Matching::new(), Runs::new(), Told::default());
         for n in 0..60 {
             let letter = if n % 3 == 2 { "b" } else { "a" };
             let one = (format!("{letter}{n}"), 0);
-            runs.event(&nfa, &BOUNDS, one, &mut scratch, &mut told);
+            event(&mut matching, &mut runs, (&nfa, &BOUNDS), one, &mut told);
         }
         for piece in 1.. {
-            scratch.work = 0;
+            matching.work = 0;
             let before = told.timed_out.len();
-            let all = runs.expire(&nfa, 10_000_000, most, &mut scratch, &mut told);
+            let all = matching.expire(&mut runs, &nfa, 10_000_000, most, &mut told);
             assert!(most == usize::MAX || told.timed_out.len() - before <= most + 20);
             assert!(told.timed_out.len() > before, "each piece does something");
             if all {
@@ -556,4 +569,68 @@ fn what_is_over_is_ended_in_pieces() {
     assert_eq!(at_once, parted);
     assert_eq!(one, 1);
     assert!(pieces > 20, "{pieces} pieces");
+}
+
+/// A condition that sees the event alone is asked once of it, however many wait.
+#[test]
+fn an_event_is_asked_once() {
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counts = asked.clone();
+    let b = a().followed_by("b").where_(move |e: &String| {
+        counts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        e == "b"
+    });
+    let found = told(b, BOUNDS, &seconds("a a a a a x b"));
+    assert_eq!(found.matches.len(), 5);
+    // The first has none that waits.
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 6);
+}
+
+/// What the sieve may not pass by.
+#[test]
+fn only_what_no_condition_notices_is_passed_by() {
+    let keeps = |pattern: P, event: &str| {
+        Sieve::of(&compiled(pattern)).map(|sieve| sieve.keeps(&event.into()))
+    };
+    let b = || a().followed_by("b").where_(is("b"));
+    assert_eq!(
+        [keeps(b(), "a"), keeps(b(), "b"), keeps(b(), "x")],
+        [Some(true), Some(true), Some(false)]
+    );
+    let any = || a().followed_by_any("b").where_(is("b"));
+    assert_eq!(keeps(any(), "x"), Some(false));
+    let never = || {
+        let n = b().not_followed_by("n").where_(is("n"));
+        n.followed_by("c").where_(is("c"))
+    };
+    assert_eq!(
+        [keeps(never(), "n"), keeps(never(), "x")],
+        [Some(true), Some(false)]
+    );
+    let until = || b().one_or_more().until(is("u"));
+    assert_eq!(
+        [keeps(until(), "u"), keeps(until(), "x")],
+        [Some(true), Some(false)]
+    );
+    // What sees the match may hold, as far as what sees the event alone allows.
+    let sees = |p: P| p.where_matched(|_, m| !m.is_empty());
+    assert_eq!(
+        [keeps(sees(b()), "b"), keeps(sees(b()), "x")],
+        [Some(true), Some(false)]
+    );
+    assert_eq!(keeps(sees(a().followed_by("b")), "x"), Some(true));
+    assert_eq!(
+        keeps(sees(a().followed_by("b")).or_where(is("b")), "x"),
+        Some(true)
+    );
+    // Strict contiguity notices every event, and so does an element that takes any.
+    assert_eq!(keeps(a().next("b").where_(is("b")), "x"), None);
+    assert_eq!(keeps(a().times(2).consecutive(), "x"), None);
+    assert_eq!(keeps(a().followed_by("b"), "x"), None);
+    let next = a()
+        .not_next("n")
+        .where_(is("n"))
+        .followed_by("b")
+        .where_(is("b"));
+    assert_eq!(keeps(next, "x"), None);
 }

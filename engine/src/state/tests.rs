@@ -5,7 +5,7 @@ use crate::aggregate::scramble::cases;
 use crate::aggregate::{At, Collected, Compensated, Deviations, Distinct, DistinctSketch, Exact};
 use crate::aggregate::{Best, Rank, Wide};
 use crate::batch::Origin;
-use crate::pattern::{Runs, TimedOut};
+use crate::pattern::{Entry, TimedOut};
 use crate::push::DeadLetter;
 use crate::{EventTime, Firing, Keyed, Span, Window, Windowed};
 use proptest::prelude::*;
@@ -326,7 +326,7 @@ fn shapes_are_as_they_were() {
         (u8,), (u8, u8), Many, EventTime, Span, Window, Firing, Windowed<u8, u8>, Keyed<u8, u8>, Origin, At, DeadLetter,
         Wide, Compensated, Deviations, Exact, Collected<u8>, Distinct<u8>, DistinctSketch, Best<u8, ()>,
         Option<Rank<(std::cmp::Reverse<usize>, String)>>,
-        Runs<u8>, TimedOut<u8>,
+        Entry<u8>, TimedOut<u8>,
         Tree<u64>, Empty, Generic<u8, 3>, Numbered, Folder, File,
         crate::change::Kind, crate::Change<u8>, crate::Ranked<u8>, crate::over::Frame<u8>,
     }
