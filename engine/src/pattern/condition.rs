@@ -101,7 +101,11 @@ impl<T> Condition<T> {
     }
 
     /// Whether it may hold for an event, behind whatever match: `and` and `or` only gain by a part that holds.
+    #[inline]
     pub fn may_hold(&self, event: &T) -> bool {
+        if let [(_, alone)] = &*self.parts {
+            return alone.may_hold(event);
+        }
         self.parts.iter().fold(true, |so_far, (joined, part)| {
             let asks = so_far == (*joined == Joined::And);
             if asks { part.may_hold(event) } else { so_far }
@@ -109,7 +113,11 @@ impl<T> Condition<T> {
     }
 
     /// From the left: `a and b or c` is `(a and b) or c`.
+    #[inline]
     pub fn holds(&self, event: &T, matched: &Matched<'_, T>) -> bool {
+        if let [(_, alone)] = &*self.parts {
+            return alone.ask(event, matched);
+        }
         self.parts.iter().fold(true, |so_far, (joined, part)| {
             let asks = so_far == (*joined == Joined::And);
             if asks {

@@ -31,10 +31,12 @@ impl<P: Pipeline<Item: State>, K: KeyOf<P::Item>> KeyedStream<P, K> {
     /// Class: ROWS. A match has the event time of its last event; one that is complete because something has not come, that of
     /// `within`'s end. Late are records with time + allowed lateness < V(r): counted, and sent to [`PatternStream::late_to`] where it is set.
     ///
-    /// State: records until the watermark has passed them; then, by key, the events that partial matches have taken, each once, and 20
-    /// bytes for each place of one in a partial match, 40 for each partial match. It goes with the match, by `within` (for which the watermark
-    /// is enough; without it a warning tells, PLT-0203), or when it is too much ([`PatternStream::partial_matches_max`]). Cost: O(log n)
-    /// for the order, and an event goes to each partial match of its key.
+    /// State: records until the watermark has passed them; then, by key, the events that partial matches have taken, each once with 24 bytes
+    /// beside it, and 24 bytes for each place of one in a partial match, 32 for each partial match; 24 and the key for each key that has any, or had
+    /// within the last `within`. It goes with the match, by `within` (for which the watermark
+    /// is enough; without it a warning tells, PLT-0203), or when it is too much ([`PatternStream::partial_matches_max`]). Cost: O(log n) for the order, and an event goes to
+    /// each partial match of its key. An event for which no condition of the pattern can hold does not travel at all, unless the pattern
+    /// would notice it: by strict contiguity (`next`, `not_next`, `consecutive`), or by an element without a condition.
     ///
     /// More than three charges of a card within a minute, no two in a row from one country:
     ///
