@@ -438,7 +438,7 @@ where
             let count = CHUNK.min(ahead.len());
             for &(_, id) in &probes[..count] {
                 if id < self.store.table.id_end() {
-                    self.matching.prefetch(&self.store.table.value(id));
+                    self.matching.prefetch(self.store.table.value(id));
                 }
             }
             for &at in &probes[..count] {

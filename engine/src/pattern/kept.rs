@@ -80,7 +80,10 @@ impl<T: State> Stored for KeptRuns<'_, T> {
             events,
             path,
         } = lists;
-        (places.clear(), saved.clear(), lie.clear(), events.clear());
+        places.clear();
+        saved.clear();
+        lie.clear();
+        events.clear();
         let mut at = self.runs.head;
         while at != NONE {
             let wait = &waits[at];
@@ -238,5 +241,51 @@ fn check<T>(
         false => Err(LoadError::new(
             "the partial matches of a key name what is not there",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pattern;
+    use super::super::tests::compiled;
+    use super::*;
+
+    #[test]
+    fn what_names_something_that_is_not_there_is_an_error() {
+        let nfa = compiled(Pattern::begin("a").followed_by("b"));
+        let place = SavedPlace {
+            event: 0,
+            before: NO_PLACE,
+            element: 0,
+            count: 1,
+        };
+        let wait = SavedWait {
+            place: 0,
+            first: 0,
+            element: 1,
+            guards: 0,
+            rivals: 0,
+        };
+        let fits = |place, wait| check(&nfa, &[place], &[wait], &[(0, String::new())]).is_ok();
+        assert!(fits(place, wait));
+        let ends = SavedWait {
+            element: END,
+            ..wait
+        };
+        assert!(fits(place, ends));
+        assert!(!fits(SavedPlace { event: 1, ..place }, wait));
+        assert!(!fits(SavedPlace { before: 0, ..place }, wait));
+        assert!(!fits(
+            SavedPlace {
+                element: 2,
+                ..place
+            },
+            wait
+        ));
+        assert!(!fits(place, SavedWait { place: 1, ..wait }));
+        assert!(!fits(place, SavedWait { first: 1, ..wait }));
+        assert!(!fits(place, SavedWait { element: 2, ..wait }));
+        assert!(!fits(place, SavedWait { guards: 4, ..wait }));
+        assert!(!fits(place, SavedWait { rivals: 4, ..wait }));
     }
 }

@@ -122,3 +122,46 @@ impl<T: Send + 'static, N: Push<T>> Push<T> for SieveLink<T, N> {
         self.next.load(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pattern;
+    use super::super::tests::compiled;
+    use super::*;
+    use crate::time::EventTime;
+
+    struct Given(Vec<String>);
+
+    impl Push<String> for Given {
+        fn push(&mut self, record: String, _: Stamp, _: &mut Cx) {
+            self.0.push(record);
+        }
+        fn control(&mut self, _: Control, _: &mut Cx) {}
+        fn blocked(&self) -> bool {
+            false
+        }
+    }
+
+    /// What is behind its watermark may be late, which is counted behind the exchange (law 3).
+    #[test]
+    fn what_is_behind_goes_on_unasked() {
+        let a = Pattern::begin("a").where_(|e: &String| e == "a");
+        let nfa = compiled(a.followed_by("b").where_(|e| e == "b"));
+        let mut link = SieveLink {
+            next: Given(vec![]),
+            sieve: Sieve::of(&nfa),
+            op: OpId(0),
+        };
+        let time = EventTime::from_micros(1);
+        let on_time = Stamp::at(time);
+        let behind = Stamp {
+            time,
+            behind: Some(EventTime::from_micros(2)),
+        };
+        let mut cx = Cx::new(0);
+        for (event, stamp) in [("a", on_time), ("x", on_time), ("y", behind), ("b", behind)] {
+            link.push(event.into(), stamp, &mut cx);
+        }
+        assert_eq!(link.next.0, ["a", "y", "b"]);
+    }
+}
