@@ -10,23 +10,24 @@
 //! 4. In event-time order nothing can ask for a key's state once M has passed its last time by the horizon: it goes then, a
 //!    bounded piece a step. In the order of arrival it goes then as well, so a duplicate that is behind by more than that passes.
 //!
-//! It is a process function ([`mod@crate::process`]) with one value a key, so checkpoints, other numbers of shards and times to live are those of
-//! any other. O(1) a record: one probe. Keeping a time for each key for as long as duplicates may come is common practice (Flink's
+//! The first is an operator of its own ([`crate::operators::deduplicate`]), the last a process function ([`mod@crate::process`]) with one value a key. O(1) a record: one probe. Keeping a time for each key for as long as duplicates may come is common practice (Flink's
 //! deduplication by `ROW_NUMBER() = 1` with a time to live, Beam's `Deduplicate`).
 
 use crate::error::BuildError;
 use crate::key::KeyOf;
 use crate::keyed::KeyedStream;
+use crate::operators::deduplicate::MakeDeduplicate;
 use crate::ordered::OrderedStream;
 use crate::pipeline::{MakeOperator, Pipeline};
 use crate::plan::{Class, Results};
-use crate::process::{NoTimer, Ttl, function, timer, value};
+use crate::process::{function, timer, value};
 use crate::push::OpId;
 use crate::stage::operator::Operator;
 use crate::state::State;
 use crate::stream::Stream;
 use crate::time::{EventTime, Span};
 use crate::window::check_positive;
+use std::marker::PhantomData;
 use std::panic::Location;
 
 /// What a result of [`OrderedStream::deduplicate_to_last`] lies before the end of its horizon: as windows do it.
@@ -62,7 +63,7 @@ impl<P: Pipeline, K: KeyOf<P::Item>> KeyedStream<P, K> {
     {
         let op = noted(&self, horizon, Location::caller());
         let results = Results::last(Class::Exempt);
-        self.operator(op, results, move |key| first(key, horizon, op, false))
+        self.operator(op, results, move |key| first(key, horizon, op))
     }
 }
 
@@ -87,7 +88,7 @@ impl<P: Pipeline<Item: State + Clone>, K: KeyOf<P::Item>> OrderedStream<P, K> {
     #[track_caller]
     pub fn deduplicate(self, horizon: Span) -> Stream<impl Pipeline<Item = P::Item>> {
         let op = noted(self.keyed(), horizon, Location::caller());
-        self.behind(op, Results::ROWS, move |key| first(key, horizon, op, true))
+        self.behind(op, Results::ROWS, move |key| first(key, horizon, op))
     }
 
     /// A key's first record at t opens the horizon [t, t + `horizon`); the last record therein by (event time, source, partition, offset) comes when
@@ -138,26 +139,14 @@ pub(crate) fn first<T: Clone + Send + 'static, K: KeyOf<T>>(
     key: K,
     horizon: Span,
     op: OpId,
-    in_order: bool,
-) -> impl MakeOperator<T, Op: Operator<T, Out = T>> {
-    let passed = value::<EventTime>("passed").ttl(Ttl::event_time(horizon));
-    function(
-        (key, passed),
+) -> MakeDeduplicate<T, K> {
+    let record = PhantomData;
+    MakeDeduplicate {
+        key,
+        horizon,
         op,
-        in_order,
-        NoTimer,
-        move |record: &T, passed, cx| {
-            let time = cx.time();
-            let before = passed.get().copied();
-            let is_near = |t: EventTime| time < t + horizon && t < time + horizon;
-            if before.is_some_and(is_near) {
-                return;
-            }
-            // One that comes from before the horizon leaves the later time in its place.
-            passed.set(before.map_or(time, |t| t.max(time)));
-            cx.emit(record.clone());
-        },
-    )
+        record,
+    }
 }
 
 /// Law 2.

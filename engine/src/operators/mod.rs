@@ -7,6 +7,7 @@ pub mod broadcast_process;
 pub mod calling;
 pub mod changing;
 pub(crate) mod copies;
+pub mod deduplicate;
 pub mod early;
 pub mod forward;
 pub mod global;
