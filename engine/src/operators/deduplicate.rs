@@ -169,6 +169,35 @@ impl Taking {
     }
 }
 
+/// Entries that have expired and go in a moment, once the cache has the lines of the index that name them: so these misses overlap.
+struct Due {
+    all: [(u64, u32); 32],
+    len: usize,
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Due {
+            all: [(0, NONE); 32],
+            len: 0,
+        }
+    }
+}
+
+impl Due {
+    fn is_full(&self) -> bool {
+        self.len == self.all.len()
+    }
+
+    #[inline(always)]
+    fn add<K: Key>(&mut self, id: u32, table: &KeyTable<K, Passed>) {
+        let hash = table.hash(table.key(id));
+        table.prefetch_slot(hash);
+        self.all[self.len] = (hash, id);
+        self.len += 1;
+    }
+}
+
 impl<T: Clone + Send + 'static, K: KeyOf<T>> DeduplicateOp<T, K> {
     /// Takes records `from..to`, at most a chunk.
     #[inline(always)]
@@ -202,6 +231,7 @@ impl<T: Clone + Send + 'static, K: KeyOf<T>> DeduplicateOp<T, K> {
 
     /// Law 2: takes away what has expired, a piece; whether nothing is left.
     fn expire(&mut self) -> bool {
+        let mut due = Due::default();
         let mut budget = PIECE;
         let now = Now {
             event: self.target,
@@ -213,16 +243,37 @@ impl<T: Clone + Send + 'static, K: KeyOf<T>> DeduplicateOp<T, K> {
             let soon = |id| table.prefetch_entry(id);
             match self.taking.expiry.next(now, &mut budget, until, soon) {
                 Popped::Due { value: id, .. } => {
-                    if let Some(kept) = &mut self.kept {
-                        kept.tracked()
-                            .gone(id, self.table.key(id), self.table.value(id));
+                    if due.is_full() {
+                        self.remove(&mut due);
                     }
-                    self.table.remove(id, Passed::GONE);
+                    due.add(id, &self.table);
                 }
-                Popped::More => return false,
-                Popped::Nothing => return true,
+                Popped::More => {
+                    self.remove(&mut due);
+                    return false;
+                }
+                Popped::Nothing => {
+                    self.remove(&mut due);
+                    return true;
+                }
             }
         }
+    }
+
+    /// Takes away what is due.
+    fn remove(&mut self, due: &mut Due) {
+        for &(hash, id) in &due.all[..due.len] {
+            // What was told twice is gone by now.
+            if !self.table.is_live(id) {
+                continue;
+            }
+            if let Some(kept) = &mut self.kept {
+                kept.tracked()
+                    .gone(id, self.table.key(id), self.table.value(id));
+            }
+            self.table.remove_as(hash, id, Passed::GONE);
+        }
+        due.len = 0;
     }
 }
 

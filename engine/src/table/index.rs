@@ -309,12 +309,15 @@ impl Index {
         let mut home = mark_of(hash) as usize;
         loop {
             let bucket = &mut page.buckets[home % BUCKETS];
-            if let Some(way) = bucket.ids.iter().position(|&other| other == id + 1) {
+            let found = lanes_equal(&bucket.ids, id + 1);
+            if found != 0 {
+                let way = found.trailing_zeros() as usize % WAYS;
                 if bucket.has_been_full() {
                     (bucket.marks[way], bucket.ids[way]) = (0, REMOVED);
                 } else {
                     // Nothing lies beyond it: the last one takes the place, and no trace is left.
-                    let last = bucket.ids.iter().take_while(|&&id| id != 0).count() - 1;
+                    let free = lanes_equal(&bucket.ids, 0);
+                    let last = (free.trailing_zeros() as usize - 1) % WAYS;
                     (bucket.marks[way], bucket.ids[way]) = (bucket.marks[last], bucket.ids[last]);
                     (bucket.marks[last], bucket.ids[last]) = (0, 0);
                     page.used -= 1;
